@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Functions that must not appear in this project, refused at compile time.
+ * Each has a bounded, re-entrant or checked counterpart. Force-included by the build.
+ */
+#ifndef TM_BASE_BANNED_H
+#define TM_BASE_BANNED_H
+
+/* Pull in the declarations first, so that poisoning does not break the system headers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok atoi atol atof
+#pragma GCC poison gmtime localtime ctime asctime rand srand gets
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * What the router knows of its servers: who is primary, who is up, how far each replica has
+ * replayed, and how stale that knowledge is. Written by the watchers (and by captured commit
+ * positions), read by route_decide(). Pure: time comes in as a parameter, in microseconds of one
+ * monotonic clock.
+ *
+ * Invariants
+ *  - A position is a statement about ONE unbroken watcher connection: fleet_node_lost() throws it
+ *    away and opens a new epoch. After an immediate restart a standby answers a lower position.
+ *  - `sampled_at_us` is when the sample was *started* (the question sent), never when it arrived:
+ *    only reads sent after that moment are covered by it.
+ *  - Unknown role, unknown position, wrong timeline, old sample: not eligible. Never guess.
+ *
+ * Lag is measured without anybody's clock but ours: a ring of (primary position, local time);
+ * a replica's staleness is now minus the time of the newest entry it has replayed.
+ */
+#ifndef TM_CONSISTENCY_FLEET_H
+#define TM_CONSISTENCY_FLEET_H
+
+#include "position.h"
+
+#define FLEET_NODES_MAX 16
+#define FLEET_RING 512
+#define NODE_NONE (-1)
+#define LAG_UNKNOWN INT64_MAX
+
+enum node_role { NODE_ROLE_UNKNOWN, NODE_ROLE_PRIMARY, NODE_ROLE_REPLICA };
+
+struct node {
+	char name[64];
+	bool up; /* the watcher is connected and has answered */
+	enum node_role role;
+	uint32_t epoch; /* grows with every loss of the watcher's connection */
+	uint32_t timeline; /* 0: not known */
+	int64_t lost_at_us; /* last fleet_node_lost(); 0 never */
+	/* replica: replayed up to; primary: insert position. Unset until first sampled. */
+	struct position at;
+	int64_t sampled_at_us; /* when the sample was started; 0: none */
+	uint32_t outstanding; /* statements in flight, kept by the pool; for balancing */
+	/* How long after it was written on the primary a position is replayed here, as observed,
+	 * smoothed; LAG_UNKNOWN until observed. Used to guess catch-up time, never for eligibility
+	 * of `session` reads. */
+	int64_t replay_delay_us;
+};
+
+struct fleet_sample {
+	struct position at;
+	int64_t time_us;
+};
+
+struct fleet {
+	int count;
+	struct node nodes[FLEET_NODES_MAX];
+	/* Grows when another node (or another timeline) becomes primary: positions taken before may
+	 * lie on another branch of history, so marks of an older generation are void (session.h). */
+	uint32_t generation;
+	int primary; /* node index, or NODE_NONE; two at once are none */
+	/* A replica whose sample is older is not eligible, µs. */
+	int64_t sample_max_age_us;
+	uint32_t ring_count, ring_head;
+	struct fleet_sample ring[FLEET_RING];
+};
+
+void fleet_init(struct fleet *f, int64_t sample_max_age_us);
+/* Returns the node's index, or NODE_NONE if full. */
+int fleet_node_add(struct fleet *f, struct slice name);
+
+/* ---- what the watchers say ---- */
+/* The watcher has connected and learnt the role. timeline 0: not known. May change the primary and
+ * then the generation. */
+void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t timeline,
+                   int64_t now_us);
+void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
+/* A sample of a node's position: `started_at_us` is when the question was sent, `now_us` when the
+ * answer came. A replica position below the last one of the same epoch is a contradiction: the
+ * node is treated as lost and false is returned (the watcher must drop its connection). */
+[[gnu::warn_unused_result]] bool fleet_node_sampled(struct fleet *f, int node, struct position at,
+                                                    int64_t started_at_us, int64_t now_us);
+/* A commit position captured on the primary's pooled connections: feeds the ring. */
+void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
+
+/* ---- what readers ask ---- */
+/* Up, a replica, sample present and young enough, on the primary's timeline where both are known.
+ * If the generation is not the first one, an unknown timeline is not eligible. */
+bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);
+/* Bytes of WAL behind the newest known primary position; UINT64_MAX when not known. */
+uint64_t fleet_lag_bytes(const struct fleet *f, int node);
+/* Clock-free staleness: now minus the time of the newest ring entry the node has replayed, 0 if it
+ * has replayed the newest; LAG_UNKNOWN when not known. An upper bound must not be
+ * understated: when the ring is too short, the age of its oldest entry at least, or LAG_UNKNOWN. */
+int64_t fleet_lag_us(const struct fleet *f, int node, int64_t now_us);
+/* Expected time until `node` has replayed `want`, from now; 0 if it has; LAG_UNKNOWN if there is
+ * no ground for a guess. A guess: it decides only whether waiting is worth while. */
+int64_t fleet_catch_up_us(const struct fleet *f, int node, struct position want, int64_t now_us);
+
+#endif

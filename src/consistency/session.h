@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * A session's mark: how far it must see the world. Two kinds of debt:
+ *
+ *   known     write, read    positions: every later read must be served at or past both
+ *   owed      dirty_at,      something happened whose position is not known yet. It is settled by
+ *             read_at[]      a sample *started* after it happened:
+ *
+ *     a write whose position was not captured (COPY, broken capture, unknown outcome of a COMMIT),
+ *     a read served by the primary ......... dirty_at: a sample of the primary settles it
+ *     a read served by replica n ........... read_at[n]: a sample of n (same epoch), or one of the
+ *                                            primary, settles it; n itself needs none
+ *
+ * A captured commit position (insert position of the primary, asked after the statement) settles
+ * everything that happened before the question was sent.
+ * "Unknown" never becomes "fresh": a mark of an older fleet generation is all debt.
+ * A zeroed mark belongs to a session that has seen nothing yet.
+ */
+#ifndef TM_CONSISTENCY_SESSION_H
+#define TM_CONSISTENCY_SESSION_H
+
+#include "fleet.h"
+
+struct session_mark {
+	uint32_t generation;
+	struct position write;
+	struct position read;
+	int64_t written_at_us; /* last acknowledged write; 0 never; for pinning */
+	int64_t dirty_at_us; /* 0: nothing owed to the primary */
+	int last_node; /* replica of the last read, for stickiness; meaningful if read_at[] or read set */
+	int64_t read_at_us[FLEET_NODES_MAX];
+};
+
+/* A write was acknowledged and its position is known: `at`, asked at or after `asked_at_us`. */
+void session_wrote(struct session_mark *s, const struct fleet *f, struct position at,
+                   int64_t asked_at_us, int64_t now_us);
+/* A write was, or may have been, acknowledged and its position is not known. */
+void session_wrote_unknown(struct session_mark *s, const struct fleet *f, int64_t now_us);
+/* A read was answered by `node` (primary or replica) at now. */
+void session_read(struct session_mark *s, const struct fleet *f, int node, int64_t now_us);
+/* Raises the mark to a position that came from outside (a token, another session). */
+void session_read_after(struct session_mark *s, const struct fleet *f, struct position at);
+/* Settles debts with the samples the fleet has. Call before routing. */
+void session_settle(struct session_mark *s, const struct fleet *f);
+/* What a read on replica `node` must have reached; false if something is owed that this node
+ * cannot satisfy before a sample settles it. */
+bool session_need(const struct session_mark *s, const struct fleet *f, int node,
+                  struct position *need);
+/* The position for a token: max of everything known. False while something is owed. */
+bool session_position(const struct session_mark *s, const struct fleet *f, struct position *at);
+
+#endif

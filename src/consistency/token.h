@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The token a session carries to another connection, service or router. Version 0: unsigned,
+ * "t0-<generation>-<LSN>", for use among connections of one router only. Signed tokens replace it.
+ */
+#ifndef TM_CONSISTENCY_TOKEN_H
+#define TM_CONSISTENCY_TOKEN_H
+
+#include "position.h"
+
+#define TOKEN_TEXT_MAX 64
+
+/* `cluster` is the server's system identifier: a foreign token is recognised. */
+struct token {
+	uint64_t cluster;
+	uint32_t generation;
+	struct position at;
+};
+
+void token_format(const struct token *t, char out[TOKEN_TEXT_MAX]);
+/* False if `text` is not a token of this version. */
+bool token_parse(struct slice text, struct token *out);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Statements that wait for a replica to catch up, or for a sample. Woken by position, by sample,
+ * by deadline, or removed when their client leaves. Intrusive and bounded: a full list refuses, and
+ * the statement goes to the primary.
+ *
+ * Ordered by need in a binary heap (and by deadline in a second one), so a new replica position
+ * costs O(log n) per statement it wakes and O(1) otherwise.
+ */
+#ifndef TM_CONSISTENCY_WAITLIST_H
+#define TM_CONSISTENCY_WAITLIST_H
+
+#include "fleet.h"
+
+struct waiter {
+	struct position need; /* unset: waits for a sample */
+	int64_t sample_after_us;
+	int64_t deadline_us;
+	/* private */
+	int need_slot, deadline_slot; /* heap slots + 1; 0: not in the list */
+};
+
+struct waitlist {
+	int count, max;
+	struct waiter **by_need; /* min-heap: samples first, then lowest position */
+	struct waiter **by_deadline; /* min-heap */
+};
+
+/* Allocates for `max` waiters at once. False: no memory. */
+bool waitlist_init(struct waitlist *w, int max);
+void waitlist_release(struct waitlist *w);
+/* False if full. Borrows the waiter until it is popped or removed. */
+[[gnu::warn_unused_result]] bool waitlist_add(struct waitlist *w, struct waiter *it);
+/* Safe if it is not in the list. */
+void waitlist_remove(struct waitlist *w, struct waiter *it);
+/* Pops one waiter that should be decided again because of what the fleet now knows: some eligible
+ * replica has reached its need, or any up node has a sample started after sample_after_us. NULL: none.
+ * A popped waiter that must go on waiting is added again by the caller after the loop. */
+struct waiter *waitlist_pop_ready(struct waitlist *w, const struct fleet *f, int64_t now_us);
+/* Pops one whose deadline is at or before now. NULL: none. */
+struct waiter *waitlist_pop_expired(struct waitlist *w, int64_t now_us);
+/* Pops any, for when the fleet changed altogether. NULL: empty. */
+struct waiter *waitlist_pop_any(struct waitlist *w);
+/* The earliest deadline, or INT64_MAX. */
+int64_t waitlist_next_deadline(const struct waitlist *w);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The seam to the world: loop, streams, listeners, timers. net_uv.c implements it on libuv; a
+ * simulation can implement it on a virtual clock. No other folder knows libuv.
+ *
+ * Streams are level-triggered and hold no buffers: the owner is told "readable" and reads into
+ * whatever buffer it likes; it writes at once and keeps what the kernel did not take. So a stream
+ * at rest costs its handle and nothing else.
+ *
+ * Threads: everything here belongs to the loop's thread but net_loop_wake().
+ */
+#ifndef TM_NET_NET_H
+#define TM_NET_NET_H
+
+#include <sys/uio.h>
+
+#include "base/slice.h"
+
+struct net_loop;
+struct net_stream;
+struct net_listener;
+struct net_timer;
+
+/* NULL: no memory or no descriptors. */
+struct net_loop *net_loop_new(void);
+void net_loop_free(struct net_loop *l);
+/* Until net_loop_stop(). */
+void net_loop_run(struct net_loop *l);
+void net_loop_stop(struct net_loop *l);
+/* Monotonic microseconds, read from the clock at each call. */
+int64_t net_now_us(void);
+/* The same, as of the last wake-up or the last net_now_us() on this loop: free of cost. */
+int64_t net_loop_now_us(struct net_loop *l);
+/* Called once per loop turn, after all events of the turn were handled; for deferred work. */
+void net_loop_set_after(struct net_loop *l, void (*fn)(void *arg), void *arg);
+/* Calls fn(arg) on the loop when the process gets the signal. False on error. */
+bool net_loop_on_signal(struct net_loop *l, int signum, void (*fn)(void *arg, int signum),
+                        void *arg);
+/* Watches somebody else's descriptor for readability (libmicrohttpd's epoll). */
+bool net_loop_watch_fd(struct net_loop *l, int fd, void (*fn)(void *arg), void *arg);
+void net_random(void *out, size_t len);
+
+/* ---- streams ---- */
+enum net_event {
+	NET_READABLE = 1, /* data, end of file or an error is there to be read */
+	NET_WRITABLE = 2, /* only while wanted */
+	NET_CONNECTED = 4, /* once, of net_connect() */
+	NET_FAILED = 8, /* connect failed; net_stream_error() tells */
+};
+typedef void (*net_stream_fn)(void *owner, unsigned events);
+
+/* Connects to host:port (IPv4, IPv6, name) or, if host begins with '/', to the unix socket
+ * host/.s.PGSQL.port. Resolves names without blocking. Tells NET_CONNECTED or NET_FAILED later, never from
+ * within the call. Bounded by timeout_us. NULL: no memory or no descriptors. TCP_NODELAY and keepalive are on. */
+struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
+                               net_stream_fn fn, void *owner);
+/* Changes who is told. */
+void net_stream_set_owner(struct net_stream *s, net_stream_fn fn, void *owner);
+/* Which events are wanted (NET_READABLE | NET_WRITABLE); a fresh stream wants NET_READABLE. No
+ * system call if nothing changes. */
+void net_stream_want(struct net_stream *s, unsigned events);
+unsigned net_stream_wanted(const struct net_stream *s);
+
+#define NET_AGAIN (-1) /* nothing now */
+#define NET_EOF (-2) /* the other side closed in order */
+#define NET_ERROR (-3) /* broken; net_stream_error() */
+/* Bytes read (> 0), or one of the above. One system call. */
+ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap);
+/* Bytes the kernel took (>= 0; fewer than asked means "full now"), or NET_ERROR. One system call. */
+ssize_t net_stream_write(struct net_stream *s, const void *ptr, size_t len);
+ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int count);
+/* No less than `bytes` are worth a wake-up: the owner knows that as many are on their way (SO_RCVLOWAT).
+ * 1 goes back to normal. No system call if nothing changes. */
+void net_stream_expect(struct net_stream *s, int bytes);
+const char *net_stream_error(const struct net_stream *s);
+/* "10.0.0.1:5432" or "unix"; cut to cap. */
+void net_stream_peer(const struct net_stream *s, char *out, size_t cap);
+/* The owner hears nothing any more; memory goes when the loop lets it. NULL is fine. */
+void net_stream_close(struct net_stream *s);
+
+/* ---- listeners ---- */
+typedef void (*net_accept_fn)(void *arg, struct net_stream *s);
+/* Accepts until closed; the callback owns the stream and must set its owner. `error` gets a sentence.
+ * Port 0 takes a free one, see net_listener_port(). Out of descriptors: pauses for 100 ms. */
+struct net_listener *net_listen(struct net_loop *l, const char *host, int port, int backlog,
+                                net_accept_fn fn, void *arg, char *error, size_t error_cap);
+int net_listener_port(const struct net_listener *l);
+void net_listener_close(struct net_listener *l);
+
+/* ---- timers ---- */
+typedef void (*net_timer_fn)(void *arg);
+struct net_timer *net_timer_new(struct net_loop *l, net_timer_fn fn, void *arg);
+/* One shot after `delay_us` (rounded up to a millisecond, but sub-millisecond timers fire by
+ * timerfd where exact = true was asked at net_timer_new_exact). Restarts if running. */
+void net_timer_start(struct net_timer *t, int64_t delay_us);
+void net_timer_stop(struct net_timer *t);
+/* NULL is fine. */
+void net_timer_free(struct net_timer *t);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The frontend's login as a machine: used for pooled server connections and for watchers. It is
+ * fed with backend messages one by one and says what to do; it does no I/O.
+ *
+ *   START ──startup sent──▶ AUTH ──AuthenticationOk──▶ SETTLING ──ReadyForQuery──▶ DONE
+ *                            │ ▲ cleartext / md5 / SASL steps                      
+ *                            └─┘          any ErrorResponse or nonsense ──▶ FAILED
+ */
+#ifndef TM_PGWIRE_LOGIN_H
+#define TM_PGWIRE_LOGIN_H
+
+#include "base/buf.h"
+#include "frame.h"
+#include "scram.h"
+
+enum login_step {
+	LOGIN_MORE, /* feed the next message; bytes may have been appended to `out` */
+	LOGIN_DONE, /* ReadyForQuery seen */
+	LOGIN_FAILED, /* see login.sqlstate, login.error */
+};
+
+enum login_state { LOGIN_STATE_START, LOGIN_STATE_AUTH, LOGIN_STATE_SASL, LOGIN_STATE_SASL_FINAL,
+	               LOGIN_STATE_SETTLING, LOGIN_STATE_DONE, LOGIN_STATE_FAILED };
+
+/* How the password is known: as the userlist has it. */
+enum secret_kind { SECRET_NONE, SECRET_PLAIN, SECRET_MD5 };
+
+struct login {
+	enum login_state state;
+	char user[64];
+	enum secret_kind secret_kind;
+	char secret[256];
+	struct scram_client *scram; /* only while a SASL exchange runs */
+	/* What the server told, valid when DONE. */
+	uint32_t pid;
+	uint8_t key[256];
+	uint16_t key_len;
+	/* "name\0value\0…" as reported by ParameterStatus during login. */
+	struct buf params;
+	/* Valid when FAILED. */
+	char sqlstate[6];
+	char error[256];
+};
+
+/* Appends the startup packet. Names up to 63 bytes (NAMEDATALEN), secret up to 255.
+ * `application_name` is what SHOW in pg_stat_activity should say of an idle connection. */
+bool login_start(struct login *l, struct slice user, struct slice database,
+                 struct slice application_name, enum secret_kind kind, struct slice secret,
+                 struct buf *out);
+/* One complete message. Answers to be sent are appended to `out`. `random` gives fresh random
+ * bytes for a nonce. */
+enum login_step login_feed(struct login *l, const struct frame *f,
+                           const uint8_t random[SCRAM_NONCE_RAW], struct buf *out);
+/* Wipes secrets, frees memory. Idempotent. */
+void login_release(struct login *l);
+
+#endif

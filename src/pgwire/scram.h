@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Password proofs: md5 and SCRAM-SHA-256 (RFC 5802, RFC 7677; PostgreSQL "SASL Authentication").
+ * Both sides are small machines fed with messages; they do no I/O and take randomness from the
+ * caller. No channel binding (that needs TLS). SASLprep: a password that is not plain ASCII is
+ * used as it is, as PostgreSQL does when SASLprep fails. OpenSSL's HMAC and SHA-256 do the work.
+ */
+#ifndef TM_PGWIRE_SCRAM_H
+#define TM_PGWIRE_SCRAM_H
+
+#include "base/buf.h"
+
+#define SCRAM_MECHANISM "SCRAM-SHA-256"
+#define SCRAM_KEY_LEN 32
+#define SCRAM_NONCE_RAW 18
+#define SCRAM_SALT_MAX 64
+/* PostgreSQL's default; a server that asks for more than the maximum is refused. */
+#define SCRAM_ITERATIONS 4096
+#define SCRAM_ITERATIONS_MAX 1000000
+#define SCRAM_MESSAGE_MAX 2048
+#define MD5_PASSWORD_LEN 35 /* "md5" and 32 hex digits, without NUL */
+
+/* What is stored for a user: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>. */
+struct scram_secret {
+	uint32_t iterations;
+	size_t salt_len;
+	uint8_t salt[SCRAM_SALT_MAX];
+	uint8_t stored_key[SCRAM_KEY_LEN];
+	uint8_t server_key[SCRAM_KEY_LEN];
+};
+
+/* False if `text` is not such a string. */
+bool scram_secret_parse(struct slice text, struct scram_secret *out);
+bool scram_secret_from_password(struct slice password, struct slice salt, uint32_t iterations,
+                                struct scram_secret *out);
+
+/* "md5" + md5(password + user), the form that is stored. */
+bool md5_stored(struct slice password, struct slice user, char out[MD5_PASSWORD_LEN + 1]);
+/* The answer to an AuthenticationMD5Password: "md5" + md5(hex part of `stored` + salt). */
+bool md5_response(const char stored[MD5_PASSWORD_LEN + 1], const uint8_t salt[4],
+                  char out[MD5_PASSWORD_LEN + 1]);
+
+/* ---- server side: we are the server, a client proves itself ---- */
+struct scram_server {
+	struct scram_secret secret;
+	bool doomed; /* unknown user: go through the motions with a mock secret, then refuse */
+	char nonce[128];
+	char client_first_bare[SCRAM_MESSAGE_MAX];
+	char server_first[SCRAM_MESSAGE_MAX];
+};
+
+/* `mock_seed` makes a stable mock salt for an unknown user (secret == NULL), so that users cannot
+ * be told apart by probing. */
+void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
+                       struct slice mock_seed);
+/* client-first -> server-first (SASLContinue payload). False: malformed. */
+bool scram_server_first(struct scram_server *s, struct slice client_first,
+                        const uint8_t nonce_raw[SCRAM_NONCE_RAW], struct buf *out);
+/* client-final -> server-final (SASLFinal payload). False: malformed or wrong password.
+ * Comparison is in constant time. */
+bool scram_server_final(struct scram_server *s, struct slice client_final, struct buf *out);
+
+/* ---- client side: we prove ourselves to a server ---- */
+struct scram_client {
+	char password[256];
+	char client_first_bare[256];
+	char auth_message[SCRAM_MESSAGE_MAX];
+	uint8_t server_key[SCRAM_KEY_LEN];
+	uint8_t server_signature[SCRAM_KEY_LEN];
+};
+
+/* False: password too long. */
+bool scram_client_init(struct scram_client *c, struct slice password);
+bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NONCE_RAW],
+                        struct buf *out);
+bool scram_client_final(struct scram_client *c, struct slice server_first, struct buf *out);
+/* True if the server proved that it knows the secret too. */
+bool scram_client_verify(struct scram_client *c, struct slice server_final);
+/* Wipes secrets. */
+void scram_client_release(struct scram_client *c);
+
+#endif

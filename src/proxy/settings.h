@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Everything the configuration says, as the proxy wants to read it. config/ fills it from the options
+ * table; nothing here parses text. An instance is immutable once the worker has it: a reload
+ * makes a new one.
+ */
+#ifndef TM_PROXY_SETTINGS_H
+#define TM_PROXY_SETTINGS_H
+
+#include "consistency/route.h"
+#include "watch/watch.h"
+
+#define SETTINGS_USERS_MAX 4096
+#define SETTINGS_DATABASES_MAX 256
+
+enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
+enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
+
+/* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or "SCRAM-SHA-256$…". */
+struct user_entry {
+	char name[64];
+	char secret[256];
+};
+
+/* A line of [databases]. name "*" is every database that has no line of its own. */
+struct database_entry {
+	char name[64];
+	char dbname[64]; /* on the servers; "" is the same as the client asked for */
+	int pool_size; /* 0: default_pool_size */
+	bool has_consistency, has_scope;
+	enum consistency_level consistency;
+	enum scope scope;
+};
+
+struct settings {
+	/* where clients come in */
+	char listen_addr[256]; /* host name or address; "*" is any; "" is no TCP */
+	int listen_port;
+	char unix_socket_dir[96]; /* "" is none */
+	char http_listen_addr[256];
+	int http_listen_port; /* 0: no HTTP */
+
+	/* the fleet; nodes[0] is the configured primary, which says nothing of its role */
+	int node_count;
+	struct watch_node nodes[FLEET_NODES_MAX];
+	struct watch_settings watch;
+
+	/* who may */
+	enum auth_type auth_type;
+	int user_count;
+	struct user_entry *users; /* sorted by name */
+	int database_count;
+	struct database_entry *databases;
+	char admin_users[512]; /* comma separated */
+
+	/* pools; times in µs, 0 is no limit */
+	int default_pool_size; /* servers per database, user and node */
+	int max_client_conn;
+	int max_pool_waiting; /* clients that wait for a server of one pool */
+	int64_t query_wait_timeout_us;
+	int64_t server_idle_timeout_us;
+	int64_t server_lifetime_us;
+	int64_t server_connect_timeout_us;
+	int64_t server_login_retry_us;
+	int64_t client_login_timeout_us;
+	int64_t client_idle_timeout_us;
+	int64_t shutdown_timeout_us; /* SIGTERM: how long running transactions may go on */
+	int max_prepared_statements; /* per server connection, least recently used out first */
+	size_t max_packet_size; /* largest client message that is held in memory; larger ones stream */
+
+	/* consistency */
+	struct route_policy policy;
+	enum scope scope;
+	bool query_tags;
+	int max_waiting; /* statements that wait for a replica; further ones go to the primary */
+	int max_sessions; /* named sessions in memory */
+	int64_t session_ttl_us;
+	int max_cached_statements; /* per database */
+
+	int log_level; /* enum log_level */
+	bool log_connections;
+};
+
+#endif

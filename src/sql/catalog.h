@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Which functions of one database may be called by a plain read. Built-in functions come from a
+ * table made from PostgreSQL's own pg_proc (read-only and without an effect outside the snapshot);
+ * the user's come from the primary's catalog, loaded at first use and again after DDL.
+ *
+ * Looked up by bare name: a name is safe only if every function of that name, in any schema, is.
+ * Until a load has succeeded every name that is not built in is unsafe.
+ */
+#ifndef TM_SQL_CATALOG_H
+#define TM_SQL_CATALOG_H
+
+#include "base/slice.h"
+
+struct catalog;
+
+/* What the loader runs on the primary: one row a function name outside pg_catalog,
+ * (proname text, unsafe bool 't'/'f'), where unsafe = any overload is volatile. */
+extern const char catalog_query[];
+
+/* Bounded: past `max_names` the load fails and everything stays unsafe. NULL: no memory. */
+struct catalog *catalog_new(int max_names);
+void catalog_free(struct catalog *c);
+
+/* begin, add…, commit: replaces the names at once and opens a new generation. A load that is not
+ * committed (error, lost connection) changes nothing. */
+void catalog_load_begin(struct catalog *c);
+bool catalog_load_add(struct catalog *c, struct slice name, bool unsafe);
+bool catalog_load_commit(struct catalog *c);
+/* DDL was seen: user functions are unsafe until the next commit. */
+void catalog_invalidate(struct catalog *c);
+bool catalog_loaded(const struct catalog *c);
+/* Changes whenever a verdict may have changed. */
+uint32_t catalog_generation(const struct catalog *c);
+
+enum function_safety {
+	FUNCTION_SAFE,
+	FUNCTION_UNSAFE, /* volatile, unknown, or means something else on a replica */
+	FUNCTION_ADVISORY, /* takes a session-level advisory lock: binds */
+	FUNCTION_SET_CONFIG,
+	FUNCTION_SEQUENCE, /* currval, lastval */
+	FUNCTION_LARGE_OBJECT, /* lo_open and the descriptor calls */
+};
+/* `name` is the last part of the function's name, as the parser folded it. */
+enum function_safety catalog_function(const struct catalog *c, struct slice name);
+
+#endif

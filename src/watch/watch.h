@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * One watcher per node: a connection of its own that learns the node's role, identity and timeline
+ * and samples its position into the fleet. It never queues behind a pool (pitfall 16).
+ *
+ *   DOWN ─connect─▶ LOGIN ─▶ LEARN (role, identity, timeline) ─▶ IDLE ⇄ ASKED ─┐
+ *    ▲                                                              any error ─┘
+ *    └────────── back-off 100 ms … 5 s ◀── fleet_node_lost ◀───────────────────
+ *
+ * Polling is adaptive: every idle_interval when nobody waits, every busy_interval while somebody does;
+ * watch_kick() asks at once. One question is in flight at a time; a kick during one asks again when
+ * it is answered, because its sample started too early.
+ */
+#ifndef TM_WATCH_WATCH_H
+#define TM_WATCH_WATCH_H
+
+#include "consistency/fleet.h"
+#include "net/net.h"
+#include "pgwire/login.h"
+
+struct watch_node {
+	char name[64];
+	char host[256];
+	int port;
+	char user[64];
+	char database[64];
+	enum secret_kind secret_kind;
+	char secret[256];
+};
+
+struct watch_settings {
+	int64_t idle_interval_us; /* default 250 ms */
+	int64_t busy_interval_us; /* default 1 ms */
+	int64_t answer_timeout_us; /* a node that does not answer is lost; default 1 s */
+	int64_t connect_timeout_us; /* default 3 s */
+};
+
+/* What a watcher learnt of a node's server, for captures and pooled connections. */
+struct watch_facts {
+	bool known;
+	uint32_t wal_block_size, wal_segment_size;
+	uint64_t system_identifier;
+	int64_t postmaster_start_us; /* pg_postmaster_start_time, µs since 1970: the server's incarnation */
+	int server_version_num;
+	bool async_commit; /* server default of synchronous_commit is off */
+};
+
+struct watch;
+
+/* Called after the fleet changed: node's sample, role or loss. */
+typedef void (*watch_fn)(void *arg, int node);
+
+/* One watcher per fleet node of the same index. Starts connecting at once. */
+struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct watch_node *nodes,
+                        int count, const struct watch_settings *settings, watch_fn fn, void *arg);
+void watch_free(struct watch *w);
+/* Somebody needs a sample started from now on. Cheap; any number of calls are one question. */
+void watch_kick(struct watch *w, int node);
+/* Somebody waits (true) or nobody does any more: fast or slow polling for all replicas and primary. */
+void watch_set_busy(struct watch *w, bool busy);
+const struct watch_facts *watch_facts(const struct watch *w, int node);
+/* The last error of a node, "" if it is up; for SHOW FLEET. */
+const char *watch_error(const struct watch *w, int node);
+uint64_t watch_samples(const struct watch *w, int node);
+/* The node contradicted itself on another connection (25006 from the primary, another incarnation):
+ * drop the watcher's connection and start from nothing. */
+void watch_distrust(struct watch *w, int node, const char *why);
+
+#endif
