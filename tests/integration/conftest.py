@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Fixtures: fleets are made once a run and shared, routers are cheap and made where needed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import harness  # noqa: E402
+import rawpg  # noqa: E402
+
+# What needs plain PostgreSQL only, for working on the tests themselves.
+DIRECT_ONLY = bool(os.environ.get("TIDEMARK_DIRECT_ONLY"))
+
+
+def need_router():
+    if DIRECT_ONLY:
+        pytest.skip("TIDEMARK_DIRECT_ONLY is set")
+
+
+@pytest.fixture(scope="session")
+def shared_fleet():
+    f = harness.Fleet(standbys=2)
+    yield f
+    f.destroy()
+
+
+@pytest.fixture
+def fleet(shared_fleet):
+    """A primary and two standbys, caught up; pauses and delays are undone afterwards."""
+    shared_fleet.calm()
+    yield shared_fleet
+    shared_fleet.calm()
+
+
+@pytest.fixture(scope="session")
+def breakable_fleet():
+    """A small fleet for tests that stop and restart servers."""
+    f = harness.Fleet(standbys=1)
+    yield f
+    f.destroy()
+
+
+@pytest.fixture
+def small_fleet(breakable_fleet):
+    breakable_fleet.calm()
+    yield breakable_fleet
+    breakable_fleet.calm()
+
+
+@pytest.fixture(scope="session")
+def shared_router(shared_fleet):
+    """The router with its defaults, shared by all tests that do not need other options."""
+    need_router()
+    tm = harness.Tidemark(shared_fleet, http=True)
+    yield tm
+    tm.stop()
+
+
+@pytest.fixture
+def tm(shared_router, fleet):
+    assert shared_router.alive(), "the shared router died in an earlier test"
+    shared_router.wait_fleet()
+    yield shared_router
+    assert shared_router.alive(), f"the router died:\n{harness.tail(shared_router.log)}"
+
+
+@pytest.fixture
+def router(fleet):
+    """A factory of routers with options; stops them, and judges them, at the end."""
+    need_router()
+    started = []
+
+    def make(in_front_of=None, **options):
+        started.append(harness.Tidemark(in_front_of or fleet, **options))
+        return started[-1]
+
+    yield make
+    for t in started:
+        t.stop()
+
+
+@pytest.fixture(params=["direct", "tidemark"])
+def target(request, fleet):
+    """The same test against plain PostgreSQL and against Tidemark."""
+    if request.param == "direct":
+        yield harness.Direct(fleet)
+    else:
+        yield request.getfixturevalue("tm")
+
+
+@pytest.fixture
+def raw():
+    """Opens raw connections: raw(target, user=…), raw(target, login=False)."""
+    opened = []
+
+    def make(to, login=True, timeout=rawpg.TIMEOUT, **params):
+        c = rawpg.Raw(harness.HOST, to.port, timeout)
+        opened.append(c)
+        if login:
+            c.startup(**params)
+        return c
+
+    yield make
+    for c in opened:
+        c.close()
+
+
+@pytest.fixture(scope="session")
+def libpq_client():
+    """libpq_client.c, compiled."""
+    d = tempfile.mkdtemp(prefix="tidemark-libpq-")
+    out = os.path.join(d, "libpq_client")
+    include = subprocess.run(["pg_config", "--includedir"], capture_output=True, text=True, check=True)
+    subprocess.run(["gcc", "-std=gnu17", "-Wall", "-Wextra", "-O1", "-I", include.stdout.strip(), "-o", out,
+                    os.path.join(os.path.dirname(__file__), "libpq_client.c"), "-lpq"], check=True)
+    yield out
+    shutil.rmtree(d, ignore_errors=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for t in harness.live:
+            report.sections.append((f"log of the router on port {t.port}", harness.tail(t.log, 25)))
