@@ -44,9 +44,11 @@ struct settings {
 	int node_count;
 	struct watch_node nodes[FLEET_NODES_MAX];
 	struct watch_settings watch;
+	int64_t sample_max_age_us; /* for fleet_init() */
 
 	/* who may */
 	enum auth_type auth_type;
+	char auth_file[256]; /* where `users` came from; "" is none */
 	int user_count;
 	struct user_entry *users; /* sorted by name */
 	int database_count;
