@@ -44,6 +44,7 @@ bool md5_response(const char stored[MD5_PASSWORD_LEN + 1], const uint8_t salt[4]
 struct scram_server {
 	struct scram_secret secret;
 	bool doomed; /* unknown user: go through the motions with a mock secret, then refuse */
+	char gs2_flag; /* 'n' or 'y' of client-first; client-final must repeat it */
 	char nonce[128];
 	char client_first_bare[SCRAM_MESSAGE_MAX];
 	char server_first[SCRAM_MESSAGE_MAX];
@@ -57,7 +58,7 @@ void scram_server_init(struct scram_server *s, const struct scram_secret *secret
 bool scram_server_first(struct scram_server *s, struct slice client_first,
                         const uint8_t nonce_raw[SCRAM_NONCE_RAW], struct buf *out);
 /* client-final -> server-final (SASLFinal payload). False: malformed or wrong password.
- * Comparison is in constant time. */
+ * Comparison is in constant time. Ends the exchange, right or wrong, and wipes the secret. */
 bool scram_server_final(struct scram_server *s, struct slice client_final, struct buf *out);
 
 /* ---- client side: we prove ourselves to a server ---- */
