@@ -23,16 +23,25 @@ struct net_timer;
 
 /* NULL: no memory or no descriptors. */
 struct net_loop *net_loop_new(void);
+/* Closes whatever is still open on it; the owners hear nothing. May wait for a name that is being
+ * resolved. NULL is fine. */
 void net_loop_free(struct net_loop *l);
-/* Until net_loop_stop(). */
+/* Until net_loop_stop(), in whatever thread calls it. */
 void net_loop_run(struct net_loop *l);
 void net_loop_stop(struct net_loop *l);
 /* Monotonic microseconds, read from the clock at each call. */
 int64_t net_now_us(void);
-/* The same, as of the last wake-up or the last net_now_us() on this loop: free of cost. */
+/* The same, read at the first call after a wake-up and kept for the rest of the turn: never older
+ * than the events that are being handled, and nearly free. Before sending something whose age
+ * counts, ask net_now_us(). */
 int64_t net_loop_now_us(struct net_loop *l);
-/* Called once per loop turn, after all events of the turn were handled; for deferred work. */
+/* Called once per loop turn, after all events and timers of the turn were handled and before the
+ * loop sleeps, and once more when net_loop_run() ends; for deferred work. */
 void net_loop_set_after(struct net_loop *l, void (*fn)(void *arg), void *arg);
+/* Makes the loop call what net_loop_set_wake() gave it. From any thread and from signal handlers;
+ * several calls before the loop comes round are one. */
+void net_loop_wake(struct net_loop *l);
+void net_loop_set_wake(struct net_loop *l, void (*fn)(void *arg), void *arg);
 /* Calls fn(arg) on the loop when the process gets the signal. False on error. */
 bool net_loop_on_signal(struct net_loop *l, int signum, void (*fn)(void *arg, int signum),
                         void *arg);
@@ -90,8 +99,8 @@ void net_listener_close(struct net_listener *l);
 /* ---- timers ---- */
 typedef void (*net_timer_fn)(void *arg);
 struct net_timer *net_timer_new(struct net_loop *l, net_timer_fn fn, void *arg);
-/* One shot after `delay_us` (rounded up to a millisecond, but sub-millisecond timers fire by
- * timerfd where exact = true was asked at net_timer_new_exact). Restarts if running. */
+/* One shot, never before `delay_us` have passed and as a rule less than a millisecond (the resolution)
+ * after that. Restarts if running. Costs no system call. */
 void net_timer_start(struct net_timer *t, int64_t delay_us);
 void net_timer_stop(struct net_timer *t);
 /* NULL is fine. */
