@@ -403,6 +403,7 @@ class Tidemark:
             for r in self.replicas:
                 self.argv += ["--replica", r if isinstance(r, str) else r.conninfo()]
             options.setdefault("admin_users", "postgres")
+            options.setdefault("shutdown_timeout", "3s")
         if options.pop("http", False):
             self.http_port = free_port()
             options["http_listen"] = f"{HOST}:{self.http_port}"
