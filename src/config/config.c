@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ *   command line ──▶ file ──▶ sections ──▶ settings ◀── flags ──▶ checks across options
+ *
+ * The file is read by inih, through a reader of ours that counts lines and refuses long ones.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdlib.h>
+
+#include "args.h"
+#include "conninfo.h"
+#include "options.h"
+#include "userlist.h"
+
+#define LINE_MAX_BYTES 2000
+#define OPTIONS_MAX 128
+
+struct loader {
+	struct settings *s;
+	struct config_errors *errors;
+	const char *path; /* of the file, or NULL */
+	FILE *file;
+	int line;
+	bool auth_type_given;
+	int seen_at[OPTIONS_MAX]; /* line of the option in the file; 0: not seen */
+	bool primary_given;
+};
+
+/* ---- faults ---- */
+
+static void fault(struct loader *l, const char *what)
+{
+	config_errors_add(l->errors, "%s:%d: %s", l->path, l->line, what);
+}
+
+static void fault_value(struct loader *l, const char *name, const char *value, const char *why)
+{
+	config_errors_add(l->errors, "%s:%d: %s = \"%.100s\": %s", l->path, l->line, name, value, why);
+}
+
+/* Connection strings hold passwords: the message does not repeat them. */
+static void fault_secret(struct loader *l, const char *name, const char *why)
+{
+	config_errors_add(l->errors, "%s:%d: %s: %s", l->path, l->line, name, why);
+}
+
+/* ---- [tidemark] ---- */
+
+static void unknown_option(struct loader *l, const char *name)
+{
+	const char *advice = options_foreign(name);
+	const char *near = options_nearest(name);
+
+	if (advice)
+		config_errors_add(l->errors, "%s:%d: %s: %s", l->path, l->line, name, advice);
+	else if (near)
+		config_errors_add(l->errors, "%s:%d: unknown option \"%.60s\"; did you mean \"%s\"?",
+						  l->path, l->line, name, near);
+	else
+		config_errors_add(l->errors,
+						  "%s:%d: unknown option \"%.60s\"; \"tidemark --help\" lists them",
+						  l->path, l->line, name);
+}
+
+static void note_option(struct loader *l, const struct option *o)
+{
+	if (o == options_find("auth_type"))
+		l->auth_type_given = true;
+}
+
+static void file_option(struct loader *l, const char *name, const char *value)
+{
+	const struct option *o = options_find(name);
+	char why[256];
+
+	if (!o) {
+		unknown_option(l, name);
+		return;
+	}
+	int *seen = &l->seen_at[o - options];
+	if (*seen) {
+		snprintf(why, sizeof(why), "%s is given twice; the first time in line %d", o->name, *seen);
+		fault(l, why);
+		return;
+	}
+	*seen = l->line;
+	note_option(l, o);
+	if (!option_set(o, l->s, value, why, sizeof(why)))
+		fault_value(l, o->name, value, why);
+}
+
+/* ---- [nodes] ---- */
+
+static struct watch_node *find_node(struct settings *s, const char *name)
+{
+	for (int i = 0; i < s->node_count; i++) {
+		if (strcmp(s->nodes[i].name, name) == 0)
+			return &s->nodes[i];
+	}
+	return NULL;
+}
+
+/* Puts a server into the settings; the primary goes to the front. False with `why`. */
+static bool add_node(struct loader *l, const char *name, const char *conninfo, char *why,
+					 size_t cap)
+{
+	struct settings *s = l->s;
+	bool primary = strcmp(name, "primary") == 0;
+	struct watch_node node = {0};
+
+	if (strlen(name) >= sizeof(node.name)) {
+		snprintf(why, cap, "the name is longer than %zu bytes", sizeof(node.name) - 1);
+		return false;
+	}
+	if (find_node(s, name)) {
+		snprintf(why, cap, "there is already a server of this name");
+		return false;
+	}
+	if (s->node_count == FLEET_NODES_MAX) {
+		snprintf(why, cap, "too many servers; at most %d", FLEET_NODES_MAX);
+		return false;
+	}
+	/* Before the connection string is looked at: one fault should not be told as two. */
+	l->primary_given = l->primary_given || primary;
+	if (!conninfo_node(conninfo, &node, why, cap))
+		return false;
+	snprintf(node.name, sizeof(node.name), "%s", name);
+	s->nodes[s->node_count] = primary ? s->nodes[0] : node;
+	if (primary)
+		s->nodes[0] = node;
+	s->node_count++;
+	explicit_bzero(&node, sizeof(node));
+	return true;
+}
+
+static void file_node(struct loader *l, const char *name, const char *value)
+{
+	char why[256];
+
+	if (!add_node(l, name, value, why, sizeof(why)))
+		fault_secret(l, name, why);
+}
+
+/* ---- [databases] ---- */
+
+static bool database_pair(void *arg, const char *key, const char *value, char *why, size_t cap)
+{
+	struct database_entry *d = arg;
+	char detail[160];
+	int word;
+
+	if (strcmp(key, "dbname") == 0) {
+		if (strlen(value) >= sizeof(d->dbname)) {
+			snprintf(why, cap, "dbname is longer than %zu bytes", sizeof(d->dbname) - 1);
+			return false;
+		}
+		snprintf(d->dbname, sizeof(d->dbname), "%s", value);
+		return true;
+	}
+	if (strcmp(key, "pool_size") == 0) {
+		char *end;
+		long n = strtol(value, &end, 10);
+		if (end == value || *end || n < 1 || n > 10000) {
+			snprintf(why, cap, "pool_size=%.40s: expected a number from 1 to 10000", value);
+			return false;
+		}
+		d->pool_size = (int)n;
+		return true;
+	}
+	if (strcmp(key, "consistency") == 0 || strcmp(key, "scope") == 0) {
+		bool level = strcmp(key, "consistency") == 0;
+		if (!option_parse_word(level ? words_consistency : words_scope, value, &word, detail,
+							   sizeof(detail))) {
+			snprintf(why, cap, "%s=%.40s: %s", key, value, detail);
+			return false;
+		}
+		if (level) {
+			d->has_consistency = true;
+			d->consistency = (enum consistency_level)word;
+		} else {
+			d->has_scope = true;
+			d->scope = (enum scope)word;
+		}
+		return true;
+	}
+	if (strcmp(key, "host") == 0 || strcmp(key, "port") == 0)
+		snprintf(why, cap, "%s belongs into [nodes]: all databases live on the same servers", key);
+	else
+		snprintf(why, cap,
+				 "unknown keyword \"%s\"; expected dbname, pool_size, consistency or scope", key);
+	return false;
+}
+
+/* Room for one more, or NULL with `why`. */
+static struct database_entry *database_slot(struct settings *s, const char *name, char *why,
+											size_t cap)
+{
+	if (strlen(name) >= sizeof(s->databases->name)) {
+		snprintf(why, cap, "the name is longer than %zu bytes", sizeof(s->databases->name) - 1);
+		return NULL;
+	}
+	for (int i = 0; i < s->database_count; i++) {
+		if (strcmp(s->databases[i].name, name) == 0) {
+			snprintf(why, cap, "the database is given twice");
+			return NULL;
+		}
+	}
+	if (s->database_count == SETTINGS_DATABASES_MAX) {
+		snprintf(why, cap, "too many databases; at most %d", SETTINGS_DATABASES_MAX);
+		return NULL;
+	}
+	if (!s->databases)
+		s->databases = calloc(SETTINGS_DATABASES_MAX, sizeof(*s->databases));
+	if (!s->databases) {
+		snprintf(why, cap, "out of memory");
+		return NULL;
+	}
+	return &s->databases[s->database_count];
+}
+
+static bool add_database(struct settings *s, const char *name, const char *value, char *why,
+						 size_t cap)
+{
+	struct database_entry *d = database_slot(s, name, why, cap);
+
+	if (!d)
+		return false;
+	*d = (struct database_entry){0};
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	s->database_count++;
+	return conninfo_pairs(value, database_pair, d, why, cap);
+}
+
+static void file_database(struct loader *l, const char *name, const char *value)
+{
+	char why[256];
+
+	if (!add_database(l->s, name, value, why, sizeof(why)))
+		fault_secret(l, name, why);
+}
+
+/* ---- the file ---- */
+
+static int on_pair(void *user, const char *section, const char *name, const char *value)
+{
+	struct loader *l = user;
+
+	if (!value || *name == '\0')
+		fault(l, "expected name = value");
+	else if (strcmp(section, "tidemark") == 0 || strcmp(section, "pgbouncer") == 0)
+		file_option(l, name, value);
+	else if (strcmp(section, "nodes") == 0)
+		file_node(l, name, value);
+	else if (strcmp(section, "databases") == 0)
+		file_database(l, name, value);
+	else if (*section == '\0')
+		fault(l, "stands before the first section; expected [tidemark], [nodes] or [databases]");
+	else
+		config_errors_add(
+			l->errors, "%s:%d: unknown section [%s]; expected [tidemark], [nodes] or [databases]",
+			l->path, l->line, section);
+	return 1;
+}
+
+/* inih's fgets: a line that does not fit would come in pieces, each parsed as a line. */
+static char *read_line(char *into, int cap, void *stream)
+{
+	struct loader *l = stream;
+
+	if (!fgets(into, cap, l->file))
+		return NULL;
+	l->line++;
+	size_t len = strlen(into);
+	if (len <= LINE_MAX_BYTES)
+		return into;
+	fault(l, "the line is longer than 2000 bytes");
+	for (int c = into[len - 1]; c != '\n' && c != EOF;)
+		c = fgetc(l->file);
+	into[0] = '\n';
+	into[1] = '\0';
+	return into;
+}
+
+static void load_file(struct loader *l)
+{
+	l->file = fopen(l->path, "re");
+	if (!l->file) {
+		config_errors_add(l->errors, "%s: cannot be opened: %s", l->path, strerror(errno));
+		return;
+	}
+	/* No continuation lines and no comments behind a value, as in PgBouncer: a password may hold
+	 * anything. */
+	ini_allow_multiline = false;
+	ini_allow_inline_comments = false;
+	ini_allow_no_value = true;
+	ini_max_line = LINE_MAX_BYTES + 8;
+	int bad_line = ini_parse_stream(read_line, l, on_pair, l);
+	if (bad_line > 0)
+		config_errors_add(l->errors, "%s:%d: expected [section], name = value or a comment",
+						  l->path, bad_line);
+	if (ferror(l->file))
+		config_errors_add(l->errors, "%s: cannot be read", l->path);
+	fclose(l->file);
+}
+
+/* ---- the flags ---- */
+
+/* The servers of the command line take the place of the file's. */
+static void forget_file_nodes(struct loader *l, bool *forgotten)
+{
+	if (*forgotten)
+		return;
+	*forgotten = true;
+	explicit_bzero(l->s->nodes, sizeof(l->s->nodes));
+	l->s->node_count = 0;
+	l->primary_given = false;
+}
+
+static void flag_node(struct loader *l, const struct arg *a, int replica_number)
+{
+	char name[32];
+	char why[256];
+
+	if (a->kind == ARG_PRIMARY)
+		snprintf(name, sizeof(name), "primary");
+	else
+		snprintf(name, sizeof(name), "replica%d", replica_number);
+	if (!add_node(l, name, a->value, why, sizeof(why)))
+		config_errors_add(l->errors, "--%s: %s", a->kind == ARG_PRIMARY ? "primary" : "replica",
+						  why);
+}
+
+static void flag_option(struct loader *l, const char *name, const char *value)
+{
+	const struct option *o = options_find(name);
+	char why[256];
+
+	note_option(l, o);
+	if (!option_set(o, l->s, value, why, sizeof(why)))
+		config_errors_add(l->errors, "--%s \"%.100s\": %s", o->name, value, why);
+}
+
+static void flag_listen(struct loader *l, const char *value)
+{
+	char why[256];
+
+	if (!option_parse_hostport(value, l->s->listen_addr, sizeof(l->s->listen_addr),
+							   &l->s->listen_port, why, sizeof(why)))
+		config_errors_add(l->errors, "--listen \"%.100s\": %s", value, why);
+}
+
+static void apply_flags(struct loader *l, int argc, char **argv)
+{
+	/* The first pass, for the file's name, has told the faults of the words themselves. */
+	struct config_errors told = {0};
+	struct args args = {.argc = argc, .argv = argv, .next = 1, .errors = &told};
+	struct arg a;
+	bool forgotten = false;
+	int replicas = 0;
+
+	while (args_next(&args, &a)) {
+		if (a.kind == ARG_PRIMARY || a.kind == ARG_REPLICA) {
+			forget_file_nodes(l, &forgotten);
+			replicas += a.kind == ARG_REPLICA;
+			flag_node(l, &a, replicas);
+		} else if (a.kind == ARG_LISTEN) {
+			flag_listen(l, a.value);
+		} else if (a.kind == ARG_VERBOSE) {
+			flag_option(l, "log_level", "debug");
+		} else if (a.kind == ARG_OPTION) {
+			flag_option(l, a.name, a.value);
+		}
+	}
+}
+
+static const char *find_file(int argc, char **argv, struct config_errors *errors)
+{
+	struct args args = {.argc = argc, .argv = argv, .next = 1, .errors = errors};
+	struct arg a;
+	const char *path = NULL;
+
+	while (args_next(&args, &a)) {
+		if (a.kind != ARG_CONFIG)
+			continue;
+		if (path)
+			config_errors_add(errors, "%s: a second configuration file; there is already %s",
+							  a.value, path);
+		else
+			path = a.value;
+	}
+	return path;
+}
+
+enum config_action config_action(int argc, char **argv)
+{
+	struct config_errors ignored = {0};
+	struct args args = {.argc = argc, .argv = argv, .next = 1, .errors = &ignored};
+	struct arg a;
+
+	while (args_next(&args, &a)) {
+		if (a.kind == ARG_HELP)
+			return CONFIG_HELP;
+		if (a.kind == ARG_VERSION)
+			return CONFIG_VERSION;
+	}
+	return CONFIG_LOAD;
+}
+
+/* ---- checks across options ---- */
+
+static void userlist_fault(void *arg, int line, const char *what)
+{
+	struct loader *l = arg;
+
+	if (line)
+		config_errors_add(l->errors, "%s:%d: %s", l->s->auth_file, line, what);
+	else
+		config_errors_add(l->errors, "auth_file = \"%s\": %s", l->s->auth_file, what);
+}
+
+static bool is_local(const char *addr)
+{
+	return strncmp(addr, "127.", 4) == 0 || strcmp(addr, "localhost") == 0 ||
+		   strcmp(addr, "::1") == 0;
+}
+
+static void check_auth(struct loader *l)
+{
+	struct settings *s = l->s;
+
+	if (s->auth_file[0]) {
+		if (!l->auth_type_given)
+			config_errors_add(l->errors,
+							  "auth_file is given, but without auth_type nobody is asked for "
+							  "a password: set auth_type = scram-sha-256, md5, or trust");
+		if (!userlist_load(s->auth_file, &s->users, &s->user_count, userlist_fault, l))
+			return;
+	} else if (s->auth_type != AUTH_TYPE_TRUST) {
+		config_errors_add(
+			l->errors,
+			"auth_type = %s needs to know the users: set auth_file to a file of \"name\" "
+			"\"secret\" lines, or set auth_type = trust",
+			s->auth_type == AUTH_TYPE_MD5 ? "md5" : "scram-sha-256");
+	} else if (!l->auth_type_given && s->listen_addr[0] && !is_local(s->listen_addr)) {
+		config_errors_add(
+			l->errors,
+			"listen_addr = \"%s\" lets other machines in, and nobody would be asked for a "
+			"password: set auth_type = scram-sha-256 and auth_file, or say auth_type = "
+			"trust",
+			s->listen_addr);
+	}
+}
+
+/* One server under two names would be seen as two primaries, and two primaries are none. */
+static void check_twins(struct loader *l)
+{
+	const struct settings *s = l->s;
+
+	for (int i = 0; i < s->node_count; i++) {
+		for (int j = 0; j < i; j++) {
+			if (s->nodes[i].port == s->nodes[j].port &&
+				strcmp(s->nodes[i].host, s->nodes[j].host) == 0)
+				config_errors_add(l->errors, "[nodes]: %s and %s are the same server, %s port %d",
+								  s->nodes[j].name, s->nodes[i].name, s->nodes[i].host,
+								  s->nodes[i].port);
+		}
+	}
+}
+
+static void check_all(struct loader *l)
+{
+	struct settings *s = l->s;
+
+	if (!l->primary_given)
+		config_errors_add(l->errors, "no primary: %s",
+						  l->path ? "add \"primary = host=… port=…\" under [nodes]"
+								  : "give a configuration file, or --primary 'host=… port=…'");
+	check_twins(l);
+	if (s->listen_addr[0] == '\0' && s->unix_socket_dir[0] == '\0')
+		config_errors_add(l->errors, "no way in: set listen_addr or unix_socket_dir");
+	if (s->sample_max_age_us < 2 * s->watch.idle_interval_us)
+		config_errors_add(l->errors,
+						  "sample_max_age must be at least twice poll_idle_interval, or no "
+						  "replica ever serves a read");
+	check_auth(l);
+}
+
+/* What follows from other options. */
+static bool derive(struct settings *s)
+{
+	char why[64];
+
+	s->watch.connect_timeout_us = s->server_connect_timeout_us;
+	return s->database_count > 0 || add_database(s, "*", "", why, sizeof(why));
+}
+
+struct settings *config_load(int argc, char **argv, struct config_errors *errors)
+{
+	struct settings *s = calloc(1, sizeof(*s));
+	struct loader l = {.s = s, .errors = errors};
+
+	assert(options_count <= OPTIONS_MAX);
+	if (!s) {
+		config_errors_add(errors, "out of memory");
+		return NULL;
+	}
+	options_defaults(s);
+	l.path = find_file(argc, argv, errors);
+	if (l.path)
+		load_file(&l);
+	apply_flags(&l, argc, argv);
+	check_all(&l);
+	if (!derive(s))
+		config_errors_add(errors, "out of memory");
+	if (errors->count == 0)
+		return s;
+	config_free(s);
+	return NULL;
+}
+
+void config_free(struct settings *s)
+{
+	if (!s)
+		return;
+	if (s->users)
+		explicit_bzero(s->users, (size_t)s->user_count * sizeof(*s->users));
+	free(s->users);
+	free(s->databases);
+	explicit_bzero(s, sizeof(*s));
+	free(s);
+}
+
+void config_keep_fixed(struct settings *next, const struct settings *now,
+					   void (*fn)(void *arg, const char *name), void *arg)
+{
+	for (int i = 0; i < options_count; i++) {
+		const struct option *o = &options[i];
+		if (!o->fixed || option_equal(o, next, now))
+			continue;
+		fn(arg, o->name);
+		option_copy(o, next, now);
+	}
+	if (next->node_count != now->node_count ||
+		memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
+		fn(arg, "[nodes]");
+	memcpy(next->nodes, now->nodes, sizeof(next->nodes));
+	next->node_count = now->node_count;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * From the command line and the file it names to struct settings. All or nothing: with one fault
+ * there are no settings, and every fault is told.
+ */
+#ifndef TM_CONFIG_CONFIG_H
+#define TM_CONFIG_CONFIG_H
+
+#include "errors.h"
+#include "proxy/settings.h"
+
+enum config_action { CONFIG_LOAD, CONFIG_HELP, CONFIG_VERSION };
+
+/* Whether the command line only asks for --help or --version. argv[0] is skipped. */
+enum config_action config_action(int argc, char **argv);
+
+/* NULL with errors->count > 0. A reload calls it again with the same command line. The caller frees
+ * with config_free(). Not to be called from two threads at once (inih's knobs are global). */
+[[gnu::warn_unused_result]] struct settings *config_load(int argc, char **argv,
+														 struct config_errors *errors);
+/* Wipes the secrets. NULL is nothing. */
+void config_free(struct settings *s);
+
+/* What a reload cannot change is put back in `next` as it is in `now`, so that the settings
+ * describe the process; calls `fn` with the name of each such option that differed. */
+void config_keep_fixed(struct settings *next, const struct settings *now,
+					   void (*fn)(void *arg, const char *name), void *arg);
+
+#endif

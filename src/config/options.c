@@ -1,0 +1,892 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "sql/classify.h"
+
+#define US INT64_C(1)
+#define MS (1000 * US)
+#define SEC (1000 * MS)
+#define HOUR (3600 * SEC)
+#define DAY (24 * HOUR)
+#define KB INT64_C(1024)
+#define MB (1024 * KB)
+
+#define FIELD(f) .offset = offsetof(struct settings, f), .size = sizeof(((struct settings *)0)->f)
+
+static const struct option_word words_auth[] = {
+	{"trust", AUTH_TYPE_TRUST},
+	{"md5", AUTH_TYPE_MD5},
+	{"scram-sha-256", AUTH_TYPE_SCRAM},
+	{NULL, 0},
+};
+
+const struct option_word words_consistency[] = {
+	{"strong", LEVEL_STRONG},
+	{"session", LEVEL_SESSION},
+	{"bounded", LEVEL_BOUNDED},
+	{"eventual", LEVEL_EVENTUAL},
+	{NULL, 0},
+};
+
+const struct option_word words_scope[] = {
+	{"database", SCOPE_DATABASE},
+	{"connection", SCOPE_CONNECTION},
+	{NULL, 0},
+};
+
+static const struct option_word words_strategy[] = {
+	{"position", STRATEGY_POSITION},
+	{"pin_fixed", STRATEGY_PIN_FIXED},
+	{"pin_auto", STRATEGY_PIN_AUTO},
+	{NULL, 0},
+};
+
+static const struct option_word words_log_level[] = {
+	{"debug", LOG_LEVEL_DEBUG},
+	{"info", LOG_LEVEL_INFO},
+	{"warn", LOG_LEVEL_WARN},
+	{"error", LOG_LEVEL_ERROR},
+	{NULL, 0},
+};
+
+const struct option options[] = {
+	/* ---- where clients come in ---- */
+	{
+		.name = "listen_addr",
+		.group = GROUP_LISTEN,
+		.type = OPTION_STRING,
+		FIELD(listen_addr),
+		.preset = "127.0.0.1",
+		.help = "Address or host name on which clients are accepted",
+		.doc =
+			"\"*\" is every address of the machine; empty is no TCP at all. An address that other "
+			"machines can reach needs auth_type to be said explicitly.",
+		.pgbouncer = "listen_addr",
+		.fixed = true,
+	},
+	{
+		.name = "listen_port",
+		.group = GROUP_LISTEN,
+		.type = OPTION_INT,
+		FIELD(listen_port),
+		.preset = "6432",
+		.min = 1,
+		.max = 65535,
+		.help = "Port on which clients are accepted",
+		.doc = "Also part of the name of the unix socket.",
+		.pgbouncer = "listen_port",
+		.fixed = true,
+	},
+	{
+		.name = "unix_socket_dir",
+		.group = GROUP_LISTEN,
+		.type = OPTION_STRING,
+		FIELD(unix_socket_dir),
+		.preset = "",
+		.help = "Directory for a unix socket, .s.PGSQL.<listen_port>",
+		.doc = "Empty is no unix socket.",
+		.pgbouncer = "unix_socket_dir",
+		.fixed = true,
+	},
+	{
+		.name = "http_listen",
+		.group = GROUP_LISTEN,
+		.type = OPTION_HOSTPORT,
+		FIELD(http_listen_addr),
+		.port_offset = offsetof(struct settings, http_listen_port),
+		.preset = "",
+		.help = "HOST:PORT of /metrics (Prometheus) and /healthz",
+		.doc =
+			"Empty is no HTTP. A port alone listens on 127.0.0.1; nobody is asked for a password, so "
+			"think before you listen on more.",
+		.fixed = true,
+	},
+
+	/* ---- who may come in ---- */
+	{
+		.name = "auth_type",
+		.group = GROUP_AUTH,
+		.type = OPTION_ENUM,
+		FIELD(auth_type),
+		.preset = "trust",
+		.words = words_auth,
+		.help = "How clients prove who they are",
+		.doc =
+			"trust asks for nothing: for a machine of your own. md5 and scram-sha-256 look the user up "
+			"in auth_file. With md5, a user whose secret in the file is a SCRAM verifier is asked for "
+			"SCRAM.",
+		.pgbouncer = "auth_type",
+	},
+	{
+		.name = "auth_file",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(auth_file),
+		.preset = "",
+		.help = "File of users and their secrets",
+		.doc =
+			"Lines of \"name\" \"secret\", as in PgBouncer's userlist.txt; a quote inside is doubled. The "
+			"secret is a password, md5 and 32 hex digits, or a SCRAM-SHA-256 verifier as "
+			"pg_authid.rolpassword has it. The same secrets log in to the servers, where that needs "
+			"a password or, for md5, the hash. A relative path counts from the working directory. "
+			"Read again on reload.",
+		.pgbouncer = "auth_file",
+	},
+	{
+		.name = "admin_users",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(admin_users),
+		.preset = "postgres",
+		.help = "Users that may connect to the admin database \"tidemark\"",
+		.doc = "Comma separated.",
+		.pgbouncer = "admin_users",
+	},
+
+	/* ---- consistency ---- */
+	{
+		.name = "consistency",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_ENUM,
+		FIELD(policy.level),
+		.preset = "session",
+		.words = words_consistency,
+		.help = "What a read may see, unless the session says otherwise",
+		.doc =
+			"strong: the primary only. session: a session reads its own writes and never goes back in "
+			"time. bounded: a replica whose lag is at most max_lag. eventual: any healthy replica. "
+			"A client overrides it with SET tidemark.consistency, a startup option or a query tag.",
+	},
+	{
+		.name = "scope",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_ENUM,
+		FIELD(scope),
+		.preset = "database",
+		.words = words_scope,
+		.help = "Who shares a session, among clients that name none",
+		.doc =
+			"database: all connections of one database; safe for an application with its own connection "
+			"pool, where the write and the next read take different connections. connection: each "
+			"connection for itself; cheaper, for applications that keep one connection per user or "
+			"that name their sessions.",
+	},
+	{
+		.name = "strategy",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_ENUM,
+		FIELD(policy.strategy),
+		.preset = "position",
+		.words = words_strategy,
+		.help = "How a session's writes are kept visible to it",
+		.doc =
+			"position: by the log position of its last commit. pin_fixed: after a write it reads from the "
+			"primary for pin_window. pin_auto: the same, and the window follows the measured "
+			"replication delay.",
+	},
+	{
+		.name = "wait_timeout",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_TIME,
+		FIELD(policy.wait_timeout_us),
+		.preset = "100ms",
+		.min = 0,
+		.max = HOUR,
+		.help = "How long a read may wait for a replica to catch up",
+		.doc =
+			"It waits only if a replica is expected to get there in time, else it goes to the primary at "
+			"once. 0 never waits.",
+	},
+	{
+		.name = "max_lag",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_TIME,
+		FIELD(policy.max_lag_us),
+		.preset = "100ms",
+		.min = 0,
+		.max = DAY,
+		.help = "The most a replica may lag for consistency = bounded",
+		.doc = "Measured against the router's own clock, not the servers'.",
+	},
+	{
+		.name = "pin_window",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_TIME,
+		FIELD(policy.pin_window_us),
+		.preset = "5s",
+		.min = 0,
+		.max = DAY,
+		.help =
+			"How long a session reads from the primary after a write, with strategy = pin_fixed",
+		.doc =
+			"A window shorter than the replication lag lets stale reads through: positions do not.",
+	},
+	{
+		.name = "query_tags",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_BOOL,
+		FIELD(query_tags),
+		.preset = "on",
+		.help = "Obey tidemark_… tags in leading and trailing SQL comments",
+		.doc = "Switch it off where users can put comments into statements.",
+	},
+
+	/* ---- the fleet ---- */
+	{
+		.name = "poll_idle_interval",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(watch.idle_interval_us),
+		.preset = "250ms",
+		.min = MS,
+		.max = HOUR,
+		.help = "How often a server's position is asked while nobody waits for it",
+		.fixed = true,
+	},
+	{
+		.name = "poll_busy_interval",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(watch.busy_interval_us),
+		.preset = "1ms",
+		.min = 100 * US,
+		.max = 10 * SEC,
+		.help = "How often a server's position is asked while somebody waits for it",
+		.doc = "A question costs the server about 13 µs of CPU.",
+		.fixed = true,
+	},
+	{
+		.name = "answer_timeout",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(watch.answer_timeout_us),
+		.preset = "1s",
+		.min = 10 * MS,
+		.max = HOUR,
+		.help = "A server that does not answer the watcher for so long is taken for lost",
+		.fixed = true,
+	},
+	{
+		.name = "sample_max_age",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(sample_max_age_us),
+		.preset = "2s",
+		.min = 10 * MS,
+		.max = HOUR,
+		.help = "A replica whose position is known only from so long ago serves no reads",
+		.doc = "At least twice poll_idle_interval.",
+		.fixed = true,
+	},
+
+	/* ---- pools ---- */
+	{
+		.name = "default_pool_size",
+		.group = GROUP_POOLS,
+		.type = OPTION_INT,
+		FIELD(default_pool_size),
+		.preset = "20",
+		.min = 1,
+		.max = 10000,
+		.help = "Server connections per database, user and server",
+		.doc = "A database of its own sets pool_size in [databases].",
+		.pgbouncer = "default_pool_size",
+	},
+	{
+		.name = "max_client_conn",
+		.group = GROUP_POOLS,
+		.type = OPTION_INT,
+		FIELD(max_client_conn),
+		.preset = "1000",
+		.min = 1,
+		.max = 1000000,
+		.help = "Client connections at once; further ones are refused",
+		.doc = "The limit of open files must allow for it.",
+		.pgbouncer = "max_client_conn",
+	},
+	{
+		.name = "max_pool_waiting",
+		.group = GROUP_POOLS,
+		.type = OPTION_INT,
+		FIELD(max_pool_waiting),
+		.preset = "10000",
+		.min = 0,
+		.max = 1000000,
+		.help =
+			"Clients that may wait for a server connection of one pool; further ones get an error",
+	},
+	{
+		.name = "max_prepared_statements",
+		.group = GROUP_POOLS,
+		.type = OPTION_INT,
+		FIELD(max_prepared_statements),
+		.preset = "200",
+		.min = 1,
+		.max = 100000,
+		.help = "Prepared statements kept per server connection",
+		.doc =
+			"The least recently used goes first; a client never notices, because it is prepared again "
+			"where needed. Unlike PgBouncer's, it cannot be 0: prepared statements always work.",
+		.pgbouncer = "max_prepared_statements",
+	},
+
+	/* ---- times ---- */
+	{
+		.name = "query_wait_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(query_wait_timeout_us),
+		.preset = "2min",
+		.min = 0,
+		.max = DAY,
+		.help = "How long a client may wait for a server connection before it gets an error",
+		.doc = "0 is no limit.",
+		.pgbouncer = "query_wait_timeout",
+	},
+	{
+		.name = "server_idle_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(server_idle_timeout_us),
+		.preset = "10min",
+		.min = 0,
+		.max = 365 * DAY,
+		.help = "Server connections unused for so long are closed",
+		.doc = "0 is no limit.",
+		.pgbouncer = "server_idle_timeout",
+	},
+	{
+		.name = "server_lifetime",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(server_lifetime_us),
+		.preset = "1h",
+		.min = 0,
+		.max = 365 * DAY,
+		.help = "Server connections older than this are closed when they are next unused",
+		.doc = "0 is no limit.",
+		.pgbouncer = "server_lifetime",
+	},
+	{
+		.name = "server_connect_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(server_connect_timeout_us),
+		.preset = "5s",
+		.min = 10 * MS,
+		.max = HOUR,
+		.help = "How long connecting and logging in to a server may take",
+		.pgbouncer = "server_connect_timeout",
+	},
+	{
+		.name = "server_login_retry",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(server_login_retry_us),
+		.preset = "1s",
+		.min = 0,
+		.max = HOUR,
+		.help = "Pause after a failed connection to a server before the next attempt",
+		.pgbouncer = "server_login_retry",
+	},
+	{
+		.name = "client_login_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(client_login_timeout_us),
+		.preset = "1min",
+		.min = 10 * MS,
+		.max = HOUR,
+		.help = "How long a client may take to log in",
+		.pgbouncer = "client_login_timeout",
+	},
+	{
+		.name = "client_idle_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(client_idle_timeout_us),
+		.preset = "0",
+		.min = 0,
+		.max = 365 * DAY,
+		.help = "Clients silent for so long are disconnected",
+		.doc = "0 is no limit.",
+		.pgbouncer = "client_idle_timeout",
+	},
+	{
+		.name = "shutdown_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(shutdown_timeout_us),
+		.preset = "30s",
+		.min = 0,
+		.max = DAY,
+		.help = "How long running transactions may go on after SIGTERM",
+	},
+
+	/* ---- limits ---- */
+	{
+		.name = "max_packet_size",
+		.group = GROUP_LIMITS,
+		.type = OPTION_SIZE,
+		FIELD(max_packet_size),
+		.preset = "16MB",
+		.min = 2 * CLASSIFY_TEXT_MAX,
+		.max = 1024 * MB - 1,
+		.help = "The largest client message that is held in memory whole",
+		.doc =
+			"Larger ones are streamed where the protocol allows it, else refused. Memory is taken only "
+			"while such a message is under way.",
+		.pgbouncer = "max_packet_size",
+	},
+	{
+		.name = "max_waiting",
+		.group = GROUP_LIMITS,
+		.type = OPTION_INT,
+		FIELD(max_waiting),
+		.preset = "1000",
+		.min = 0,
+		.max = 1000000,
+		.help = "Reads that may wait for a replica at once; further ones go to the primary",
+		.fixed = true,
+	},
+	{
+		.name = "max_sessions",
+		.group = GROUP_LIMITS,
+		.type = OPTION_INT,
+		FIELD(max_sessions),
+		.preset = "100000",
+		.min = 16,
+		.max = 10000000,
+		.help = "Named sessions kept in memory",
+		.doc = "Beyond it the least recently used is forgotten in a way that keeps its guarantee.",
+		.fixed = true,
+	},
+	{
+		.name = "session_ttl",
+		.group = GROUP_LIMITS,
+		.type = OPTION_TIME,
+		FIELD(session_ttl_us),
+		.preset = "1h",
+		.min = SEC,
+		.max = 30 * DAY,
+		.help = "Named sessions unused for so long are forgotten",
+		.doc = "Keep it above any replication lag you want to survive.",
+	},
+	{
+		.name = "max_cached_statements",
+		.group = GROUP_LIMITS,
+		.type = OPTION_INT,
+		FIELD(max_cached_statements),
+		.preset = "5000",
+		.min = 16,
+		.max = 1000000,
+		.help = "Classified statements kept per database",
+		.fixed = true,
+	},
+
+	/* ---- log ---- */
+	{
+		.name = "log_level",
+		.group = GROUP_LOG,
+		.type = OPTION_ENUM,
+		FIELD(log_level),
+		.preset = "info",
+		.words = words_log_level,
+		.help = "What is logged, to stderr",
+		.doc = "-v on the command line is debug.",
+	},
+	{
+		.name = "log_connections",
+		.group = GROUP_LOG,
+		.type = OPTION_BOOL,
+		FIELD(log_connections),
+		.preset = "on",
+		.help = "Log clients that log in",
+		.pgbouncer = "log_connections",
+	},
+};
+
+const int options_count = (int)(sizeof(options) / sizeof(options[0]));
+
+/* PgBouncer keys that people bring along. They stay errors, since a line that does nothing
+ * misleads; but the error says what to do. */
+static const struct {
+	const char *name, *advice;
+} foreign[] = {
+	{"pool_mode", "Tidemark always pools by transaction: remove the line"},
+	{"logfile", "Tidemark logs to stderr: remove the line"},
+	{"pidfile", "Tidemark runs in the foreground: remove the line"},
+	{"user", "start Tidemark as the user it should run as: remove the line"},
+	{"auth_query", "not supported yet: list the users in auth_file"},
+	{"auth_user", "not supported yet: list the users in auth_file"},
+	{"auth_hba_file", "not supported yet: use auth_type"},
+	{"stats_users", "use admin_users"},
+	{"server_reset_query", "Tidemark restores session state itself: remove the line"},
+	{"ignore_startup_parameters", "Tidemark passes startup parameters on: remove the line"},
+	{"client_tls_sslmode", "TLS is not supported yet: remove the line"},
+	{"server_tls_sslmode", "TLS is not supported yet: remove the line"},
+};
+
+static char fold(char c)
+{
+	return c == '-' ? '_' : c;
+}
+
+static bool name_equal(const char *a, const char *b)
+{
+	while (*a && fold(*a) == fold(*b)) {
+		a++;
+		b++;
+	}
+	return fold(*a) == fold(*b);
+}
+
+const struct option *options_find(const char *name)
+{
+	for (int i = 0; i < options_count; i++) {
+		if (name_equal(options[i].name, name))
+			return &options[i];
+	}
+	return NULL;
+}
+
+const char *options_foreign(const char *name)
+{
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
+		if (name_equal(foreign[i].name, name))
+			return foreign[i].advice;
+	}
+	return NULL;
+}
+
+#define NAME_MAX_LEN 48
+
+/* Levenshtein distance; names longer than NAME_MAX_LEN are far from everything. */
+static size_t distance(const char *a, const char *b)
+{
+	size_t la = strlen(a), lb = strlen(b);
+	size_t row[NAME_MAX_LEN + 1];
+
+	if (la > NAME_MAX_LEN || lb > NAME_MAX_LEN)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= lb; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= la; i++) {
+		size_t diagonal = row[0];
+		row[0] = i;
+		for (size_t j = 1; j <= lb; j++) {
+			size_t best = diagonal + (fold(a[i - 1]) != fold(b[j - 1]));
+			diagonal = row[j];
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+		}
+	}
+	return row[lb];
+}
+
+const char *options_nearest(const char *name)
+{
+	const char *best = NULL;
+	size_t best_distance = strlen(name) / 3 + 1;
+
+	for (int i = 0; i < options_count; i++) {
+		size_t d = distance(name, options[i].name);
+		if (d <= best_distance && (!best || d < best_distance)) {
+			best = options[i].name;
+			best_distance = d;
+		}
+	}
+	return best;
+}
+
+/* ---- parsing of values ---- */
+
+static void *field(const struct option *o, struct settings *s)
+{
+	return (char *)s + o->offset;
+}
+
+static const void *field_const(const struct option *o, const struct settings *s)
+{
+	return (const char *)s + o->offset;
+}
+
+static bool parse_bool(const char *text, bool *value)
+{
+	static const char *const yes[] = {"on", "yes", "true", "1"};
+	static const char *const no[] = {"off", "no", "false", "0"};
+
+	for (int i = 0; i < 4; i++) {
+		if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
+			*value = strcasecmp(text, yes[i]) == 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Digits only; no sign, no blanks. */
+static bool parse_int(const char *text, int64_t *value)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)*text))
+		return false;
+	errno = 0;
+	long long n = strtoll(text, &end, 10);
+	*value = n;
+	return errno == 0 && *end == '\0';
+}
+
+struct unit {
+	const char *name; /* NULL ends the list; "" is what a bare number means */
+	int64_t scale;
+};
+
+static const struct unit units_time[] = {
+	{"us", US},  {"ms", MS}, {"s", SEC}, {"min", 60 * SEC},
+	{"h", HOUR}, {"d", DAY}, {"", SEC},  {NULL, 0},
+};
+
+static const struct unit units_size[] = {
+	{"kB", KB}, {"MB", MB}, {"GB", 1024 * MB}, {"", 1}, {NULL, 0},
+};
+
+/* A decimal number with a unit; the result is cut to whole units of scale 1. */
+static bool parse_scaled(const char *text, const struct unit *units, int64_t *value)
+{
+	size_t digits = strspn(text, "0123456789");
+	size_t len = strspn(text, "0123456789.");
+	char number[32];
+
+	if (digits == 0 || len >= sizeof(number))
+		return false;
+	memcpy(number, text, len);
+	number[len] = '\0';
+	char *end;
+	double n = strtod(number, &end);
+	if (*end)
+		return false;
+	const char *unit = text + len + strspn(text + len, " ");
+	for (; units->name; units++) {
+		if (strcasecmp(unit, units->name) != 0)
+			continue;
+		double scaled = n * (double)units->scale;
+		if (scaled > 9e18)
+			return false;
+		*value = (int64_t)(scaled + 0.5);
+		return true;
+	}
+	return false;
+}
+
+static void format_scaled(int64_t value, const struct unit *units, char *out, size_t cap)
+{
+	const struct unit *best = NULL;
+
+	for (const struct unit *u = units; u->name; u++) {
+		if (*u->name && value % u->scale == 0 && value != 0 && (!best || u->scale > best->scale))
+			best = u;
+	}
+	if (best)
+		snprintf(out, cap, "%lld%s", (long long)(value / best->scale), best->name);
+	else
+		snprintf(out, cap, "%lld", (long long)value);
+}
+
+void option_format_number(const struct option *o, int64_t value, char *out, size_t cap)
+{
+	if (o->type == OPTION_TIME)
+		format_scaled(value, units_time, out, cap);
+	else if (o->type == OPTION_SIZE)
+		format_scaled(value, units_size, out, cap);
+	else
+		snprintf(out, cap, "%lld", (long long)value);
+}
+
+bool option_parse_word(const struct option_word *words, const char *text, int *value, char *why,
+					   size_t cap)
+{
+	size_t used = 0;
+
+	for (const struct option_word *w = words; w->word; w++) {
+		if (strcasecmp(text, w->word) == 0) {
+			*value = w->value;
+			return true;
+		}
+	}
+	used = (size_t)snprintf(why, cap, "not one of");
+	for (const struct option_word *w = words; w->word && used < cap; w++)
+		used += (size_t)snprintf(why + used, cap - used, "%s %s", w == words ? "" : ",", w->word);
+	return false;
+}
+
+bool option_parse_hostport(const char *text, char *host, size_t cap, int *port, char *why,
+						   size_t why_cap)
+{
+	const char *colon = strrchr(text, ':');
+	const char *digits = colon ? colon + 1 : text;
+	struct slice name = slice_of(text, colon ? (size_t)(colon - text) : 0);
+	int64_t number;
+
+	if (!parse_int(digits, &number) || number < 1 || number > 65535) {
+		snprintf(
+			why, why_cap,
+			"not an address with a port (1 to 65535); expected HOST:PORT, such as 127.0.0.1:6432");
+		return false;
+	}
+	if (name.len >= 2 && name.ptr[0] == '[' && name.ptr[name.len - 1] == ']')
+		name = slice_of(name.ptr + 1, name.len - 2);
+	else if (memchr(name.ptr, ':', name.len)) {
+		snprintf(why, why_cap, "an IPv6 address needs brackets, such as [::1]:6432");
+		return false;
+	}
+	if (name.len == 0)
+		name = slice_str(colon ? "*" : "127.0.0.1");
+	if (name.len >= cap) {
+		snprintf(why, why_cap, "the host name is longer than %zu bytes", cap - 1);
+		return false;
+	}
+	memcpy(host, name.ptr, name.len);
+	host[name.len] = '\0';
+	*port = (int)number;
+	return true;
+}
+
+static bool in_range(const struct option *o, int64_t value, char *why, size_t cap)
+{
+	char low[32], high[32];
+
+	if (value >= o->min && value <= o->max)
+		return true;
+	option_format_number(o, o->min, low, sizeof(low));
+	option_format_number(o, o->max, high, sizeof(high));
+	snprintf(why, cap, "out of range; expected %s to %s", low, high);
+	return false;
+}
+
+static bool set_string(const struct option *o, struct settings *s, const char *text, char *why,
+					   size_t cap)
+{
+	size_t len = strlen(text);
+
+	if (len >= o->size) {
+		snprintf(why, cap, "longer than %zu bytes", o->size - 1);
+		return false;
+	}
+	memset(field(o, s), 0, o->size);
+	memcpy(field(o, s), text, len);
+	return true;
+}
+
+static bool set_number(const struct option *o, struct settings *s, int64_t value, char *why,
+					   size_t cap)
+{
+	if (!in_range(o, value, why, cap))
+		return false;
+	if (o->type == OPTION_INT)
+		memcpy(field(o, s), &(int){(int)value}, sizeof(int));
+	else if (o->type == OPTION_SIZE)
+		memcpy(field(o, s), &(size_t){(size_t)value}, sizeof(size_t));
+	else
+		memcpy(field(o, s), &value, sizeof(value));
+	return true;
+}
+
+bool option_set(const struct option *o, struct settings *s, const char *text, char *why, size_t cap)
+{
+	int64_t number;
+	int word;
+	bool flag;
+
+	switch (o->type) {
+	case OPTION_BOOL:
+		if (!parse_bool(text, &flag)) {
+			snprintf(why, cap, "not a switch; expected on or off");
+			return false;
+		}
+		memcpy(field(o, s), &flag, sizeof(flag));
+		return true;
+	case OPTION_INT:
+		if (!parse_int(text, &number)) {
+			snprintf(why, cap, "not a whole number; expected %lld to %lld", (long long)o->min,
+					 (long long)o->max);
+			return false;
+		}
+		return set_number(o, s, number, why, cap);
+	case OPTION_TIME:
+		if (!parse_scaled(text, units_time, &number)) {
+			snprintf(why, cap,
+					 "not a time; expected a number with us, ms, s, min, h or d, such as %s",
+					 strcmp(o->preset, "0") == 0 ? "10s" : o->preset);
+			return false;
+		}
+		return set_number(o, s, number, why, cap);
+	case OPTION_SIZE:
+		if (!parse_scaled(text, units_size, &number)) {
+			snprintf(why, cap, "not a size; expected a number with kB, MB or GB, such as %s",
+					 o->preset);
+			return false;
+		}
+		return set_number(o, s, number, why, cap);
+	case OPTION_ENUM:
+		if (!option_parse_word(o->words, text, &word, why, cap))
+			return false;
+		memcpy(field(o, s), &word, sizeof(word));
+		return true;
+	case OPTION_STRING:
+		return set_string(o, s, text, why, cap);
+	case OPTION_HOSTPORT:
+		if (*text == '\0') {
+			*(char *)field(o, s) = '\0';
+			memset((char *)s + o->port_offset, 0, sizeof(int));
+			return true;
+		}
+		return option_parse_hostport(text, field(o, s), o->size,
+									 (int *)(void *)((char *)s + o->port_offset), why, cap);
+	}
+	return false;
+}
+
+void options_defaults(struct settings *s)
+{
+	char why[128];
+
+	memset(s, 0, sizeof(*s));
+	for (int i = 0; i < options_count; i++) {
+		/* A default that its own row refuses is our fault; t_options sees it. */
+		if (!option_set(&options[i], s, options[i].preset, why, sizeof(why)))
+			abort();
+	}
+}
+
+static const int *port_of(const struct option *o, const struct settings *s)
+{
+	return (const int *)(const void *)((const char *)s + o->port_offset);
+}
+
+bool option_equal(const struct option *o, const struct settings *a, const struct settings *b)
+{
+	if (o->type == OPTION_STRING)
+		return strcmp(field_const(o, a), field_const(o, b)) == 0;
+	if (o->type == OPTION_HOSTPORT)
+		return strcmp(field_const(o, a), field_const(o, b)) == 0 &&
+			   *port_of(o, a) == *port_of(o, b);
+	return memcmp(field_const(o, a), field_const(o, b), o->size) == 0;
+}
+
+void option_copy(const struct option *o, struct settings *into, const struct settings *from)
+{
+	memcpy(field(o, into), field_const(o, from), o->size);
+	if (o->type == OPTION_HOSTPORT)
+		memcpy((char *)into + o->port_offset, port_of(o, from), sizeof(int));
+}
