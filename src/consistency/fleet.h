@@ -14,6 +14,10 @@
  *
  * Lag is measured without anybody's clock but ours: a ring of (primary position, local time);
  * a replica's staleness is now minus the time of the newest entry it has replayed.
+ *
+ *   ring, oldest first:    at  ──P1────P2────P3────P4──▶
+ *                                      ▲
+ *                        a replica here has everything acknowledged before P2.complete_us
  */
 #ifndef TM_CONSISTENCY_FLEET_H
 #define TM_CONSISTENCY_FLEET_H
@@ -42,11 +46,18 @@ struct node {
 	 * smoothed; LAG_UNKNOWN until observed. Used to guess catch-up time, never for eligibility
 	 * of `session` reads. */
 	int64_t replay_delay_us;
+	/* The same, an upper bound that rises at once and sinks slowly (near the p99); LAG_UNKNOWN until
+	 * observed. Sets the window of STRATEGY_PIN_AUTO. */
+	int64_t replay_delay_high_us;
 };
 
+/* One known position of the primary. Times differ because knowledge does: between two samples the
+ * primary was somewhere in between. All three grow along the ring. */
 struct fleet_sample {
 	struct position at;
-	int64_t time_us;
+	int64_t after_us; /* it was written after this moment … */
+	int64_t reached_us; /* … and at or before this one */
+	int64_t complete_us; /* whatever was acknowledged before this moment lies at or before `at` */
 };
 
 struct fleet {
@@ -55,11 +66,15 @@ struct fleet {
 	/* Grows when another node (or another timeline) becomes primary: positions taken before may
 	 * lie on another branch of history, so marks of an older generation are void (session.h). */
 	uint32_t generation;
+	int64_t generation_at_us; /* when it last grew */
 	int primary; /* node index, or NODE_NONE; two at once are none */
+	bool two_primaries; /* now: nobody can tell whom a replica of unknown timeline follows */
+	int last_primary; /* the one that `generation` speaks of, up or not; NODE_NONE at first */
+	uint32_t timeline; /* its timeline; 0: not known */
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
-	uint32_t ring_count, ring_head;
-	struct fleet_sample ring[FLEET_RING];
+	uint32_t ring_count;
+	struct fleet_sample ring[FLEET_RING]; /* oldest first; thinned from the old end when full */
 };
 
 void fleet_init(struct fleet *f, int64_t sample_max_age_us);
@@ -68,16 +83,19 @@ int fleet_node_add(struct fleet *f, struct slice name);
 
 /* ---- what the watchers say ---- */
 /* The watcher has connected and learnt the role. timeline 0: not known. May change the primary and
- * then the generation. */
+ * then the generation. A node that is up already is lost first: what was known of it is void. */
 void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t timeline,
                    int64_t now_us);
+/* Nothing happens to a node that is not up. */
 void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
 /* A sample of a node's position: `started_at_us` is when the question was sent, `now_us` when the
- * answer came. A replica position below the last one of the same epoch is a contradiction: the
- * node is treated as lost and false is returned (the watcher must drop its connection). */
+ * answer came. A position below the last one of the same epoch is a contradiction: the
+ * node is treated as lost and false is returned (the watcher must drop its connection). A position
+ * that is not set is no sample; a node that is not up has none. */
 [[gnu::warn_unused_result]] bool fleet_node_sampled(struct fleet *f, int node, struct position at,
                                                     int64_t started_at_us, int64_t now_us);
-/* A commit position captured on the primary's pooled connections: feeds the ring. */
+/* A commit position captured on the primary's pooled connections, as its answer arrives (before the
+ * client hears of its commit): feeds the ring. */
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
 
 /* ---- what readers ask ---- */
@@ -87,8 +105,9 @@ bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);
 /* Bytes of WAL behind the newest known primary position; UINT64_MAX when not known. */
 uint64_t fleet_lag_bytes(const struct fleet *f, int node);
 /* Clock-free staleness: now minus the time of the newest ring entry the node has replayed, 0 if it
- * has replayed the newest; LAG_UNKNOWN when not known. An upper bound must not be
- * understated: when the ring is too short, the age of its oldest entry at least, or LAG_UNKNOWN. */
+ * has replayed the newest and the primary is being watched; LAG_UNKNOWN when not known or when the
+ * node is behind the whole ring. Never understated for commits acknowledged through this router;
+ * commits made elsewhere are seen with the primary's next sample. */
 int64_t fleet_lag_us(const struct fleet *f, int node, int64_t now_us);
 /* Expected time until `node` has replayed `want`, from now; 0 if it has; LAG_UNKNOWN if there is
  * no ground for a guess. A guess: it decides only whether waiting is worth while. */

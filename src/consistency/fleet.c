@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "fleet.h"
+
+#include <assert.h>
+
+/* Positions that the primary reaches within one step share a ring entry, so that the recent half
+ * of the ring spans a quarter of a second however many commits there are. */
+#define RING_STEP_US 1000
+
+/* ---- the ring: where was the primary, when? ---- */
+
+static struct fleet_sample *ring_newest(struct fleet *f)
+{
+	return f->ring_count == 0 ? NULL : &f->ring[f->ring_count - 1];
+}
+
+/* Index of the first entry at or past `at`; ring_count if there is none. */
+static uint32_t ring_first_reaching(const struct fleet *f, struct position at)
+{
+	uint32_t low = 0, high = f->ring_count;
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+		if (position_reached(f->ring[mid].at, at))
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return low;
+}
+
+/* Index of the first entry past `at`: the number of entries a server at `at` has replayed. */
+static uint32_t ring_first_past(const struct fleet *f, struct position at)
+{
+	return at.lsn == UINT64_MAX ? f->ring_count
+	                            : ring_first_reaching(f, (struct position){at.lsn + 1});
+}
+
+/* Drops every second entry of the older half. What is far back needs less resolution, and leaving
+ * an entry out only overstates a lag. The oldest stays, so the ring reaches back for ever. */
+static void ring_thin(struct fleet *f)
+{
+	uint32_t half = f->ring_count / 2, kept = 0;
+	for (uint32_t i = 0; i < half; i += 2)
+		f->ring[kept++] = f->ring[i];
+	memmove(&f->ring[kept], &f->ring[half], (f->ring_count - half) * sizeof(f->ring[0]));
+	f->ring_count = kept + f->ring_count - half;
+}
+
+/* `s.after_us` is ignored unless the entry is new; a position behind the newest tells nothing new. */
+static void ring_note(struct fleet *f, struct fleet_sample s)
+{
+	struct fleet_sample *newest = ring_newest(f);
+
+	if (newest != NULL) {
+		if (!position_reached(s.at, newest->at))
+			return;
+		if (s.at.lsn == newest->at.lsn) {
+			if (s.complete_us > newest->complete_us)
+				newest->complete_us = s.complete_us;
+			return;
+		}
+		if (s.reached_us - newest->reached_us < RING_STEP_US) {
+			/* The entry keeps its times: too early for the new position, so a lag is
+			 * overstated by a step at most. */
+			newest->at = s.at;
+			return;
+		}
+		if (s.complete_us < newest->complete_us)
+			s.complete_us = newest->complete_us;
+	}
+	if (f->ring_count == FLEET_RING)
+		ring_thin(f);
+	f->ring[f->ring_count++] = s;
+}
+
+/* A primary that answers less than it had reached before the question was sent has lost the end of
+ * its log in a crash. Those positions will be written anew with other contents and at another time.
+ * (An entry may have been raised up to a step after its time.) */
+static bool ring_contradicts(const struct fleet *f, struct position at, int64_t started_at_us)
+{
+	for (uint32_t i = ring_first_past(f, at); i < f->ring_count; i++) {
+		if (f->ring[i].reached_us + RING_STEP_US < started_at_us)
+			return true;
+	}
+	return false;
+}
+
+/* ---- nodes and roles ---- */
+
+void fleet_init(struct fleet *f, int64_t sample_max_age_us)
+{
+	memset(f, 0, sizeof(*f));
+	f->primary = NODE_NONE;
+	f->last_primary = NODE_NONE;
+	f->sample_max_age_us = sample_max_age_us;
+}
+
+int fleet_node_add(struct fleet *f, struct slice name)
+{
+	if (f->count == FLEET_NODES_MAX)
+		return NODE_NONE;
+
+	struct node *n = &f->nodes[f->count];
+	memset(n, 0, sizeof(*n));
+	size_t len = name.len < sizeof(n->name) ? name.len : sizeof(n->name) - 1;
+	if (len > 0)
+		memcpy(n->name, name.ptr, len);
+	n->replay_delay_us = LAG_UNKNOWN;
+	n->replay_delay_high_us = LAG_UNKNOWN;
+	return f->count++;
+}
+
+static bool timelines_differ(uint32_t a, uint32_t b)
+{
+	return a != 0 && b != 0 && a != b;
+}
+
+/* The only primary that is up, or NODE_NONE. */
+static int find_primary(struct fleet *f)
+{
+	int found = NODE_NONE;
+	f->two_primaries = false;
+	for (int i = 0; i < f->count; i++) {
+		if (!f->nodes[i].up || f->nodes[i].role != NODE_ROLE_PRIMARY)
+			continue;
+		if (found != NODE_NONE)
+			f->two_primaries = true;
+		found = i;
+	}
+	return f->two_primaries ? NODE_NONE : found;
+}
+
+static void elect(struct fleet *f, int64_t now_us)
+{
+	f->primary = find_primary(f);
+	if (f->primary == NODE_NONE)
+		return;
+
+	uint32_t timeline = f->nodes[f->primary].timeline;
+	bool another = f->last_primary != NODE_NONE && f->last_primary != f->primary;
+	if (another || timelines_differ(timeline, f->timeline)) {
+		f->generation++;
+		f->generation_at_us = now_us;
+		f->ring_count = 0;
+	}
+	/* The same node that does not tell its timeline this time is still on the one we knew. */
+	if (timeline != 0 || another)
+		f->timeline = timeline;
+	f->last_primary = f->primary;
+}
+
+void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t timeline, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	fleet_node_lost(f, node, now_us);
+
+	struct node *n = &f->nodes[node];
+	n->up = true;
+	n->role = role;
+	n->timeline = timeline;
+	elect(f, now_us);
+}
+
+void fleet_node_lost(struct fleet *f, int node, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	struct node *n = &f->nodes[node];
+	if (!n->up)
+		return;
+
+	n->up = false;
+	n->role = NODE_ROLE_UNKNOWN;
+	n->timeline = 0;
+	n->epoch++;
+	n->lost_at_us = now_us;
+	n->at = (struct position){0};
+	n->sampled_at_us = 0;
+	elect(f, now_us);
+}
+
+/* ---- learning how long a replica takes ---- */
+
+/* The delay lies between `low` and `high`: move the estimate towards that interval and not at all
+ * inside it. So a coarse observation (slow polling) does no harm to what a fine one has taught.
+ * It starts at the low end and sinks faster than it rises: if it is too low, statements wait, the
+ * watcher polls faster while they do, and the next observations are exact; if it is too high, nobody
+ * waits and it would stay so. */
+static void learn_delay(struct node *n, int64_t low, int64_t high)
+{
+	if (n->replay_delay_us == LAG_UNKNOWN)
+		n->replay_delay_us = low;
+	else if (n->replay_delay_us < low)
+		n->replay_delay_us += (low - n->replay_delay_us + 3) / 4;
+	else if (n->replay_delay_us > high)
+		n->replay_delay_us -= (n->replay_delay_us - high + 1) / 2;
+}
+
+static void learn_high_delay(struct node *n, int64_t longest)
+{
+	if (n->replay_delay_high_us == LAG_UNKNOWN || longest > n->replay_delay_high_us)
+		n->replay_delay_high_us = longest;
+	else
+		n->replay_delay_high_us -= (n->replay_delay_high_us - longest) / 64;
+}
+
+/*   previous sample            this sample
+ *         │     ring entries        │
+ *   ──────┼───×────────×──────×─────┼───▶ position
+ *           oldest           newest
+ *
+ * What lies between two samples was replayed between them: the oldest such entry waited at
+ * least until the previous sample, the newest at most until this one. */
+static void learn(struct fleet *f, struct node *n, struct position at, int64_t now_us)
+{
+	uint32_t oldest = ring_first_past(f, n->at), end = ring_first_past(f, at);
+	if (oldest >= end)
+		return;
+
+	int64_t low = n->sampled_at_us - f->ring[oldest].reached_us;
+	int64_t high = now_us - f->ring[end - 1].after_us;
+	if (high < 0)
+		high = 0;
+	if (low < 0)
+		low = 0;
+	/* Replay stood still and then caught up in one go: the newest entry tells how it is now. */
+	if (low > high)
+		low = high;
+	learn_delay(n, low, high);
+	learn_high_delay(n, now_us - f->ring[oldest].reached_us);
+}
+
+/* ---- samples ---- */
+
+static void primary_sampled(struct fleet *f, struct position at, int64_t started_at_us,
+                            int64_t now_us)
+{
+	if (ring_contradicts(f, at, started_at_us))
+		f->ring_count = 0;
+	struct fleet_sample *newest = ring_newest(f);
+	ring_note(f, (struct fleet_sample){
+	                 .at = at,
+	                 .after_us = newest == NULL ? 0 : newest->complete_us,
+	                 .reached_us = now_us,
+	                 .complete_us = started_at_us,
+	             });
+}
+
+bool fleet_node_sampled(struct fleet *f, int node, struct position at, int64_t started_at_us,
+                        int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	struct node *n = &f->nodes[node];
+
+	if (!n->up)
+		return false;
+	if (!position_reached(at, n->at)) {
+		fleet_node_lost(f, node, now_us);
+		return false;
+	}
+	if (!position_is_set(at) || started_at_us < n->sampled_at_us)
+		return true;
+
+	if (node == f->primary)
+		primary_sampled(f, at, started_at_us, now_us);
+	else if (n->role == NODE_ROLE_REPLICA && n->sampled_at_us != 0)
+		learn(f, n, at, now_us);
+	n->at = at;
+	n->sampled_at_us = started_at_us;
+	return true;
+}
+
+void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us)
+{
+	if (f->primary == NODE_NONE || !position_is_set(at))
+		return;
+	/* Whoever hears of his commit later than now has his position captured later than now. */
+	ring_note(f, (struct fleet_sample){
+	                 .at = at, .after_us = now_us, .reached_us = now_us, .complete_us = now_us});
+}
+
+/* ---- what readers ask ---- */
+
+static bool on_primary_timeline(const struct fleet *f, const struct node *n)
+{
+	if (n->timeline != 0 && f->timeline != 0)
+		return n->timeline == f->timeline;
+	return f->generation == 0 && !f->two_primaries;
+}
+
+bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	const struct node *n = &f->nodes[node];
+	return n->up && n->role == NODE_ROLE_REPLICA && position_is_set(n->at) &&
+	       now_us - n->sampled_at_us <= f->sample_max_age_us && on_primary_timeline(f, n);
+}
+
+uint64_t fleet_lag_bytes(const struct fleet *f, int node)
+{
+	assert(node >= 0 && node < f->count);
+	struct position at = f->nodes[node].at;
+	if (!position_is_set(at) || f->ring_count == 0)
+		return UINT64_MAX;
+	struct position newest = f->ring[f->ring_count - 1].at;
+	return position_reached(at, newest) ? 0 : newest.lsn - at.lsn;
+}
+
+/* The newest ring entry is the whole truth only while somebody looks at the primary. */
+static bool primary_is_watched(const struct fleet *f, int64_t now_us)
+{
+	if (f->primary == NODE_NONE)
+		return false;
+	const struct node *p = &f->nodes[f->primary];
+	return p->sampled_at_us != 0 && now_us - p->sampled_at_us <= f->sample_max_age_us;
+}
+
+int64_t fleet_lag_us(const struct fleet *f, int node, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	struct position at = f->nodes[node].at;
+	uint32_t replayed = position_is_set(at) ? ring_first_past(f, at) : 0;
+	if (replayed == 0)
+		return LAG_UNKNOWN;
+	if (replayed == f->ring_count && primary_is_watched(f, now_us))
+		return 0;
+	int64_t lag = now_us - f->ring[replayed - 1].complete_us;
+	return lag > 0 ? lag : 0;
+}
+
+/* A replica that has kept an entry waiting for longer than it usually does stands still or has fallen
+ * behind; whatever comes after that entry will take as long at least. */
+static int64_t delay_now(const struct fleet *f, const struct node *n)
+{
+	uint32_t next = ring_first_past(f, n->at);
+	int64_t waited = next < f->ring_count ? n->sampled_at_us - f->ring[next].reached_us : 0;
+	return waited > n->replay_delay_us ? waited : n->replay_delay_us;
+}
+
+int64_t fleet_catch_up_us(const struct fleet *f, int node, struct position want, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	const struct node *n = &f->nodes[node];
+	if (position_reached(n->at, want))
+		return 0;
+	if (!position_is_set(n->at) || n->replay_delay_us == LAG_UNKNOWN)
+		return LAG_UNKNOWN;
+
+	uint32_t entry = ring_first_reaching(f, want);
+	int64_t written_at_us = entry < f->ring_count ? f->ring[entry].reached_us : now_us;
+	int64_t expected = written_at_us + delay_now(f, n) - now_us;
+	/* Overdue: it is probably there, and the next sample will tell. */
+	return expected > 0 ? expected : 1;
+}

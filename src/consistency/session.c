@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "session.h"
+
+#include <assert.h>
+
+static int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static bool mark_is_empty(const struct session_mark *s)
+{
+	bool empty = !position_is_set(s->write) && !position_is_set(s->read) && s->dirty_at_us == 0;
+	for (int i = 0; i < FLEET_NODES_MAX && empty; i++)
+		empty = s->read_at_us[i] == 0;
+	return empty;
+}
+
+/* Brings a mark of an older generation to this one. Its positions lie on a branch of history that may
+ * have been cut: they become a debt that the new primary's own position settles, because that
+ * is past the point where the branches part. */
+static void adopt_generation(struct session_mark *s, const struct fleet *f)
+{
+	if (s->generation == f->generation)
+		return;
+	if (!mark_is_empty(s)) {
+		s->write = (struct position){0};
+		s->read = (struct position){0};
+		memset(s->read_at_us, 0, sizeof(s->read_at_us));
+		s->dirty_at_us = f->generation_at_us;
+	}
+	s->generation = f->generation;
+}
+
+/* Is the server that answered the read still the one behind the watcher's connection? At the very
+ * moment of the loss nobody knows: no. */
+static bool same_epoch(const struct fleet *f, int node, int64_t read_at_us)
+{
+	return f->nodes[node].up && f->nodes[node].lost_at_us < read_at_us;
+}
+
+/* What a sample started after `since_us` shows on `node`; unset if there is none. */
+static struct position sample_after(const struct fleet *f, int node, int64_t since_us)
+{
+	if (node == NODE_NONE || f->nodes[node].sampled_at_us <= since_us)
+		return (struct position){0};
+	return f->nodes[node].at;
+}
+
+void session_wrote(struct session_mark *s, const struct fleet *f, struct position at,
+                   int64_t asked_at_us, int64_t now_us)
+{
+	adopt_generation(s, f);
+	s->write = position_max(s->write, at);
+	s->written_at_us = later(s->written_at_us, now_us);
+	if (s->dirty_at_us < asked_at_us)
+		s->dirty_at_us = 0;
+	for (int i = 0; i < f->count; i++) {
+		if (s->read_at_us[i] < asked_at_us)
+			s->read_at_us[i] = 0;
+	}
+}
+
+void session_wrote_unknown(struct session_mark *s, const struct fleet *f, int64_t now_us)
+{
+	adopt_generation(s, f);
+	s->written_at_us = later(s->written_at_us, now_us);
+	s->dirty_at_us = later(s->dirty_at_us, now_us);
+}
+
+void session_read(struct session_mark *s, const struct fleet *f, int node, int64_t now_us)
+{
+	assert(node == NODE_NONE || (node >= 0 && node < f->count));
+	adopt_generation(s, f);
+
+	bool replica = node != NODE_NONE && f->nodes[node].role == NODE_ROLE_REPLICA &&
+	               same_epoch(f, node, now_us);
+	if (!replica) {
+		s->dirty_at_us = later(s->dirty_at_us, now_us);
+		return;
+	}
+
+	int64_t *owed = &s->read_at_us[node];
+	/* The replica has restarted since and may have gone backwards: its samples will not tell what
+	 * was seen before. */
+	if (*owed != 0 && !same_epoch(f, node, *owed))
+		s->dirty_at_us = later(s->dirty_at_us, *owed);
+	*owed = later(*owed, now_us);
+	s->last_node = node;
+}
+
+void session_read_after(struct session_mark *s, const struct fleet *f, struct position at)
+{
+	adopt_generation(s, f);
+	s->write = position_max(s->write, at);
+}
+
+void session_settle(struct session_mark *s, const struct fleet *f)
+{
+	adopt_generation(s, f);
+
+	if (s->dirty_at_us != 0) {
+		struct position at = sample_after(f, f->primary, s->dirty_at_us);
+		if (position_is_set(at)) {
+			s->read = position_max(s->read, at);
+			s->dirty_at_us = 0;
+		}
+	}
+	for (int i = 0; i < f->count; i++) {
+		if (s->read_at_us[i] == 0)
+			continue;
+		int teller = same_epoch(f, i, s->read_at_us[i]) ? i : f->primary;
+		struct position at = sample_after(f, teller, s->read_at_us[i]);
+		if (position_is_set(at)) {
+			s->read = position_max(s->read, at);
+			s->read_at_us[i] = 0;
+		}
+	}
+}
+
+bool session_need(const struct session_mark *s, const struct fleet *f, int node,
+                  struct position *need)
+{
+	if (s->generation != f->generation && !mark_is_empty(s))
+		return false;
+	if (s->dirty_at_us != 0)
+		return false;
+
+	*need = position_max(s->write, s->read);
+	for (int i = 0; i < f->count; i++) {
+		if (s->read_at_us[i] == 0)
+			continue;
+		/* A replica is never behind what it showed before. */
+		if (i == node && same_epoch(f, i, s->read_at_us[i]))
+			continue;
+		struct position at = sample_after(f, f->primary, s->read_at_us[i]);
+		if (!position_is_set(at))
+			return false;
+		*need = position_max(*need, at);
+	}
+	return true;
+}
+
+int64_t session_owed_since(const struct session_mark *s, const struct fleet *f)
+{
+	int64_t latest = s->dirty_at_us;
+	if (s->generation != f->generation && !mark_is_empty(s))
+		latest = f->generation_at_us;
+	for (int i = 0; i < f->count; i++)
+		latest = later(latest, s->read_at_us[i]);
+	return latest;
+}
+
+bool session_position(const struct session_mark *s, const struct fleet *f, struct position *at)
+{
+	return session_need(s, f, NODE_NONE, at);
+}
