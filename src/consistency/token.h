@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * The token a session carries to another connection, service or router. Version 0: unsigned,
- * "t0-<generation>-<LSN>", for use among connections of one router only. Signed tokens replace it.
+ * "t0-<cluster>-<generation>-<LSN>" (decimal, decimal, as pg_lsn prints it), for use among
+ * connections of one router only. Signed tokens replace it.
  */
 #ifndef TM_CONSISTENCY_TOKEN_H
 #define TM_CONSISTENCY_TOKEN_H
@@ -18,7 +19,7 @@ struct token {
 };
 
 void token_format(const struct token *t, char out[TOKEN_TEXT_MAX]);
-/* False if `text` is not a token of this version. */
+/* False if `text` is not a token of this version, to the letter as token_format() writes it. */
 bool token_parse(struct slice text, struct token *out);
 
 #endif

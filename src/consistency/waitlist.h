@@ -4,8 +4,8 @@
  * by deadline, or removed when their client leaves. Intrusive and bounded: a full list refuses, and
  * the statement goes to the primary.
  *
- * Ordered by need in a binary heap (and by deadline in a second one), so a new replica position
- * costs O(log n) per statement it wakes and O(1) otherwise.
+ * Each is in two of three binary heaps: by the position it needs or by the sample it awaits, and by
+ * deadline. So a new replica position costs O(log n) per statement it wakes and O(1) otherwise.
  */
 #ifndef TM_CONSISTENCY_WAITLIST_H
 #define TM_CONSISTENCY_WAITLIST_H
@@ -13,17 +13,20 @@
 #include "fleet.h"
 
 struct waiter {
-	struct position need; /* unset: waits for a sample */
+	struct position need; /* unset: waits for a sample only */
 	int64_t sample_after_us;
 	int64_t deadline_us;
 	/* private */
-	int need_slot, deadline_slot; /* heap slots + 1; 0: not in the list */
+	int slot, deadline_slot; /* heap slots + 1; 0: not in the list */
 };
 
 struct waitlist {
-	int count, max;
-	struct waiter **by_need; /* min-heap: samples first, then lowest position */
-	struct waiter **by_deadline; /* min-heap */
+	int count, max; /* waiters */
+	/* private: min-heaps of at most `max` */
+	int position_count, sample_count;
+	struct waiter **by_position; /* lowest need first */
+	struct waiter **by_sample; /* earliest sample_after_us first */
+	struct waiter **by_deadline;
 };
 
 /* Allocates for `max` waiters at once. False: no memory. */
