@@ -50,6 +50,7 @@ struct net_loop {
 	uv_prepare_t prepare;
 	uv_async_t async;
 	int64_t now_us; /* 0: the clock has not been read since the last wake-up */
+	bool ending; /* net_loop_run() is past its last turn */
 	void (*after)(void *arg);
 	void *after_arg;
 	void (*wake)(void *arg);
@@ -152,7 +153,8 @@ void net_loop_free(struct net_loop *l)
 	l->after = NULL;
 	uv_walk(&l->uv, close_any, NULL);
 	/* Runs the close callbacks, and waits for resolver threads that cannot be called back. */
-	uv_run(&l->uv, UV_RUN_DEFAULT);
+	while (uv_run(&l->uv, UV_RUN_DEFAULT) != 0)
+		;
 	int left = uv_loop_close(&l->uv);
 	assert(left == 0);
 	free(l);
@@ -161,12 +163,16 @@ void net_loop_free(struct net_loop *l)
 void net_loop_run(struct net_loop *l)
 {
 	uv_run(&l->uv, UV_RUN_DEFAULT);
+	l->ending = true;
 	run_after(l);
+	l->ending = false;
 }
 
 void net_loop_stop(struct net_loop *l)
 {
-	uv_stop(&l->uv);
+	/* libuv would keep it for the next run. */
+	if (!l->ending)
+		uv_stop(&l->uv);
 }
 
 void net_loop_wake(struct net_loop *l)

@@ -10,6 +10,10 @@
  * Polling is adaptive: every idle_interval when nobody waits, every busy_interval while somebody does;
  * watch_kick() asks at once. One question is in flight at a time; a kick during one asks again when
  * it is answered, because its sample started too early.
+ *
+ * Any role that may log in will do. With pg_monitor a standby's move to another timeline is seen
+ * within a second; without it only at the standby's next restart point, and until then the standby
+ * serves no reads after a failover.
  */
 #ifndef TM_WATCH_WATCH_H
 #define TM_WATCH_WATCH_H
@@ -35,7 +39,8 @@ struct watch_settings {
 	int64_t connect_timeout_us; /* default 3 s */
 };
 
-/* What a watcher learnt of a node's server, for captures and pooled connections. */
+/* What a watcher learnt of a node's server, for captures and pooled connections. Kept when the
+ * node is lost, until it is learnt anew. */
 struct watch_facts {
 	bool known;
 	uint32_t wal_block_size, wal_segment_size;
@@ -47,12 +52,15 @@ struct watch_facts {
 
 struct watch;
 
-/* Called after the fleet changed: node's sample, role or loss. */
+/* Called from the loop after the fleet changed: node's sample, role, timeline or loss; never from
+ * within a call of this header. May call all of them but watch_free(). */
 typedef void (*watch_fn)(void *arg, int node);
 
-/* One watcher per fleet node of the same index. Starts connecting at once. */
+/* One watcher per fleet node of the same index. Starts connecting at once. Copies nodes and
+ * settings (0 means the default); borrows loop and fleet. NULL: no memory. */
 struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct watch_node *nodes,
                         int count, const struct watch_settings *settings, watch_fn fn, void *arg);
+/* Before its loop and fleet. NULL is fine. */
 void watch_free(struct watch *w);
 /* Somebody needs a sample started from now on. Cheap; any number of calls are one question. */
 void watch_kick(struct watch *w, int node);
