@@ -241,7 +241,8 @@ static bool copy_text(char *out, size_t size, struct slice text)
 {
 	if (text.len >= size)
 		return false;
-	memcpy(out, text.ptr, text.len);
+	if (text.len > 0)
+		memcpy(out, text.ptr, text.len);
 	out[text.len] = '\0';
 	return true;
 }
@@ -386,7 +387,7 @@ bool scram_client_init(struct scram_client *c, struct slice password)
 	*c = (struct scram_client){0};
 	if (password.len > 0 && memchr(password.ptr, 0, password.len))
 		return false;
-	return password.len == 0 || copy_text(c->password, sizeof(c->password), password);
+	return copy_text(c->password, sizeof(c->password), password);
 }
 
 bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NONCE_RAW],
