@@ -18,9 +18,15 @@ import rawpg  # noqa: E402
 DIRECT_ONLY = bool(os.environ.get("TIDEMARK_DIRECT_ONLY"))
 
 
-def need_router():
+def skip_without_router():
     if DIRECT_ONLY:
         pytest.skip("TIDEMARK_DIRECT_ONLY is set")
+
+
+@pytest.fixture
+def need_router():
+    """For tests that start the router themselves."""
+    skip_without_router()
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +62,7 @@ def small_fleet(breakable_fleet):
 @pytest.fixture(scope="session")
 def shared_router(shared_fleet):
     """The router with its defaults, shared by all tests that do not need other options."""
-    need_router()
+    skip_without_router()
     tm = harness.Tidemark(shared_fleet, http=True)
     yield tm
     tm.stop()
@@ -73,7 +79,7 @@ def tm(shared_router, fleet):
 @pytest.fixture
 def router(fleet):
     """A factory of routers with options; stops them, and judges them, at the end."""
-    need_router()
+    skip_without_router()
     started = []
 
     def make(in_front_of=None, **options):
