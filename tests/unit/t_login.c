@@ -34,7 +34,7 @@ static void begin(struct stage *s, enum secret_kind kind, const char *secret)
 	buf_init(&s->from_server, 1 << 20);
 	buf_init(&s->to_server, 1 << 16);
 	assert_true(login_start(&s->login, slice_str("alice"), slice_str("shop"), slice_str("tidemark"),
-	                        kind, slice_str(secret), &s->to_server));
+							kind, slice_str(secret), &s->to_server));
 	buf_reset(&s->to_server);
 }
 
@@ -129,7 +129,7 @@ static enum login_step scram_continue(struct stage *s, const char *password)
 	struct slice mechanism, response;
 	struct buf first;
 	assert_true(scram_secret_from_password(slice_str(password), slice_str("salt of alice"),
-	                                       FEW_ITERATIONS, &secret));
+										   FEW_ITERATIONS, &secret));
 	scram_server_init(&s->scram, &secret, (struct slice){0});
 	assert_true(msg_sasl_initial_parse(answer(s), &mechanism, &response));
 	assert_true(slice_eq_str(mechanism, SCRAM_MECHANISM));
@@ -163,7 +163,7 @@ static void start_sends_the_startup_packet(void **state)
 	struct startup startup;
 	buf_init(&out, 1024);
 	assert_true(login_start(&l, slice_str("alice"), slice_str("shop"), slice_str("tidemark"),
-	                        SECRET_NONE, (struct slice){0}, &out));
+							SECRET_NONE, (struct slice){0}, &out));
 	assert_int_equal(startup_frame(buf_slice(&out), &body), PARSE_OK);
 	assert_int_equal(body.len + 4, out.len);
 	assert_true(startup_parse(body, &startup));
@@ -180,7 +180,8 @@ static void start_refuses_what_can_not_be_sent(void **state)
 	(void)state;
 	static char x[256];
 	memset(x, 'x', sizeof(x));
-	struct slice ok = slice_str("a"), none = {0}, name63 = slice_of(x, 63), name64 = slice_of(x, 64);
+	struct slice ok = slice_str("a"), none = {0}, name63 = slice_of(x, 63),
+				 name64 = slice_of(x, 64);
 	struct login l = {0};
 	struct buf out;
 	buf_init(&out, 4096);
@@ -286,7 +287,9 @@ static void missing_secrets_are_named(void **state)
 		struct slice payload;
 		const char *text;
 	} cases[] = {
-		{AUTH_CLEARTEXT, {0}, "password authentication, but no password is known for user \"alice\""},
+		{AUTH_CLEARTEXT,
+		 {0},
+		 "password authentication, but no password is known for user \"alice\""},
 		{AUTH_MD5, {salt, 4}, "md5 authentication, but no password is known for user \"alice\""},
 		{AUTH_SASL,
 		 {(const uint8_t *)sasl, sizeof(sasl)},
@@ -364,9 +367,9 @@ static void server_that_can_not_prove_itself_is_refused(void **state)
 	begin(&s, SECRET_PLAIN, PASSWORD);
 	scram_offer(&s);
 	scram_continue(&s, "another");
-	assert_int_equal(auth(&s, AUTH_SASL_FINAL,
-	                      slice_str("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
-	                 LOGIN_FAILED);
+	assert_int_equal(
+		auth(&s, AUTH_SASL_FINAL, slice_str("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
+		LOGIN_FAILED);
 	assert_failed(&s, "28000", "could not prove");
 	end(&s);
 }
@@ -523,8 +526,8 @@ static void too_many_parameters_end_the_login(void **state)
 	memset(value, 'v', sizeof(value));
 	begin_at(&s, 6);
 	for (int i = 0; i < 2; i++) {
-		assert_true(write_parameter_status(&s.from_server, slice_str("a"),
-		                                   slice_of(value, sizeof(value))));
+		assert_true(
+			write_parameter_status(&s.from_server, slice_str("a"), slice_of(value, sizeof(value))));
 		assert_int_equal(feed(&s), LOGIN_MORE);
 	}
 	assert_true(
@@ -545,7 +548,7 @@ static void cancel_keys_of_4_to_256_bytes_are_kept(void **state)
 		bool good = len >= 4 && len <= 256;
 		begin_at(&s, 6);
 		assert_int_equal(raw(&s, BE_KEY_DATA, slice_of(body, 4 + len)),
-		                 good ? LOGIN_MORE : LOGIN_FAILED);
+						 good ? LOGIN_MORE : LOGIN_FAILED);
 		if (good) {
 			assert_int_equal(s.login.pid, 9);
 			assert_int_equal(s.login.key_len, len);
@@ -564,15 +567,19 @@ static void malformed_settling_messages_are_refused(void **state)
 		const char *body;
 		size_t len;
 	} cases[] = {
-		{BE_READY, "T", 1},       {BE_READY, "", 0},           {BE_READY, "II", 2},
-		{BE_KEY_DATA, "\0\0", 2}, {BE_PARAMETER_STATUS, "", 0}, {BE_PARAMETER_STATUS, "a\0b", 3},
+		{BE_READY, "T", 1},
+		{BE_READY, "", 0},
+		{BE_READY, "II", 2},
+		{BE_KEY_DATA, "\0\0", 2},
+		{BE_PARAMETER_STATUS, "", 0},
+		{BE_PARAMETER_STATUS, "a\0b", 3},
 		{BE_PARAMETER_STATUS, "\0b\0", 3},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct stage s;
 		begin_at(&s, 6);
 		assert_int_equal(raw(&s, cases[i].type, slice_of(cases[i].body, cases[i].len)),
-		                 LOGIN_FAILED);
+						 LOGIN_FAILED);
 		assert_failed(&s, "08P01", "malformed");
 		end(&s);
 	}
@@ -599,7 +606,7 @@ static void malformed_requests_are_refused(void **state)
 		struct stage s;
 		begin(&s, SECRET_PLAIN, PASSWORD);
 		assert_int_equal(raw(&s, BE_AUTHENTICATION, slice_of(cases[i].body, cases[i].len)),
-		                 LOGIN_FAILED);
+						 LOGIN_FAILED);
 		assert_failed(&s, "08P01", "malformed");
 		assert_int_equal(s.to_server.len, 0);
 		end(&s);

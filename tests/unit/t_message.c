@@ -12,7 +12,10 @@
 
 #define BYTES(text) slice_of(text, sizeof(text) - 1)
 /* BYTES as an initialiser of static data */
-#define VEC(text) {(const uint8_t *)(text), sizeof(text) - 1}
+#define VEC(text)                                 \
+	{                                             \
+		(const uint8_t *)(text), sizeof(text) - 1 \
+	}
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* ================= parsers, as a table ================= */
@@ -473,8 +476,7 @@ static const struct {
 	bool (*write)(struct buf *b);
 	struct slice want;
 } writers[] = {
-	{w_startup,
-	 VEC("\0\0\0\x2f\0\3\0\0user\0al\0database\0d\0application_name\0x\0\0")},
+	{w_startup, VEC("\0\0\0\x2f\0\3\0\0user\0al\0database\0d\0application_name\0x\0\0")},
 	{w_startup_user_only, VEC("\0\0\0\x11\0\3\0\0user\0al\0\0")},
 	{w_cancel, VEC("\0\0\0\x11\x04\xd2\x16\x2e\0\0\0\7abcde")},
 	{w_query, VEC("Q\0\0\0\x0dSELECT 1\0")},
@@ -490,7 +492,8 @@ static const struct {
 	{w_sasl_response, VEC("p\0\0\0\7c=x")},
 	{w_auth_ok, VEC("R\0\0\0\x08\0\0\0\0")},
 	{w_auth_md5, VEC("R\0\0\0\x0c\0\0\0\5salt")},
-	{w_parameter_status, VEC("S\0\0\0\x08" "a\0b\0")},
+	{w_parameter_status, VEC("S\0\0\0\x08"
+							 "a\0b\0")},
 	{w_key_data, VEC("K\0\0\0\x0c\0\0\0\1\xff\xfe\xfd\xfc")},
 	{w_ready, VEC("Z\0\0\0\5T")},
 	{w_error, VEC("E\0\0\0\x22SERROR\0VERROR\0C25006\0Mno\0Hdo\0\0")},
@@ -513,7 +516,7 @@ static void writers_write_the_protocol_to_the_byte(void **state)
 		struct slice got = slice_from(buf_slice(&b), before);
 		if (!slice_eq(got, writers[i].want))
 			fail_msg("writer %zu: %zu bytes written, %zu wanted, or other ones", i, got.len,
-			         writers[i].want.len);
+					 writers[i].want.len);
 	}
 	buf_release(&b);
 }

@@ -16,12 +16,13 @@
 #define RFC_SERVER_FIRST "r=" RFC_NONCE ",s=" RFC_SALT ",i=4096"
 #define RFC_CLIENT_FINAL "c=biws,r=" RFC_NONCE ",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 #define RFC_SERVER_FINAL "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-#define RFC_SECRET                                                                                 \
-	"SCRAM-SHA-256$4096:" RFC_SALT "$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"                 \
+#define RFC_SECRET                                   \
+	"SCRAM-SHA-256$4096:" RFC_SALT                   \
+	"$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:" \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 static const uint8_t salt_raw[16] = {0x5b, 0x6d, 0x99, 0x68, 0x9d, 0x12, 0x35, 0x8e,
-                                     0xec, 0xa0, 0x4b, 0x14, 0x12, 0x36, 0xfa, 0x81};
+									 0xec, 0xa0, 0x4b, 0x14, 0x12, 0x36, 0xfa, 0x81};
 static const uint8_t nonce_a[SCRAM_NONCE_RAW] = "client's own nonce";
 static const uint8_t nonce_b[SCRAM_NONCE_RAW] = "server's own nonce";
 
@@ -63,8 +64,8 @@ static void secret_of_a_password_is_the_stored_one(void **state)
 	(void)state;
 	struct scram_secret parsed, derived;
 	assert_true(scram_secret_parse(slice_str(RFC_SECRET), &parsed));
-	assert_true(scram_secret_from_password(slice_str("pencil"), slice_of(salt_raw, 16), 4096,
-	                                       &derived));
+	assert_true(
+		scram_secret_from_password(slice_str("pencil"), slice_of(salt_raw, 16), 4096, &derived));
 	assert_int_equal(parsed.iterations, 4096);
 	assert_int_equal(parsed.salt_len, 16);
 	assert_memory_equal(parsed.salt, salt_raw, 16);
@@ -87,7 +88,8 @@ static void every_truncation_of_a_secret_is_refused(void **state)
 static void malformed_secrets_are_refused(void **state)
 {
 	(void)state;
-#define KEYS "$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+#define KEYS \
+	"$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 	static const char *const bad[] = {
 		"md53175bce1d3201d16594cebf9d7eb3f9d",
 		"SCRAM-SHA-512$4096:" RFC_SALT KEYS,
@@ -117,8 +119,8 @@ static void secret_from_password_checks_its_bounds(void **state)
 	assert_false(scram_secret_from_password(pw, slice_of(salt_raw, 0), 4096, &s));
 	assert_false(scram_secret_from_password(pw, slice_of(long_salt, sizeof(long_salt)), 1, &s));
 	assert_false(scram_secret_from_password(pw, slice_of(salt_raw, 16), 0, &s));
-	assert_false(scram_secret_from_password(pw, slice_of(salt_raw, 16), SCRAM_ITERATIONS_MAX + 1,
-	                                        &s));
+	assert_false(
+		scram_secret_from_password(pw, slice_of(salt_raw, 16), SCRAM_ITERATIONS_MAX + 1, &s));
 	assert_true(scram_secret_from_password(pw, slice_of(long_salt, SCRAM_SALT_MAX), 1, &s));
 }
 
@@ -202,7 +204,7 @@ static void right_password_is_accepted_and_wrong_ones_refused(void **state)
 	static const char *const passwords[] = {"x", "pencil", "p\xc3\xa4ssword", " sp aced ", ""};
 	for (size_t i = 0; i < sizeof(passwords) / sizeof(passwords[0]); i++) {
 		assert_true(scram_secret_from_password(slice_str(passwords[i]), slice_of(salt_raw, 16),
-		                                       SCRAM_ITERATIONS, &secret));
+											   SCRAM_ITERATIONS, &secret));
 		assert_true(exchange(passwords[i], &secret));
 		assert_false(exchange("wrong", &secret));
 	}
@@ -255,7 +257,7 @@ static void server_knows_good_first_messages_from_bad(void **state)
 		"n,,n=,r=abc,1=x",
 		"n,,n=,r=abc,xy",
 		"n,,r=abc,n=",
-		"n,a=admin,n=,r=abc", /* to act as somebody else */
+		"n,a=admin,n=,r=abc",     /* to act as somebody else */
 		"p=tls-unique,,n=,r=abc", /* channel binding */
 		"x,,n=,r=abc",
 		"n,,n=,r=a b",
@@ -437,8 +439,8 @@ static void client_verifies_nothing_before_its_own_proof(void **state)
 	(void)state;
 	struct scram_client c;
 	assert_true(scram_client_init(&c, slice_str("pencil")));
-	assert_false(scram_client_verify(
-		&c, slice_str("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")));
+	assert_false(
+		scram_client_verify(&c, slice_str("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")));
 	scram_client_release(&c);
 }
 
