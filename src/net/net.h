@@ -99,8 +99,9 @@ void net_listener_close(struct net_listener *l);
 /* ---- timers ---- */
 typedef void (*net_timer_fn)(void *arg);
 struct net_timer *net_timer_new(struct net_loop *l, net_timer_fn fn, void *arg);
-/* One shot, never before `delay_us` have passed and as a rule less than a millisecond (the resolution)
- * after that. Restarts if running. Costs no system call. */
+/* One shot, never before `delay_us` have passed and as a rule less than two milliseconds after that:
+ * both libuv and epoll_wait() count in whole ones. 0 is the next turn. Restarts if running. Costs
+ * no system call. */
 void net_timer_start(struct net_timer *t, int64_t delay_us);
 void net_timer_stop(struct net_timer *t);
 /* NULL is fine. */

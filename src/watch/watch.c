@@ -32,6 +32,7 @@
 /* Up for less than this, the next try has to wait: a node that greets and hangs up must not make
  * us spin. */
 #define STEADY_US 1000000
+#define TIMER_ROUNDING_US 1000
 #define READ_CHUNK 4096
 #define MESSAGE_MAX 65536
 #define APPLICATION_NAME "tidemark watch"
@@ -208,12 +209,15 @@ static void ask_what_is_due(struct member *m)
 	ask(m, learn ? WATCH_LEARN : WATCH_ASKED);
 }
 
+/* Timers round up, to as much as two milliseconds for one; an early question does no harm. */
 static void schedule(struct member *m)
 {
 	const struct watch_settings *set = &m->watch->settings;
 	int64_t interval_us = m->watch->busy ? set->busy_interval_us : set->idle_interval_us;
 	int64_t left_us = m->asked_at_us + interval_us - net_loop_now_us(m->watch->loop);
-	net_timer_start(m->timer, left_us > 0 ? left_us : 0);
+	if (left_us > 0)
+		left_us = left_us > TIMER_ROUNDING_US ? left_us - TIMER_ROUNDING_US : 1;
+	net_timer_start(m->timer, left_us);
 }
 
 static void prepare_and_learn(struct member *m)
