@@ -6,7 +6,8 @@
  *              shape. Only texts that a simple, unambiguous scan can blank (no backslash, no dollar
  *              quote, no comment inside, begins with SELECT, INSERT, UPDATE, DELETE, WITH, VALUES or
  *              TABLE) share a shape; any other text is its own. Two texts of one shape have the same token
- *              kinds in the same order, so the same traits.
+ *              kinds in the same order, so the same traits. Comments at both ends are left out.
+ *              A text above SHAPE_TEXT_MAX has no shape: it is classified each time.
  *  statements  exact text and parameter types ──▶ one counted object with an id, the identity of a
  *              prepared statement on every server connection.
  *
@@ -17,6 +18,8 @@
 #define TM_SQL_CACHE_H
 
 #include "classify.h"
+
+#define SHAPE_TEXT_MAX (16 * 1024)
 
 struct stmt_cache;
 

@@ -14,8 +14,10 @@
 
 struct catalog;
 
-/* What the loader runs on the primary: one row a function name outside pg_catalog,
- * (proname text, unsafe bool 't'/'f'), where unsafe = any overload is volatile. */
+/* What the loader runs on the primary: rows (name text, unsafe bool 't'/'f'), one a function name
+ * outside pg_catalog, where unsafe = any overload is volatile; and one, its name behind an '@', a
+ * relation that reads differently on a replica (sequence, unlogged, foreign, or a view that reaches
+ * such a relation, a server-local catalog or a volatile function). */
 extern const char catalog_query[];
 
 /* Bounded: past `max_names` the load fails and everything stays unsafe. NULL: no memory. */
@@ -23,7 +25,8 @@ struct catalog *catalog_new(int max_names);
 void catalog_free(struct catalog *c);
 
 /* begin, add…, commit: replaces the names at once and opens a new generation. A load that is not
- * committed (error, lost connection) changes nothing. */
+ * committed (error, lost connection) changes nothing. Commit is false, and nothing changes, if a row
+ * did not fit or the catalog was invalidated since begin: load again. */
 void catalog_load_begin(struct catalog *c);
 bool catalog_load_add(struct catalog *c, struct slice name, bool unsafe);
 bool catalog_load_commit(struct catalog *c);
@@ -43,5 +46,8 @@ enum function_safety {
 };
 /* `name` is the last part of the function's name, as the parser folded it. */
 enum function_safety catalog_function(const struct catalog *c, struct slice name);
+/* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's own
+ * statistics and the like. The standby's refusal is the net. */
+bool catalog_relation_safe(const struct catalog *c, struct slice name);
 
 #endif

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * One function a kind of statement. Whatever is not named here is DDL: a write that may change the
+ * catalog.
+ */
+#include "tree.h"
+#include "tags.h"
+
+static struct traits traits_of(uint32_t flags, enum route_reason reason)
+{
+	return (struct traits){.flags = flags, .reason = (uint8_t)reason};
+}
+
+/* A utility statement without a result, that a capture may follow. */
+static struct traits utility(uint32_t flags, enum route_reason reason)
+{
+	return traits_of(flags | TRAIT_RESULT_FREE | TRAIT_CAPTURABLE, reason);
+}
+
+static struct traits with_bind(struct traits t, enum bind_reason reason)
+{
+	t.flags |= TRAIT_BINDS;
+	if (t.binds == BIND_NONE)
+		t.binds = (uint8_t)reason;
+	return t;
+}
+
+static struct traits facts_to_traits(const struct query_facts *f)
+{
+	struct traits t = traits_of(TRAIT_CAPTURABLE | TRAIT_MAY_WRITE, REASON_WRITE);
+	if (f->unknown)
+		t.reason = REASON_UNPARSABLE;
+	else if (f->writes)
+		t.reason = REASON_WRITE;
+	else if (f->locks)
+		t.reason = REASON_LOCKING;
+	else if (f->unsafe_function)
+		t.reason = REASON_UNSAFE_FUNCTION;
+	else if (f->server_local)
+		t = traits_of(TRAIT_CAPTURABLE, REASON_UTILITY);
+	else
+		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
+	if (f->into_temp)
+		t = with_bind(t, BIND_TEMP);
+	if (f->binds)
+		t = with_bind(t, f->binds);
+	return t;
+}
+
+static struct traits classify_query(Node *query, const struct catalog *c)
+{
+	struct query_facts facts = {0};
+	query_walk(query, c, &facts);
+	struct traits t = facts_to_traits(&facts);
+	if (query && IsA(query, SelectStmt) && ((SelectStmt *)query)->intoClause && !facts.into_temp)
+		t.flags |= TRAIT_DDL;
+	return t;
+}
+
+static struct traits classify_statement(Node *n, const struct catalog *c);
+
+/* "off", "false" or 0; anything else counts as on, as does no value. */
+static bool option_is_off(const DefElem *option)
+{
+	const Node *arg = option->arg;
+	if (!arg)
+		return false;
+	if (IsA(arg, Integer))
+		return intVal(arg) == 0;
+	if (IsA(arg, Boolean))
+		return !boolVal(arg);
+	return IsA(arg, String) &&
+	       (strcasecmp(strVal(arg), "off") == 0 || strcasecmp(strVal(arg), "false") == 0);
+}
+
+static bool explain_runs(const ExplainStmt *s)
+{
+	const ListCell *cell;
+	foreach (cell, s->options) {
+		const DefElem *option = lfirst(cell);
+		if (strcmp(option->defname, "analyze") == 0 && !option_is_off(option))
+			return true;
+	}
+	return false;
+}
+
+/* EXPLAIN of a read is a read. Without ANALYZE nothing runs, so nothing is written or bound, but
+ * only the primary plans what a replica would refuse. */
+static struct traits classify_explain(const ExplainStmt *s, const struct catalog *c)
+{
+	struct traits t = classify_statement(s->query, c);
+	if (!explain_runs(s)) {
+		uint32_t keep = TRAIT_READ | TRAIT_CAPTURABLE;
+		if (t.binds == BIND_PREPARE)
+			keep |= TRAIT_BINDS;
+		else
+			t.binds = BIND_NONE;
+		t.flags &= keep;
+	}
+	t.flags &= ~(uint32_t)TRAIT_RESULT_FREE;
+	return t;
+}
+
+static struct traits classify_copy(const CopyStmt *s, const struct catalog *c)
+{
+	if (s->is_from)
+		return traits_of(TRAIT_COPY | TRAIT_MAY_WRITE, REASON_WRITE);
+	struct traits t = classify_query(s->query ? s->query : (Node *)s->relation, c);
+	t.flags |= TRAIT_COPY;
+	if ((t.flags & TRAIT_READ) && (s->filename || s->is_program)) {
+		/* Leaves a file on the server, or runs a program there. */
+		t.flags &= ~(uint32_t)TRAIT_READ;
+		t.reason = REASON_UTILITY;
+	}
+	return t;
+}
+
+static struct traits classify_transaction(const TransactionStmt *s)
+{
+	uint32_t chain = s->chain ? TRAIT_TX_BEGIN : 0;
+	switch (s->kind) {
+	case TRANS_STMT_BEGIN:
+	case TRANS_STMT_START:
+		return utility(TRAIT_TX_BEGIN, REASON_TRANSACTION);
+	case TRANS_STMT_COMMIT:
+		return utility(TRAIT_TX_END | TRAIT_MAY_WRITE | chain, REASON_TRANSACTION);
+	case TRANS_STMT_ROLLBACK:
+		return utility(TRAIT_TX_END | chain, REASON_TRANSACTION);
+	case TRANS_STMT_PREPARE:
+		return utility(TRAIT_TX_END, REASON_TRANSACTION);
+	case TRANS_STMT_ROLLBACK_TO:
+		return utility(TRAIT_TX_PARTIAL, REASON_TRANSACTION);
+	case TRANS_STMT_COMMIT_PREPARED:
+		return utility(TRAIT_MAY_WRITE, REASON_WRITE);
+	case TRANS_STMT_SAVEPOINT:
+	case TRANS_STMT_RELEASE:
+	case TRANS_STMT_ROLLBACK_PREPARED:
+		break;
+	}
+	return utility(0, REASON_TRANSACTION);
+}
+
+/* The first value, if it is a string; else "". */
+static const char *first_value(const VariableSetStmt *s)
+{
+	const Node *arg = s->args ? linitial(s->args) : NULL;
+	if (!arg || !IsA(arg, A_Const) || ((const A_Const *)arg)->isnull)
+		return "";
+	const union ValUnion *val = &((const A_Const *)arg)->val;
+	return IsA(&val->node, String) ? val->sval.sval : "";
+}
+
+/* A session-level SET that is more than a value to replay. */
+static enum bind_reason set_binds(const VariableSetStmt *s)
+{
+	/* Does not fit into a set_stmt. */
+	if (strlen(s->name) >= sizeof(((struct set_stmt *)0)->name))
+		return BIND_SETTINGS;
+	if (s->kind != VAR_SET_VALUE)
+		return BIND_NONE;
+	/* From here on a backslash means something else to the server than to our parser. */
+	if (strcasecmp(s->name, "standard_conforming_strings") == 0)
+		return strcasecmp(first_value(s), "on") == 0 ? BIND_NONE : BIND_SETTINGS;
+	/* Tables are now created in the temporary schema without saying so. */
+	if (strcasecmp(s->name, "search_path") == 0 && strncmp(first_value(s), "pg_temp", 7) == 0)
+		return BIND_TEMP;
+	return BIND_NONE;
+}
+
+static struct traits classify_plain_set(const VariableSetStmt *s)
+{
+	if (s->is_local)
+		return utility(0, REASON_UTILITY);
+	struct traits t = utility(TRAIT_SETS, REASON_UTILITY);
+	enum bind_reason binds = set_binds(s);
+	return binds ? with_bind(t, binds) : t;
+}
+
+static struct traits classify_set(const VariableSetStmt *s)
+{
+	if (s->kind == VAR_RESET_ALL)
+		return utility(TRAIT_SETS, REASON_UTILITY);
+	struct traits t = utility(0, REASON_UTILITY);
+	switch (setting_class(s->name)) {
+	case SETTING_ROUTER:
+		t.flags |= TRAIT_ROUTER;
+		break;
+	case SETTING_TRANSACTION:
+		t.reason = REASON_TRANSACTION;
+		break;
+	case SETTING_ROLE:
+		/* RESET gives back the role that every connection of the pool has. */
+		return s->kind == VAR_SET_VALUE && !s->is_local ? with_bind(t, BIND_ROLE) : t;
+	case SETTING_SESSION:
+		return s->is_local ? t : with_bind(t, BIND_SET_CONFIG);
+	case SETTING_PLAIN:
+		return classify_plain_set(s);
+	}
+	return t;
+}
+
+static struct traits classify_show(const VariableShowStmt *s)
+{
+	uint32_t router = setting_class(s->name) == SETTING_ROUTER ? TRAIT_ROUTER : 0;
+	return traits_of(TRAIT_CAPTURABLE | router, REASON_UTILITY);
+}
+
+static struct traits classify_declare(const DeclareCursorStmt *s, const struct catalog *c)
+{
+	struct traits query = classify_query(s->query, c);
+	struct traits t = utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS), REASON_UTILITY);
+	t.binds = query.binds;
+	if (s->options & CURSOR_OPT_HOLD)
+		return with_bind(t, BIND_HOLD);
+	/* Its query runs at FETCH, inside the transaction, whose end is captured. */
+	t.flags &= ~(uint32_t)TRAIT_MAY_WRITE;
+	return t;
+}
+
+static bool contains_word(const char *text, const char *word)
+{
+	return strcasestr(text, word) != NULL;
+}
+
+/* The body is another language to us: bind if it speaks of what would outlive it. */
+static struct traits classify_do(const DoStmt *s)
+{
+	struct traits t = utility(TRAIT_MAY_WRITE, REASON_UNSAFE_FUNCTION);
+	const ListCell *cell;
+	foreach (cell, s->args) {
+		const DefElem *item = lfirst(cell);
+		if (strcmp(item->defname, "as") != 0 || !item->arg || !IsA(item->arg, String))
+			continue;
+		const char *body = strVal(item->arg);
+		if (contains_word(body, "temp"))
+			t = with_bind(t, BIND_TEMP);
+		if (contains_word(body, "advisory_lock"))
+			t = with_bind(t, BIND_ADVISORY);
+		if (contains_word(body, "set_config"))
+			t = with_bind(t, BIND_SET_CONFIG);
+		if (contains_word(body, "listen"))
+			t = with_bind(t, BIND_LISTEN);
+	}
+	return t;
+}
+
+static struct traits classify_call(const CallStmt *s, const struct catalog *c)
+{
+	struct traits t = classify_query((Node *)s->funccall, c);
+	t.flags &= ~(uint32_t)TRAIT_READ;
+	t.flags |= TRAIT_MAY_WRITE;
+	t.reason = REASON_UNSAFE_FUNCTION;
+	return t;
+}
+
+static struct traits classify_create_as(const CreateTableAsStmt *s, const struct catalog *c)
+{
+	struct traits t = utility(TRAIT_MAY_WRITE, REASON_WRITE);
+	if (IsA(s->query, ExecuteStmt)) {
+		t = with_bind(t, BIND_PREPARE);
+	} else {
+		struct traits query = classify_query(s->query, c);
+		t.flags |= query.flags & TRAIT_BINDS;
+		t.binds = query.binds;
+	}
+	if (!relation_is_temp(s->into->rel))
+		t.flags |= TRAIT_DDL;
+	else if (s->into->onCommit != ONCOMMIT_DROP)
+		t = with_bind(t, BIND_TEMP);
+	return t;
+}
+
+static struct traits classify_create_table(const CreateStmt *s)
+{
+	struct traits t = utility(TRAIT_MAY_WRITE, REASON_WRITE);
+	if (!relation_is_temp(s->relation))
+		t.flags |= TRAIT_DDL;
+	else if (s->oncommit != ONCOMMIT_DROP) /* else gone with its transaction */
+		t = with_bind(t, BIND_TEMP);
+	return t;
+}
+
+static bool names_temp(const List *qualified)
+{
+	return list_length(qualified) > 1 && IsA(linitial(qualified), String) &&
+	       strncmp(strVal(linitial(qualified)), "pg_temp", 7) == 0;
+}
+
+/* Does the CREATE put its object into the temporary schema? */
+static bool created_in_temp(const Node *n)
+{
+	switch (nodeTag(n)) {
+	case T_ViewStmt:
+		return relation_is_temp(((const ViewStmt *)n)->view);
+	case T_CreateSeqStmt:
+		return relation_is_temp(((const CreateSeqStmt *)n)->sequence);
+	case T_CompositeTypeStmt:
+		return relation_is_temp(((const CompositeTypeStmt *)n)->typevar);
+	case T_CreateFunctionStmt:
+		return names_temp(((const CreateFunctionStmt *)n)->funcname);
+	case T_DefineStmt:
+		return names_temp(((const DefineStmt *)n)->defnames);
+	case T_CreateEnumStmt:
+		return names_temp(((const CreateEnumStmt *)n)->typeName);
+	case T_CreateRangeStmt:
+		return names_temp(((const CreateRangeStmt *)n)->typeName);
+	case T_CreateDomainStmt:
+		return names_temp(((const CreateDomainStmt *)n)->domainname);
+	default:
+		return false;
+	}
+}
+
+static struct traits classify_ddl(const Node *n)
+{
+	struct traits t = utility(TRAIT_MAY_WRITE | TRAIT_DDL, REASON_WRITE);
+	return created_in_temp(n) ? with_bind(t, BIND_TEMP) : t;
+}
+
+static struct traits classify_discard(const DiscardStmt *s)
+{
+	return utility(s->target == DISCARD_ALL ? TRAIT_DISCARD_ALL | TRAIT_DEALLOCATE_ALL : 0,
+	               REASON_UTILITY);
+}
+
+static struct traits classify_deallocate(const DeallocateStmt *s)
+{
+	return utility(TRAIT_DEALLOCATE | (s->name ? 0 : TRAIT_DEALLOCATE_ALL), REASON_UTILITY);
+}
+
+static struct traits classify_statement(Node *n, const struct catalog *c)
+{
+	switch (nodeTag(n)) {
+	case T_SelectStmt:
+	case T_InsertStmt:
+	case T_UpdateStmt:
+	case T_DeleteStmt:
+	case T_MergeStmt:
+		return classify_query(n, c);
+	case T_ExplainStmt:
+		return classify_explain((const ExplainStmt *)n, c);
+	case T_CopyStmt:
+		return classify_copy((const CopyStmt *)n, c);
+	case T_TransactionStmt:
+		return classify_transaction((const TransactionStmt *)n);
+	case T_VariableSetStmt:
+		return classify_set((const VariableSetStmt *)n);
+	case T_VariableShowStmt:
+		return classify_show((const VariableShowStmt *)n);
+	case T_DiscardStmt:
+		return classify_discard((const DiscardStmt *)n);
+	case T_DeallocateStmt:
+		return classify_deallocate((const DeallocateStmt *)n);
+	case T_PrepareStmt:
+		return with_bind(utility(0, REASON_UTILITY), BIND_PREPARE);
+	case T_ExecuteStmt:
+		return with_bind(traits_of(TRAIT_MAY_WRITE | TRAIT_CAPTURABLE, REASON_UTILITY),
+		                 BIND_PREPARE);
+	case T_DeclareCursorStmt:
+		return classify_declare((const DeclareCursorStmt *)n, c);
+	case T_FetchStmt:
+		return traits_of(TRAIT_CAPTURABLE, REASON_UTILITY);
+	case T_ClosePortalStmt:
+	case T_UnlistenStmt:
+	case T_ConstraintsSetStmt:
+	case T_CheckPointStmt:
+		return utility(0, REASON_UTILITY);
+	case T_LockStmt:
+		return utility(0, REASON_LOCKING);
+	case T_ListenStmt:
+		return with_bind(utility(0, REASON_UTILITY), BIND_LISTEN);
+	case T_LoadStmt:
+		return with_bind(utility(0, REASON_UTILITY), BIND_LOAD);
+	case T_NotifyStmt:
+	case T_VacuumStmt:
+	case T_ClusterStmt:
+	case T_ReindexStmt:
+	case T_AlterSystemStmt:
+		return utility(TRAIT_MAY_WRITE, REASON_UTILITY);
+	case T_DoStmt:
+		return classify_do((const DoStmt *)n);
+	case T_CallStmt:
+		return classify_call((const CallStmt *)n, c);
+	case T_CreateTableAsStmt:
+		return classify_create_as((const CreateTableAsStmt *)n, c);
+	case T_CreateStmt:
+		return classify_create_table((const CreateStmt *)n);
+	case T_TruncateStmt:
+	case T_RefreshMatViewStmt:
+	case T_IndexStmt:
+	case T_GrantStmt:
+	case T_CommentStmt:
+		return utility(TRAIT_MAY_WRITE, REASON_WRITE);
+	default:
+		return classify_ddl(n);
+	}
+}
+
+/* Traits of a text that hold only if they hold for each of its statements. */
+#define TRAITS_OF_ALL (TRAIT_READ | TRAIT_CAPTURABLE | TRAIT_RESULT_FREE)
+
+static void traits_merge(struct traits *all, struct traits one)
+{
+	if ((all->flags & TRAIT_READ) && !(one.flags & TRAIT_READ))
+		all->reason = one.reason;
+	if (all->binds == BIND_NONE)
+		all->binds = one.binds;
+	all->flags = ((all->flags | one.flags) & ~(uint32_t)TRAITS_OF_ALL) |
+	             (all->flags & one.flags & TRAITS_OF_ALL);
+}
+
+/* Does the text leave a transaction open behind `one`, if it was `open` before? */
+static bool transaction_open_after(bool open, struct traits one)
+{
+	if (one.flags & TRAIT_TX_BEGIN)
+		return true;
+	return open && !(one.flags & TRAIT_TX_END);
+}
+
+static struct traits classify_list(const List *statements, const struct catalog *c)
+{
+	struct traits all = traits_of(TRAITS_OF_ALL, REASON_REPLICA_FRESH);
+	bool open = false, transaction_control = false;
+	const ListCell *cell;
+	foreach (cell, statements) {
+		Node *n = ((RawStmt *)lfirst(cell))->stmt;
+		struct traits one = classify_statement(n, c);
+		transaction_control = transaction_control || IsA(n, TransactionStmt);
+		open = transaction_open_after(open, one);
+		traits_merge(&all, one);
+	}
+	/* Nothing may be sent behind it that is taken for a part of the transaction. */
+	if (open)
+		all.flags &= ~(uint32_t)TRAIT_CAPTURABLE;
+	if (list_length(statements) > 1) {
+		all.flags |= TRAIT_MULTI;
+		if (all.flags & TRAIT_ROUTER)
+			all.flags ^= TRAIT_ROUTER | TRAIT_ROUTER_INSIDE;
+		if ((all.flags & TRAIT_SETS) && transaction_control)
+			all = with_bind(all, BIND_SETTINGS);
+	}
+	return all;
+}
+
+struct traits classify(struct slice text, const struct catalog *c)
+{
+	bool commented;
+	sql_strip_comments(text, &commented);
+	struct traits t = traits_of(TRAIT_MAY_WRITE, REASON_TOO_LONG);
+	if (text.len <= CLASSIFY_TEXT_MAX) {
+		struct parse p;
+		parse_begin(&p, text);
+		if (!p.ok)
+			t.reason = REASON_UNPARSABLE;
+		else if (p.statements == NIL)
+			t = utility(TRAIT_EMPTY, REASON_UTILITY);
+		else
+			t = classify_list(p.statements, c);
+		parse_end(&p);
+	}
+	if (commented)
+		t.flags |= TRAIT_COMMENTED;
+	return t;
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * This runs once for every simple query, so it looks at each byte once, by runs:
+ *
+ *   SELECT abalance FROM pgbench_accounts WHERE aid = 12345 AND name = 'it''s'
+ *   SELECT abalance FROM pgbench_accounts WHERE aid = I     AND name = S
+ *
+ * Whoever adds a construct here must be sure that our tokens end where PostgreSQL's do, with
+ * standard_conforming_strings on or off. When in doubt the text is its own shape.
+ */
+#include "shape.h"
+#include "tags.h"
+
+/* What stands in for a literal. These bytes do not occur in a shape otherwise. */
+enum { BLANK_INTEGER = 1, BLANK_NUMERIC = 2, BLANK_STRING = 3 };
+
+/* An integer of more digits may not fit: to the parser it is another kind of token. */
+#define INTEGER_DIGITS 9
+
+enum {
+	C_COPY = 1, /* stands for itself */
+	C_WORD = 2, /* may begin an identifier or keyword */
+	C_DIGIT = 4,
+	C_DOLLAR = 8,
+	C_INSIDE = C_WORD | C_DIGIT | C_DOLLAR, /* may go on one */
+	C_SPECIAL = 16, /* has a case of its own below */
+	C_SPACE = 32,
+};
+
+static const uint8_t classes[256] = {
+	['\t'] = C_COPY | C_SPACE,
+	['\n'] = C_COPY | C_SPACE,
+	['\f'] = C_COPY | C_SPACE,
+	['\r'] = C_COPY | C_SPACE,
+	[' '] = C_COPY | C_SPACE,
+	['!'] = C_COPY,
+	['"'] = C_SPECIAL,
+	['#'] = C_COPY,
+	['$'] = C_DOLLAR,
+	['%'] = C_COPY,
+	['&'] = C_COPY,
+	['\''] = C_SPECIAL,
+	['('] = C_COPY,
+	[')'] = C_COPY,
+	['*'] = C_COPY,
+	['+'] = C_COPY,
+	[','] = C_COPY,
+	['-'] = C_SPECIAL,
+	['.'] = C_SPECIAL,
+	['/'] = C_SPECIAL,
+	['0' ... '9'] = C_DIGIT,
+	[':'] = C_COPY,
+	[';'] = C_SPECIAL,
+	['<' ... '@'] = C_COPY,
+	['A' ... 'Z'] = C_WORD,
+	['['] = C_COPY,
+	/* No backslash: its meaning in a string depends on a setting. */
+	[']'] = C_COPY,
+	['^'] = C_COPY,
+	['_'] = C_WORD,
+	['`'] = C_COPY,
+	['a' ... 'z'] = C_WORD,
+	['{' ... '~'] = C_COPY,
+	[0x80 ... 0xff] = C_WORD,
+};
+
+/* Cursor over the text. Each step returns false to give up. */
+struct scan {
+	const uint8_t *in, *end;
+	uint8_t *out;
+	bool commented;
+};
+
+static uint8_t class_at(const struct scan *s, const uint8_t *p)
+{
+	return p < s->end ? classes[*p] : 0;
+}
+
+static bool scan_word(struct scan *s)
+{
+	const uint8_t *p = s->in, *end = s->end;
+	uint8_t *out = s->out;
+	do
+		*out++ = *p++;
+	while (p < end && (classes[*p] & C_INSIDE));
+	s->in = p;
+	s->out = out;
+	/* E'', B'', X'', N'' */
+	return p == end || *p != '\'';
+}
+
+static bool scan_digits(struct scan *s)
+{
+	const uint8_t *p = s->in;
+	while (class_at(s, p) & C_DIGIT)
+		p++;
+	uint8_t blank = p - s->in > INTEGER_DIGITS ? BLANK_NUMERIC : BLANK_INTEGER;
+	if (p < s->end && *p == '.') {
+		p++;
+		if (!(class_at(s, p) & C_DIGIT))
+			return false;
+		while (class_at(s, p) & C_DIGIT)
+			p++;
+		blank = BLANK_NUMERIC;
+	}
+	/* 1e5, 0x1F, 1_000, 1.2.3, 1a */
+	if (p < s->end && (*p == '.' || (classes[*p] & C_INSIDE)))
+		return false;
+	s->in = p;
+	*s->out++ = blank;
+	return true;
+}
+
+/* $1; anything else with a dollar may be a quote. */
+static bool scan_parameter(struct scan *s)
+{
+	if (!(class_at(s, s->in + 1) & C_DIGIT))
+		return false;
+	do
+		*s->out++ = *s->in++;
+	while (class_at(s, s->in) & C_DIGIT);
+	return !(class_at(s, s->in) & C_INSIDE);
+}
+
+static bool scan_string(struct scan *s)
+{
+	/* U&'' */
+	if (s->in[-1] == '&')
+		return false;
+	const uint8_t *p = s->in + 1;
+	for (;; p++) {
+		if (p == s->end || *p == '\\')
+			return false;
+		if (*p == '\'' && (p + 1 == s->end || *++p != '\''))
+			break;
+	}
+	s->in = p + (p < s->end && *p == '\'' ? 1 : 0);
+	*s->out++ = BLANK_STRING;
+	return true;
+}
+
+static bool scan_quoted_name(struct scan *s)
+{
+	do {
+		if (*s->in < ' ')
+			return false;
+		*s->out++ = *s->in++;
+		if (s->in == s->end)
+			return false;
+	} while (*s->in != '"');
+	*s->out++ = *s->in++;
+	return true;
+}
+
+/* Only white space, semicolons and comments may be left; then the text ends here. */
+static bool scan_tail(struct scan *s)
+{
+	struct slice rest = slice_of(s->in, (size_t)(s->end - s->in));
+	while (rest.len) {
+		size_t before = rest.len;
+		bool commented;
+		while (rest.len && (rest.ptr[0] == ';' || (classes[rest.ptr[0]] & C_SPACE)))
+			rest = slice_from(rest, 1);
+		rest = sql_strip_comments(rest, &commented);
+		s->commented = s->commented || commented;
+		if (rest.len == before)
+			return false;
+	}
+	s->in = s->end;
+	return true;
+}
+
+static bool scan_special(struct scan *s)
+{
+	uint8_t c = *s->in;
+	uint8_t next = s->in + 1 < s->end ? s->in[1] : 0;
+	if (c == '\'')
+		return scan_string(s);
+	if (c == '"')
+		return scan_quoted_name(s);
+	if (c == ';' || (c == '-' && next == '-') || (c == '/' && next == '*'))
+		return scan_tail(s);
+	if (c == '.' && (classes[next] & C_DIGIT))
+		return false;
+	*s->out++ = c;
+	s->in++;
+	return true;
+}
+
+static bool scan_all(struct scan *s)
+{
+	while (s->in < s->end) {
+		uint8_t class = classes[*s->in];
+		bool ok = true;
+		if (class & C_WORD)
+			ok = scan_word(s);
+		else if (class & C_COPY)
+			*s->out++ = *s->in++;
+		else if (class & C_DIGIT)
+			ok = scan_digits(s);
+		else if (class & C_SPECIAL)
+			ok = scan_special(s);
+		else
+			ok = (class & C_DOLLAR) && scan_parameter(s);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+/* Only in these statements do the values of constants not matter. */
+static bool begins_simple(struct slice text)
+{
+	static const char *const words[] = {"select", "insert", "update", "delete",
+	                                    "with",   "values", "table"};
+	size_t len = 0;
+	while (len < text.len && (classes[text.ptr[len]] & C_INSIDE))
+		len++;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (slice_ieq_str(slice_of(text.ptr, len), words[i]))
+			return true;
+	return false;
+}
+
+static struct slice trim_end(struct slice s)
+{
+	while (s.len && (classes[s.ptr[s.len - 1]] & C_SPACE))
+		s.len--;
+	return s;
+}
+
+static bool begins_comment(struct slice s)
+{
+	return s.len >= 2 && ((s.ptr[0] == '-' && s.ptr[1] == '-') ||
+	                      (s.ptr[0] == '/' && s.ptr[1] == '*'));
+}
+
+struct shape shape_of(struct slice text, uint8_t *out)
+{
+	struct shape shape = {0};
+	struct slice core = text;
+	while (core.len && (classes[core.ptr[0]] & C_SPACE))
+		core = slice_from(core, 1);
+	if (begins_comment(core))
+		core = sql_strip_comments(text, &shape.commented);
+	if (begins_simple(core)) {
+		struct scan s = {.in = core.ptr, .end = core.ptr + core.len, .out = out};
+		if (scan_all(&s)) {
+			shape.commented = shape.commented || s.commented;
+			shape.key = trim_end(slice_of(out, (size_t)(s.out - out)));
+			return shape;
+		}
+	}
+	shape.kind = SHAPE_OWN;
+	shape.key = sql_strip_comments(text, &shape.commented);
+	return shape;
+}
