@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# The front door; Meson builds. Every target installs what it needs and is missing (Debian 12).
+
+BUILD ?= build
+PREFIX ?= /usr/local
+export TIDEMARK_BUILD = $(abspath $(BUILD))
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@packaging/bootstrap.sh build
+	meson setup --prefix $(PREFIX) --buildtype debugoptimized $(BUILD)
+
+# Stale reads of a naive splitter, of the primary and of Tidemark, on real servers, in about a minute.
+demo:
+	@packaging/bootstrap.sh build demo
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/tidemark demo
+
+# Every test; the last line is "N passed, N failed".
+check:
+	@packaging/bootstrap.sh build check
+	@tests/run-check.sh
+
+bench:
+	@packaging/bootstrap.sh build bench
+	@$(MAKE) --no-print-directory all
+	bench/run
+
+# The sample file and docs/configuration.md, from the options table; the man page is made by the build.
+generate: all
+	packaging/generate.sh $(BUILD)/tidemark
+
+install: all
+	meson install -C $(BUILD)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan
+
+.PHONY: all demo check bench generate install format clean

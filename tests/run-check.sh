@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: PostgreSQL
+#
+# Every test, in order of cost: unit and property tests of the plain build and of one with AddressSanitizer
+# and UBSan, then the integration tests on real servers. The last line is "N passed, N failed"; the
+# exit code is 0 only if something passed and nothing failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=${TIDEMARK_BUILD:-$PWD/build}
+asan=$build-asan
+junit=$build/integration.xml
+log=$build/meson-logs/testlog.json
+asan_log=$asan/meson-logs/testlog.json
+# The whole has to end within 15 minutes on two cores.
+integration_limit=${TIDEMARK_CHECK_LIMIT:-600}
+
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
+
+nothing_built() {
+	echo "the build failed"
+	echo "0 passed, 1 failed"
+	exit 1
+}
+
+set_up() { # DIRECTORY MESON-OPTION...
+	dir=$1
+	shift
+	[ -f "$dir/build.ninja" ] || meson setup --buildtype debugoptimized "$@" "$dir" >"$dir.log" 2>&1 || {
+		cat "$dir.log"
+		nothing_built
+	}
+	rm -f "$dir.log"
+	ninja -C "$dir" --quiet || nothing_built
+}
+
+# Test output goes to the log; what failed is printed.
+pure_tests() { # DIRECTORY TIMEOUT-FACTOR
+	meson test -C "$1" --no-rebuild --suite unit --suite property --print-errorlogs \
+		--num-processes 2 --timeout-multiplier "$2"
+}
+
+rm -f "$junit" "$log" "$asan_log"
+set_up "$build"
+set_up "$asan" -Db_sanitize=address,undefined -Doptimization=1
+pure_tests "$build" 1
+pure_tests "$asan" 4
+timeout --signal=INT --kill-after=30 "$integration_limit" \
+	/usr/bin/python3 -m pytest tests/integration -q --junitxml="$junit" -p no:cacheprovider
+ended=$?
+
+if [ $ended -eq 124 ] || [ $ended -eq 137 ]; then
+	echo "the integration tests were stopped after $integration_limit s"
+	rm -f "$junit"
+fi
+/usr/bin/python3 tests/sum_results.py "$log" "$asan_log" "$junit"
