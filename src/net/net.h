@@ -59,8 +59,9 @@ enum net_event {
 typedef void (*net_stream_fn)(void *owner, unsigned events);
 
 /* Connects to host:port (IPv4, IPv6, name) or, if host begins with '/', to the unix socket
- * host/.s.PGSQL.port. Resolves names without blocking. Tells NET_CONNECTED or NET_FAILED later, never from
- * within the call. Bounded by timeout_us. NULL: no memory or no descriptors. TCP_NODELAY and keepalive are on. */
+ * host/.s.PGSQL.port. Resolves names without blocking. Tells NET_CONNECTED or NET_FAILED later,
+ * never from within the call. Bounded by timeout_us. NULL: no memory or no descriptors.
+ * TCP_NODELAY and keepalive are on. */
 struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
                                net_stream_fn fn, void *owner);
 /* Changes who is told. */
@@ -75,11 +76,12 @@ unsigned net_stream_wanted(const struct net_stream *s);
 #define NET_ERROR (-3) /* broken; net_stream_error() */
 /* Bytes read (> 0), or one of the above. One system call. */
 ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap);
-/* Bytes the kernel took (>= 0; fewer than asked means "full now"), or NET_ERROR. One system call. */
+/* Bytes the kernel took (>= 0; fewer than asked: full now), or NET_ERROR. One system call. */
 ssize_t net_stream_write(struct net_stream *s, const void *ptr, size_t len);
 ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int count);
-/* No less than `bytes` are worth a wake-up: the owner knows that as many are on their way (SO_RCVLOWAT).
- * 1 goes back to normal. No system call if nothing changes. */
+/* No less than `bytes` are worth a wake-up: the owner knows that as many are on their way
+ * (SO_RCVLOWAT; unix sockets ignore it). 1 goes back to normal. No system call if nothing
+ * changes. */
 void net_stream_expect(struct net_stream *s, int bytes);
 const char *net_stream_error(const struct net_stream *s);
 /* "10.0.0.1:5432" or "unix"; cut to cap. */
@@ -89,8 +91,10 @@ void net_stream_close(struct net_stream *s);
 
 /* ---- listeners ---- */
 typedef void (*net_accept_fn)(void *arg, struct net_stream *s);
-/* Accepts until closed; the callback owns the stream and must set its owner. `error` gets a sentence.
- * Port 0 takes a free one, see net_listener_port(). Out of descriptors: pauses for 100 ms. */
+/* Accepts until closed; the callback owns the stream and must set its owner. Hosts: an address, a
+ * name (all its addresses), "*" (everything, both families) or a directory for a unix socket, whose
+ * file is open to all and replaced if nobody listens there. `error` gets a sentence. Port 0 takes a
+ * free one, see net_listener_port(). Out of descriptors: pauses for 100 ms. */
 struct net_listener *net_listen(struct net_loop *l, const char *host, int port, int backlog,
                                 net_accept_fn fn, void *arg, char *error, size_t error_cap);
 int net_listener_port(const struct net_listener *l);
@@ -99,9 +103,9 @@ void net_listener_close(struct net_listener *l);
 /* ---- timers ---- */
 typedef void (*net_timer_fn)(void *arg);
 struct net_timer *net_timer_new(struct net_loop *l, net_timer_fn fn, void *arg);
-/* One shot, never before `delay_us` have passed and as a rule less than two milliseconds after that:
- * both libuv and epoll_wait() count in whole ones. 0 is the next turn. Restarts if running. Costs
- * no system call. */
+/* One shot, never before `delay_us` have passed and as a rule less than two milliseconds after
+ * that: both libuv and epoll_wait() count in whole ones. 0 is the next turn; a callback that
+ * restarts its own timer with 0 starves everybody else. Restarts if running. No system call. */
 void net_timer_start(struct net_timer *t, int64_t delay_us);
 void net_timer_stop(struct net_timer *t);
 /* NULL is fine. */

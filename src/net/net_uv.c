@@ -8,8 +8,8 @@
  * which knows how to close it. Closing stops all callbacks at once; memory goes in libuv's
  * close callback at the end of the turn, so a callback may look at its object after it called out.
  *
- * Descriptors: uv_close() takes the descriptor off the kernel's list and off the batch of events being
- * handled, so close(fd) right after it is safe even if the number is reused within the same turn.
+ * Descriptors: uv_close() takes the descriptor off the kernel's list and off the batch of events
+ * being handled, so close(fd) right after it is safe even if the number is reused within the turn.
  */
 #include "net.h"
 

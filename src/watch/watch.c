@@ -8,9 +8,9 @@
  *   LEARN, ASKED    the answer is late: give up
  *   IDLE            ask
  *
- * (CONNECTING is bounded by net_connect().) A question is Bind/Execute/Sync of a prepared statement and
- * its answer one row, whatever is asked; LEARN comes back every LEARN_INTERVAL_US because a live standby
- * may follow its primary to another timeline without a word.
+ * (CONNECTING is bounded by net_connect().) A question is Bind/Execute/Sync of a prepared
+ * statement and its answer one row, whatever is asked; LEARN comes back every LEARN_INTERVAL_US
+ * because a live standby may follow its primary to another timeline without a word.
  *
  * A loss enters the fleet at once, but the owner's callback comes from the timer in the next turn:
  * watch_kick() and watch_distrust() are called from the middle of the owner's work.
@@ -37,10 +37,10 @@
 #define MESSAGE_MAX 65536
 #define APPLICATION_NAME "tidemark watch"
 
-/* A standby's timeline: min_recovery_end_timeline moves only at the next restart point, minutes after
- * a live standby was re-pointed to a promoted primary; received_tli moves at once, but only
- * pg_monitor may see it and it is gone when the receiver stops. The larger one is right: both
- * are timelines of the standby's own history. */
+/* A standby's timeline: min_recovery_end_timeline moves only at the next restart point, minutes
+ * after a live standby was re-pointed to a promoted primary; received_tli moves at once, but only
+ * pg_monitor may see it and it is gone when the receiver stops. The larger one is right: both are
+ * timelines of the standby's own history. */
 static const char learn_sql[] =
 	"SELECT pg_is_in_recovery(),"
 	" (SELECT system_identifier FROM pg_control_system()),"

@@ -7,8 +7,8 @@
  *    ▲                                                              any error ─┘
  *    └────────── back-off 100 ms … 5 s ◀── fleet_node_lost ◀───────────────────
  *
- * Polling is adaptive: every idle_interval when nobody waits, every busy_interval while somebody does;
- * watch_kick() asks at once. One question is in flight at a time; a kick during one asks again when
+ * Polling is adaptive: every idle_interval when nobody waits, every busy_interval while somebody
+ * does; watch_kick() asks at once. One question is in flight at a time; a kick during one asks again when
  * it is answered, because its sample started too early.
  *
  * Any role that may log in will do. With pg_monitor a standby's move to another timeline is seen
@@ -45,7 +45,8 @@ struct watch_facts {
 	bool known;
 	uint32_t wal_block_size, wal_segment_size;
 	uint64_t system_identifier;
-	int64_t postmaster_start_us; /* pg_postmaster_start_time, µs since 1970: the server's incarnation */
+	/* pg_postmaster_start_time, µs since 1970: the server's incarnation */
+	int64_t postmaster_start_us;
 	int server_version_num;
 	bool async_commit; /* server default of synchronous_commit is off */
 };
@@ -64,7 +65,7 @@ struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct
 void watch_free(struct watch *w);
 /* Somebody needs a sample started from now on. Cheap; any number of calls are one question. */
 void watch_kick(struct watch *w, int node);
-/* Somebody waits (true) or nobody does any more: fast or slow polling for all replicas and primary. */
+/* Somebody waits (true) or nobody does any more: fast or slow polling of all nodes. */
 void watch_set_busy(struct watch *w, bool busy);
 const struct watch_facts *watch_facts(const struct watch *w, int node);
 /* The last error of a node, "" if it is up; for SHOW FLEET. */

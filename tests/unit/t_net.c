@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * net/net_uv.c against the real kernel on loopback. Every test has a guard timer: a callback that does not
- * come is a failure, not a hang.
+ * net/net_uv.c against the real kernel on loopback. Every test has a guard timer: a callback that
+ * does not come is a failure, not a hang.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * watch/watch.c against scripted servers: threads that speak just enough of the protocol on a loopback
- * port and answer what the test tells them to.
+ * watch/watch.c against scripted servers: threads that speak just enough of the protocol on a
+ * loopback port and answer what the test tells them to.
  */
 #include <setjmp.h>
 #include <stdarg.h>
