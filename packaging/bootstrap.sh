@@ -14,7 +14,7 @@ build='build-essential meson ninja-build pkg-config libuv1-dev libssl-dev libpg-
 	libmicrohttpd-dev libinih-dev libxxhash-dev libcmocka-dev scdoc libpq-dev
 	postgresql-server-dev-15'
 demo='postgresql-15 postgresql-client-15'
-check="$demo python3 python3-psycopg2 python3-pytest"
+check="$demo ca-certificates python3 python3-psycopg2 python3-pytest"
 bench="$demo python3 python3-psycopg2 pgbouncer pgpool2 haproxy strace valgrind"
 
 say() {
