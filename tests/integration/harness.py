@@ -36,8 +36,9 @@ WORKLOAD = os.path.join(BUILD, "demo", "tidemark-workload")
 PG_BIN = os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin")
 HOST = "127.0.0.1"
 
-# The name of the server that answers; every server has its own value in its configuration.
-WHERE = "current_setting('node.name')"
+# The name of the server that answers: every server has its own node.name in its configuration. A function
+# of the user's, declared STABLE, is a plain read; current_setting() itself is not.
+WHERE = "public.node_name()"
 
 PASSWORD = "pencil '\"\\ 7"
 
@@ -129,6 +130,8 @@ CREATE TABLE big (id int PRIMARY KEY, pad text);
 INSERT INTO big SELECT g, repeat(md5(g::text), 32) FROM generate_series(1, 2000) g;
 CREATE TABLE scratch (id int PRIMARY KEY, v text);
 CREATE SEQUENCE seq;
+CREATE FUNCTION node_name() RETURNS text STABLE LANGUAGE sql AS $$ SELECT current_setting('node.name') $$;
+CREATE FUNCTION setting(name text) RETURNS text STABLE LANGUAGE sql AS $$ SELECT current_setting(name, true) $$;
 CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, v text);
 """
 
@@ -297,6 +300,13 @@ class Fleet:
             wait_until(lambda: s.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", want,
                                        dbname="postgres"),
                        timeout, f"{s.name} to replay {want}")
+
+    def sync_quietly(self, timeout=10):
+        """The same without writing anything: until the standbys have replayed what was flushed."""
+        want = self.primary.value("SELECT pg_current_wal_flush_lsn()")
+        for s in self.standbys:
+            wait_until(lambda: s.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", want), timeout,
+                       f"{s.name} to replay {want}")
 
     def pause_replay(self, i):
         self.servers[i].sql("SELECT pg_wal_replay_pause()")

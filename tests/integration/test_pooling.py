@@ -106,8 +106,8 @@ def test_set_follows_the_client_over_pooled_connections(single):
         for i, c in enumerate(conns):
             for level in ("strong", "session"):
                 rows(c, f"SET tidemark.consistency = {level}")
-                got = rows(c, "SELECT current_setting('work_mem'), current_setting('search_path'), "
-                              "current_setting('my.tenant')")[0]
+                got = rows(c, "SELECT public.setting('work_mem'), public.setting('search_path'), "
+                              "public.setting('my.tenant')")[0]
                 assert got == (f"{i + 2}MB", f"schema{i}, public", f"tenant {i}")
                 assert value(c, "SHOW work_mem") == f"{i + 2}MB"
 
@@ -117,7 +117,7 @@ def test_set_in_a_transaction_counts_only_if_committed(single):
 
     def disturb():
         rows(other, "SET work_mem = '99MB'")
-        assert value(other, "SELECT current_setting('work_mem')") == "99MB"
+        assert value(other, "SELECT public.setting('work_mem')") == "99MB"
 
     rows(c, "BEGIN; SET work_mem = '3MB'; ROLLBACK")
     disturb()
@@ -156,7 +156,7 @@ def test_failed_set_is_not_remembered(single):
             rows(c, bad)
     value(other, "SELECT 1")
     assert value(c, "SHOW work_mem") == "4MB"
-    assert value(c, "SELECT current_setting('search_path')") == '"$user", public'
+    assert value(c, "SELECT public.setting('search_path')") == '"$user", public'
 
 
 def test_startup_options_are_kept_over_pooled_connections(single):
@@ -166,8 +166,8 @@ def test_startup_options_are_kept_over_pooled_connections(single):
         for c, n, mem, enc in ((a, "a", "11MB", "LATIN1"), (b, "b", "12MB", "UTF8")):
             for level in ("strong", "session"):
                 rows(c, f"SET tidemark.consistency = {level}")
-                assert rows(c, "SELECT current_setting('work_mem'), current_setting('my.own'), "
-                               "current_setting('application_name'), current_setting('client_encoding')") == \
+                assert rows(c, "SELECT public.setting('work_mem'), public.setting('my.own'), "
+                               "public.setting('application_name'), public.setting('client_encoding')") == \
                     [(mem, n, f"app {n}", enc)]
     # RESET goes back to what the connection began with.
     rows(a, "SET work_mem = '20MB'")
@@ -191,24 +191,24 @@ def test_client_encoding_is_that_of_the_client(single):
 
 # name: (what A does, what B asks, what B must hear); a string stands for an error's SQLSTATE.
 LEAKS = {
-    "SET": (["SET work_mem = '77MB'"], "SELECT current_setting('work_mem')", "4MB"),
-    "SET in a transaction": (["BEGIN; SET work_mem = '78MB'; COMMIT"], "SELECT current_setting('work_mem')", "4MB"),
-    "open transaction": (["BEGIN; SET work_mem = '79MB'; SELECT 1"], "SELECT current_setting('work_mem')", "4MB"),
-    "set_config": (["SELECT set_config('work_mem', '80MB', false)"], "SELECT current_setting('work_mem')", "4MB"),
+    "SET": (["SET work_mem = '77MB'"], "SELECT public.setting('work_mem')", "4MB"),
+    "SET in a transaction": (["BEGIN; SET work_mem = '78MB'; COMMIT"], "SELECT public.setting('work_mem')", "4MB"),
+    "open transaction": (["BEGIN; SET work_mem = '79MB'; SELECT 1"], "SELECT public.setting('work_mem')", "4MB"),
+    "set_config": (["SELECT set_config('work_mem', '80MB', false)"], "SELECT public.setting('work_mem')", "4MB"),
     "hidden set_config": (["DO $$ BEGIN PERFORM set_config('work_mem', '81MB', false); END $$"],
-                          "SELECT current_setting('work_mem')", "4MB"),
-    "search_path": (["SET search_path = evil"], "SELECT current_setting('search_path')", '"$user", public'),
-    "application_name": (["SET application_name = 'evil'"], "SELECT current_setting('application_name')", ""),
-    "client_encoding": (["SET client_encoding = 'LATIN1'"], "SELECT current_setting('client_encoding')", "UTF8"),
-    "SET NAMES": (["SET NAMES 'LATIN1'"], "SELECT current_setting('client_encoding')", "UTF8"),
-    "time zone": (["SET TIME ZONE 'Asia/Tokyo'"], "SELECT current_setting('timezone')", "UTC"),
-    "time zone by interval": (["SET TIME ZONE -3"], "SELECT current_setting('timezone')", "UTC"),
-    "own setting": (["SET my.secret = 'x'"], "SELECT coalesce(current_setting('my.secret', true), '')", ""),
+                          "SELECT public.setting('work_mem')", "4MB"),
+    "search_path": (["SET search_path = evil"], "SELECT public.setting('search_path')", '"$user", public'),
+    "application_name": (["SET application_name = 'evil'"], "SELECT public.setting('application_name')", ""),
+    "client_encoding": (["SET client_encoding = 'LATIN1'"], "SELECT public.setting('client_encoding')", "UTF8"),
+    "SET NAMES": (["SET NAMES 'LATIN1'"], "SELECT public.setting('client_encoding')", "UTF8"),
+    "time zone": (["SET TIME ZONE 'Asia/Tokyo'"], "SELECT public.setting('timezone')", "UTC"),
+    "time zone by interval": (["SET TIME ZONE -3"], "SELECT public.setting('timezone')", "UTC"),
+    "own setting": (["SET my.secret = 'x'"], "SELECT coalesce(public.setting('my.secret'), '')", ""),
     "session characteristics": (["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
-                                "SELECT current_setting('default_transaction_isolation')", "read committed"),
+                                "SELECT public.setting('default_transaction_isolation')", "read committed"),
     "read only": (["SET default_transaction_read_only = on"],
-                  "SELECT current_setting('default_transaction_read_only')", "off"),
-    "statement_timeout": (["SET statement_timeout = 1"], "SELECT current_setting('statement_timeout')", "0"),
+                  "SELECT public.setting('default_transaction_read_only')", "off"),
+    "statement_timeout": (["SET statement_timeout = 1"], "SELECT public.setting('statement_timeout')", "0"),
     "role": (["SET ROLE other"], "SELECT current_user", "app"),
     "temporary table": (["CREATE TEMP TABLE leaked AS SELECT 1 AS a"], "SELECT * FROM leaked", "42P01"),
     "temporary table that shadows": (["CREATE TEMP TABLE items AS SELECT 1 AS id, 'shadow' AS v"],
@@ -420,10 +420,8 @@ def test_idle_clients_are_disconnected_if_so_wished(router, raw):
 # ---- servers come and go ----
 
 @pytest.fixture
-def frail(small_fleet):
+def frail(small_fleet, need_router):
     """A router before the fleet whose servers may be stopped."""
-    from conftest import skip_without_router
-    skip_without_router()
     with harness.Tidemark(small_fleet, query_wait_timeout="2s", server_connect_timeout="1s",
                           server_login_retry="200ms", answer_timeout="500ms") as t:
         yield t

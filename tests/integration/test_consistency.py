@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: PostgreSQL
+"""The guarantee, checked: tidemark-workload keeps the history of every session and judges each read.
+
+A run counts only if it was discriminating: enough reads for which some eligible replica was behind the session's
+mark, so that a careless router would have erred. And the checker itself is checked: four routers, each with one well
+known mistake, must be caught.
+"""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+import harness
+from harness import rows, value
+from test_routing import end_on_page_boundary, paused
+
+DISCRIMINATING = 50
+
+
+@pytest.fixture(autouse=True)
+def need_workload(need_router):
+    if not os.access(harness.WORKLOAD, os.X_OK):
+        pytest.fail(f"{harness.WORKLOAD} is not built")
+
+
+class Run:
+    """One run of the workload, as its JSON says, with what the router counted meanwhile."""
+
+    def __init__(self, t, *args, seconds=3, clients=16, setup=True, think=0, meanwhile=None):
+        argv = [harness.WORKLOAD, "--write-dsn",
+                f"host={harness.HOST} port={t.port} user=app dbname=app", "--clients", str(clients), "--seconds",
+                str(seconds), "--json", *(["--setup"] if setup else []), *(["--think-ms", str(think)] if think else []),
+                *args]
+        self.command = " ".join(argv[1:])
+        before = t.routing()
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            if meanwhile:
+                meanwhile(process)
+            out, self.said = process.communicate(timeout=seconds + 40)
+        finally:
+            if process.poll() is None:
+                process.kill()
+        assert process.returncode in (0, 1), f"the workload did not run: {self.said}{out}"
+        self.result = json.loads(out)
+        after = t.routing()
+        self.counted = {k: after[k] - before.get(k, 0) for k in after}
+
+    def __getattr__(self, name):
+        return self.result[name]
+
+    @property
+    def violations(self):
+        return self.stale + self.backward
+
+    @property
+    def replica_share(self):
+        return self.counted["reads_replica"] / max(1, self.counted["reads_total"])
+
+    def __str__(self):
+        counted = {k: v for k, v in self.counted.items() if v}
+        return f"{self.result}\n{self.command}\nrouter: {counted}\n{self.said}"
+
+    def check(self, reads=200, discriminating=DISCRIMINATING, errors=0):
+        assert self.violations == 0, f"the guarantee is broken: {self}"
+        assert self.errors <= errors, f"statements failed: {self}"
+        assert self.reads >= reads, f"inconclusive, too few reads: {self}"
+        assert self.counted["discriminating"] >= discriminating, \
+            f"inconclusive: only {self.counted['discriminating']} reads had a replica behind their mark: {self}"
+        return self
+
+
+def delays(fleet, first, second):
+    fleet.set_delay(1, first)
+    fleet.set_delay(2, second)
+
+
+# ---- what must never fail ----
+
+@pytest.mark.parametrize("first,second", [(0, 0), (0, 50), (50, 200), (0, 200)])
+def test_one_connection_a_session_at_any_delay(router, fleet, first, second):
+    t = router(scope="connection")
+    delays(fleet, first, second)
+    Run(t, "--session", "own", "--reads-per-write", "4").check()
+
+
+@pytest.mark.parametrize("protocol", ["--simple", "--extended", "--prepared"])
+def test_reads_on_a_second_connection_under_the_default_scope(router, fleet, protocol):
+    t = router()
+    delays(fleet, 0, 200)
+    Run(t, "--session", "shared", "--second-connection", protocol, "--reads-per-write", "4").check()
+
+
+def test_named_sessions_over_two_connections(router, fleet):
+    t = router(scope="connection")
+    delays(fleet, 0, 50)
+    Run(t, "--session", "named", "--second-connection", "--reads-per-write", "4", "--extended").check()
+
+
+@pytest.mark.parametrize("args", [
+    ["--async-commit"],
+    ["--async-commit", "--explicit-tx", "--extended"],
+    ["--two-phase"],
+    ["--two-phase", "--async-commit"],
+    ["--write-function", "tm_write", "--prepared"],
+    ["--explicit-tx", "--prepared"],
+    ["--set-version"],
+], ids=lambda a: " ".join(a))
+def test_every_way_to_commit(router, fleet, args):
+    t = router(scope="connection")
+    delays(fleet, 0, 50)
+    Run(t, "--session", "own", "--reads-per-write", "3", *args, seconds=2.5).check()
+
+
+def test_server_default_of_asynchronous_commit(router, fleet):
+    fleet.set_primary("synchronous_commit", "off")
+    try:
+        t = router()
+        Run(t, "--session", "shared", "--second-connection", "--reads-per-write", "3").check()
+    finally:
+        fleet.set_primary("synchronous_commit", None)
+
+
+def test_foreign_keys_read_with_one_replica_behind(router, fleet):
+    """Everybody reads everybody's rows: monotonic reads over two replicas that are never equally far."""
+    t = router(scope="connection")
+    delays(fleet, 0, 200)
+    Run(t, "--session", "own", "--read-any", "--reads-per-write", "20", clients=8).check()
+
+
+def test_replay_pauses_in_the_middle(router, fleet):
+    t = router()
+    delays(fleet, 0, 20)
+
+    def pauses(process):
+        time.sleep(1.0)
+        fleet.pause_replay(1)
+        time.sleep(0.7)
+        fleet.pause_replay(2)
+        time.sleep(0.7)
+        fleet.resume_replay(1)
+        time.sleep(0.7)
+        fleet.resume_replay(2)
+
+    Run(t, "--session", "shared", "--second-connection", "--reads-per-write", "4", seconds=4.5, meanwhile=pauses).check()
+
+
+def test_a_replica_restarts_in_the_middle(router, fleet):
+    t = router(scope="connection", answer_timeout="500ms")
+    delays(fleet, 0, 50)
+
+    def restarts(process):
+        time.sleep(1.0)
+        fleet.restart(1, "immediate")
+        time.sleep(0.8)
+        fleet.restart(2, "immediate")
+
+    # A read that was under way on the server that died may fail; it may not lie.
+    Run(t, "--session", "own", "--read-any", "--reads-per-write", "6", seconds=5, meanwhile=restarts).check(errors=64)
+
+
+def test_pinning_keeps_its_word_while_the_window_is_longer_than_the_lag(router, fleet):
+    t = router(strategy="pin_fixed", pin_window="1s", scope="connection")
+    delays(fleet, 50, 50)
+    # Pins know nothing of positions, so nothing is discriminating in their eyes.
+    run = Run(t, "--session", "own", "--read-own", "--reads-per-write", "3").check(discriminating=0)
+    assert run.counted["reason_pinned"] > 100, run
+
+
+def test_commits_at_page_boundaries_are_read_back(router, fleet):
+    """With asynchronous commit the end of such a commit is where the write pointer has not been yet."""
+    t = router()
+    delays(fleet, 30, 0)
+    writer, reader = t.connect(), t.connect()
+    rows(writer, "SET synchronous_commit = off")
+    probe = fleet.primary.connect()
+    hits, version = 0, int(value(probe, "SELECT n FROM items WHERE id = 95"))
+    end = time.monotonic() + 8
+    before = t.routing()
+    while hits < 8 and time.monotonic() < end:
+        version += 1
+        rows(writer, f"UPDATE items SET n = {version} WHERE id = 95")
+        hits += end_on_page_boundary(writer, probe)
+        for c in (reader, writer):
+            assert value(c, "SELECT n FROM items WHERE id = 95") == version
+    assert hits >= 3, f"inconclusive: only {hits} commits ended on a page boundary"
+    after = t.routing()
+    assert after["wait_timeouts"] - before["wait_timeouts"] <= 1, "reads waited in vain for a page header"
+
+
+def test_share_of_reads_on_replicas(router, fleet):
+    """The guarantee is cheap to give on the primary alone; this one may not be bought that way."""
+    t = router(scope="connection")
+    run = Run(t, "--session", "own", "--reads-per-write", "4", seconds=4).check(discriminating=0)
+    assert run.replica_share >= 0.90, f"only {run.replica_share:.0%} of the reads were served by replicas: {run}"
+    delays(fleet, 0, 200)
+    run = Run(t, "--session", "own", "--reads-per-write", "4", seconds=4).check()
+    assert run.replica_share >= 0.85, f"only {run.replica_share:.0%} with one replica 200 ms behind: {run}"
+
+
+def test_an_idle_transaction_does_not_stop_reads(router, fleet):
+    """An open writer whose records are not flushed may hold a wait open; it ends at wait_timeout."""
+    t = router()
+    holder = t.connect()
+    rows(holder, "BEGIN; UPDATE items SET n = n + 1 WHERE id = 96")
+    c = t.connect()
+    for i in range(20):
+        rows(c, f"UPDATE items SET n = {i} WHERE id = 97")
+        started = time.monotonic()
+        assert value(c, "SELECT n FROM items WHERE id = 97") == i
+        assert time.monotonic() - started < 0.5
+    rows(holder, "ROLLBACK")
+
+
+# ---- what must be caught ----
+
+# fault: (router's options, delays of the replicas, workload). What each gets wrong, and where it shows:
+FAULTS = {
+    # The position is asked inside the writing transaction, so it precedes the commit record; a delayed standby
+    # holds exactly the commit records back.
+    "position_inside": (dict(scope="connection", wait_timeout="500ms"), (30, 30),
+                        ["--session", "own", "--reads-per-write", "2"]),
+    # The write pointer lags behind what asynchronous committers have already been told.
+    "write_pointer": (dict(scope="connection", wait_timeout="500ms"), (0, 0),
+                      ["--session", "own", "--async-commit", "--reads-per-write", "2"]),
+    # Two replicas, one behind: what was seen on the first is unseen on the second.
+    "no_read_marks": (dict(scope="connection"), (0, 200),
+                      ["--session", "own", "--read-any", "--reads-per-write", "30"]),
+    # The replica passes between the snapshot and the check.
+    "guard_after": (dict(scope="connection", wait_timeout="500ms"), (0, 0),
+                    ["--session", "own", "--reads-per-write", "1"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_router_with_a_known_fault_is_caught(router, fleet, fault):
+    options, (first, second), args = FAULTS[fault]
+    t = router(fault=fault, **options)
+    delays(fleet, first, second)
+    runs = []
+    for seconds, clients in ((2, 32), (4, 48), (6, 64)):
+        runs.append(Run(t, *args, seconds=seconds, clients=clients))
+        if runs[-1].violations > 0:
+            return
+    pytest.fail(f"the checker did not see the fault {fault}, so its silence elsewhere means nothing:\n"
+                + "\n".join(map(str, runs)))
+
+
+def test_the_same_program_without_a_fault_is_clean(router, fleet):
+    """What is caught above is the fault, not the test build."""
+    t = router(scope="connection", program=harness.FAULTY_PROGRAM)
+    delays(fleet, 0, 30)
+    Run(t, "--session", "own", "--read-any", "--reads-per-write", "4", clients=32).check()
+
+
+def test_naive_splitting_is_caught(fleet):
+    """The checker against no router at all: writes on the primary, reads on the standbys."""
+    delays(fleet, 0, 100)
+    dsns = [f"host={harness.HOST} port={s.port} user=app dbname=app" for s in fleet.servers]
+    r = subprocess.run([harness.WORKLOAD, "--setup", "--write-dsn", dsns[0], "--read-dsn", dsns[1], "--read-dsn",
+                        dsns[2], "--clients", "8", "--seconds", "2", "--json", "--session", "own"],
+                       capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    result = json.loads(r.stdout)
+    assert result["stale"] > 0 and result["errors"] == 0, result
