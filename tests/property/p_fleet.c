@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The fleet against a model that remembers everything: lag is never understated, the ring stays in
+ * order, roles and generations follow the plain rule, and the learnt replay delay comes to be what
+ * it truly is, however seldom the watchers ask.
+ */
+#include "consistency/fleet.h"
+#include "property.h"
+
+#define NODES 4
+#define COMMITS 20000
+
+static struct fleet f;
+static int64_t now;
+
+/* Commits acknowledged through the router, on the present branch. */
+static struct {
+	uint64_t at;
+	int64_t acknowledged;
+} commits[COMMITS];
+static int commit_count;
+
+static struct {
+	bool up;
+	enum node_role role;
+	uint32_t timeline;
+	uint64_t at;
+} model[NODES];
+static int last_primary;
+static uint32_t last_timeline, generation;
+static uint64_t written;
+
+static void check_ring(void)
+{
+	for (uint32_t i = 1; i < f.ring_count; i++) {
+		const struct fleet_sample *a = &f.ring[i - 1], *b = &f.ring[i];
+		require(a->at.lsn < b->at.lsn && a->reached_us < b->reached_us &&
+		                a->complete_us <= b->complete_us,
+		        "ring out of order at %u of %u", i, f.ring_count);
+	}
+}
+
+static void check_lag(int n)
+{
+	int64_t lag = fleet_lag_us(&f, n, now);
+	uint64_t at = f.nodes[n].at.lsn;
+	if (!position_is_set(f.nodes[n].at)) {
+		require(lag == LAG_UNKNOWN, "a lag without a position");
+		return;
+	}
+	int missing = 0;
+	while (missing < commit_count && commits[missing].at <= at)
+		missing++;
+	int64_t stale = missing == commit_count ? 0 : now - commits[missing].acknowledged;
+	require(lag >= stale, "lag %" PRId64 " of node %d at %" PRIu64 " is truly %" PRId64, lag, n, at,
+	        stale);
+}
+
+static int naive_primary(void)
+{
+	int found = NODE_NONE, count = 0;
+	for (int i = 0; i < NODES; i++) {
+		if (model[i].up && model[i].role == NODE_ROLE_PRIMARY) {
+			found = i;
+			count++;
+		}
+	}
+	return count == 1 ? found : NODE_NONE;
+}
+
+/* The rule of the header in the plainest words: another node, or another timeline. */
+static void naive_election(void)
+{
+	int p = naive_primary();
+	if (p == NODE_NONE)
+		return;
+	uint32_t timeline = model[p].timeline;
+	bool other_timeline = timeline != 0 && last_timeline != 0 && timeline != last_timeline;
+	bool other_node = last_primary != NODE_NONE && p != last_primary;
+	if (other_node || other_timeline) {
+		generation++;
+		commit_count = 0;
+		written = 1000;
+	}
+	if (timeline != 0 || other_node)
+		last_timeline = timeline;
+	last_primary = p;
+}
+
+static void check_roles(void)
+{
+	require(f.primary == naive_primary(), "primary is %d", f.primary);
+	require(f.generation == generation, "generation is %u, not %u", f.generation, generation);
+	for (int n = 0; n < NODES; n++) {
+		if (!fleet_replica_eligible(&f, n, now))
+			continue;
+		require(model[n].up && model[n].role == NODE_ROLE_REPLICA && model[n].at != 0,
+		        "node %d is eligible", n);
+		require(now - f.nodes[n].sampled_at_us <= f.sample_max_age_us, "old sample");
+		require(model[n].timeline == 0 || last_timeline == 0 || model[n].timeline == last_timeline,
+		        "wrong timeline");
+		require(generation == 0 || model[n].timeline != 0, "unknown timeline");
+	}
+}
+
+static void role_event(int n)
+{
+	if (model[n].up && one_in(2)) {
+		fleet_node_lost(&f, n, now);
+		model[n].up = false;
+		model[n].at = 0;
+		naive_election();
+		return;
+	}
+	/* A node that is up is lost first. */
+	model[n].up = false;
+	naive_election();
+	model[n].up = true;
+	model[n].at = 0;
+	model[n].role = n == 0 || one_in(10) ? NODE_ROLE_PRIMARY : NODE_ROLE_REPLICA;
+	model[n].timeline = one_in(10) ? 0 : 1 + (uint32_t)one_in(10);
+	fleet_node_up(&f, n, model[n].role, model[n].timeline, now);
+	naive_election();
+}
+
+static void sample_event(int n)
+{
+	if (!model[n].up)
+		return;
+	uint64_t at = model[n].at;
+	if (n == f.primary)
+		at = written += (uint64_t)below(3);
+	else if (written > at)
+		at += (uint64_t)below((int64_t)(written - at + 1));
+	bool backwards = one_in(200) && at > 2;
+	if (backwards)
+		at = model[n].at - 1;
+	bool contradiction = at < model[n].at;
+	/* One question at a time. */
+	int64_t started = now - below(20);
+	if (started < f.nodes[n].sampled_at_us)
+		started = f.nodes[n].sampled_at_us;
+	bool good = fleet_node_sampled(&f, n, (struct position){at}, started, now);
+	require(good == !contradiction, "sample %" PRIu64 " after %" PRIu64, at, model[n].at);
+	model[n].at = at;
+	if (contradiction) {
+		model[n].up = false;
+		naive_election();
+	}
+}
+
+static void commit_event(void)
+{
+	if (f.primary == NODE_NONE || commit_count == COMMITS)
+		return;
+	written += 1 + (uint64_t)below(50);
+	fleet_primary_reached(&f, (struct position){written}, now);
+	commits[commit_count].at = written;
+	commits[commit_count++].acknowledged = now;
+}
+
+static void run(void)
+{
+	now = 1000;
+	written = 1000;
+	commit_count = 0;
+	generation = 0;
+	last_primary = NODE_NONE;
+	last_timeline = 0;
+	memset(model, 0, sizeof(model));
+	fleet_init(&f, 100000);
+	for (int i = 0; i < NODES; i++)
+		fleet_node_add(&f, slice_str("node"));
+	int64_t pace = one_in(2) ? 100 : 5000, trouble = one_in(2) ? 30 : 100000;
+	for (int step = 0; step < 3000; step++) {
+		now += below(pace);
+		if (step < 8 || one_in(trouble))
+			role_event((int)below(NODES));
+		else if (one_in(3))
+			sample_event((int)below(NODES));
+		else
+			commit_event();
+		check_roles();
+		check_ring();
+		check_lag((int)below(NODES));
+	}
+}
+
+/* ---- the learnt delay ---- */
+
+struct course {
+	int64_t delay_us, poll_us, write_every_us, duration_us;
+};
+
+static void write_and_poll(const struct course *c)
+{
+	static struct {
+		uint64_t at;
+		int64_t applied;
+	} log[200000];
+	int count = 0, applied = 0;
+	int64_t next_write = now + below(c->write_every_us), next_poll = now + below(c->poll_us);
+	for (int64_t end = now + c->duration_us; now < end;) {
+		if (next_write < next_poll) {
+			now = next_write;
+			next_write += 1 + below(2 * c->write_every_us);
+			log[count].at = written += 10;
+			log[count++].applied = now + c->delay_us;
+			now += 100; /* the answer's way */
+			fleet_primary_reached(&f, (struct position){written}, now);
+			continue;
+		}
+		now = next_poll;
+		next_poll += c->poll_us;
+		while (applied < count && log[applied].applied <= now)
+			applied++;
+		uint64_t at = applied == 0 ? f.nodes[1].at.lsn : log[applied - 1].at;
+		if (at == 0)
+			at = written;
+		bool good = fleet_node_sampled(&f, 0, (struct position){written}, now, now + 100) &&
+		            fleet_node_sampled(&f, 1, (struct position){at}, now, now + 100);
+		require(good, "a true sample was refused");
+	}
+	now += c->delay_us + 1000;
+}
+
+static void start_over(void)
+{
+	now = 1000000;
+	written = 1000;
+	fleet_init(&f, 1000000);
+	for (int i = 0; i < 2; i++) {
+		fleet_node_add(&f, slice_str("node"));
+		fleet_node_up(&f, i, i == 0 ? NODE_ROLE_PRIMARY : NODE_ROLE_REPLICA, 1, now);
+	}
+}
+
+static void expect_delay(int64_t low_us, int64_t high_us, const char *when)
+{
+	int64_t learnt = f.nodes[1].replay_delay_us;
+	require(learnt >= low_us && learnt <= high_us, "%s: learnt %" PRId64 " µs", when, learnt);
+	require(f.nodes[1].replay_delay_high_us >= learnt, "%s: the high estimate is lower", when);
+}
+
+static void learn(void)
+{
+	static const int64_t every[] = {300, 5000, 100000};
+	int64_t write_every = every[below(3)];
+	int64_t long_run = write_every * 2000 < 3000000 ? 3000000 : write_every * 1000;
+
+	start_over();
+	write_and_poll(&(struct course){200000, 1000, write_every, long_run});
+	expect_delay(190000, 206000, "200 ms, asked each ms");
+	start_over();
+	write_and_poll(&(struct course){200000, 250000, write_every, 10 * long_run});
+	expect_delay(150000, 206000, "200 ms, asked each 250 ms");
+	/* From an estimate that is far too high, on idle polling alone. */
+	write_and_poll(&(struct course){1000, 250000, write_every, 10 * long_run});
+	expect_delay(0, 30000, "1 ms after 200 ms, asked each 250 ms");
+	write_and_poll(&(struct course){1000, 1000, write_every, long_run});
+	expect_delay(0, 5000, "1 ms, asked each ms");
+	write_and_poll(&(struct course){200000, 1000, write_every, long_run});
+	expect_delay(190000, 206000, "200 ms after 1 ms, asked each ms");
+}
+
+int main(int argc, char **argv)
+{
+	property_run(argc, argv, 200, run);
+	property_run(argc, argv, 10, learn);
+	return 0;
+}
