@@ -218,6 +218,8 @@ class Fleet:
     def __init__(self, standbys=2, extra_conf=""):
         self.dir = tempfile.mkdtemp(prefix="tidemark-it-")
         atexit.register(self.destroy)
+        self.paused = set()
+        self.delayed = set()
         self.credentials = {}
         if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
@@ -309,16 +311,21 @@ class Fleet:
                        f"{s.name} to replay {want}")
 
     def pause_replay(self, i):
+        self.paused.add(i)
         self.servers[i].sql("SELECT pg_wal_replay_pause()")
         wait_until(lambda: self.servers[i].value("SELECT pg_get_wal_replay_pause_state()") == "paused",
                    15, f"{self.servers[i].name} to pause replay")
 
     def resume_replay(self, i):
+        self.paused.discard(i)
         self.servers[i].sql("SELECT pg_wal_replay_resume()")
 
     def set_delay(self, i, ms):
         """recovery_min_apply_delay of standby i, in milliseconds."""
         s = self.servers[i]
+        if ms == 0 and i not in self.delayed:
+            return
+        (self.delayed.add if ms else self.delayed.discard)(i)
         s.sql(f"ALTER SYSTEM SET recovery_min_apply_delay = '{int(ms)}ms'")
         s.sql("SELECT pg_reload_conf()")
         wait_until(lambda: s.value("SELECT setting FROM pg_settings WHERE name = "
@@ -339,12 +346,10 @@ class Fleet:
             if s.process is None or s.process.poll() is not None:
                 s.process = None
                 s.start()
-        for i, s in enumerate(self.servers):
-            if i > 0 and s.value("SELECT pg_is_in_recovery()"):
-                s.sql("SELECT pg_wal_replay_resume()")
-                if s.value("SELECT setting FROM pg_settings "
-                           "WHERE name = 'recovery_min_apply_delay'") != "0":
-                    self.set_delay(i, 0)
+        for i in list(self.paused):
+            self.resume_replay(i)
+        for i in list(self.delayed):
+            self.set_delay(i, 0)
 
     def promote(self, i):
         self.servers[i].sql("SELECT pg_promote(true, 30)")

@@ -21,7 +21,7 @@ DISCRIMINATING = 50
 
 
 @pytest.fixture(autouse=True)
-def need_workload(need_router):
+def need_workload():
     if not os.access(harness.WORKLOAD, os.X_OK):
         pytest.fail(f"{harness.WORKLOAD} is not built")
 
