@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* Two rising numbers a (session, key). Sequentially consistent: a thread that reports a start
  * after another reported an end must see it, or a violation would slip through. */

@@ -14,10 +14,13 @@
 #include "latency.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CONNECT_LIMIT_US 15000000 /* for all clients, at the start */

@@ -6,6 +6,9 @@
 
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define VISIBLE_LIMIT_MS 30000
