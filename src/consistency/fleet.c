@@ -192,7 +192,7 @@ static void learn_delay(struct node *n, int64_t low, int64_t high)
 	else if (n->replay_delay_us < low)
 		n->replay_delay_us += (low - n->replay_delay_us + 3) / 4;
 	else if (n->replay_delay_us > high)
-		n->replay_delay_us -= (n->replay_delay_us - high + 1) / 2;
+		n->replay_delay_us -= (n->replay_delay_us - high) / 4 * 3 + 1;
 }
 
 static void learn_high_delay(struct node *n, int64_t longest)

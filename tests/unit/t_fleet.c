@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "consistency/fleet.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+enum { P, A, B };
+static struct fleet f;
+
+static int setup(void **state)
+{
+	fleet_init(&f, 1000000);
+	fleet_node_add(&f, slice_str("p"));
+	fleet_node_add(&f, slice_str("a"));
+	fleet_node_add(&f, slice_str("b"));
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 10);
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 10);
+	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 1, 10);
+	return 0;
+}
+
+static bool sample(int node, uint64_t lsn, int64_t at_us)
+{
+	return fleet_node_sampled(&f, node, (struct position){lsn}, at_us, at_us);
+}
+
+static void fleet_replica_without_a_sample_is_not_eligible(void **state)
+{
+	assert_false(fleet_replica_eligible(&f, A, 20));
+	assert_true(sample(A, 100, 20));
+	assert_true(fleet_replica_eligible(&f, A, 20));
+	assert_false(fleet_replica_eligible(&f, P, 20));
+}
+
+static void fleet_old_sample_is_not_eligible(void **state)
+{
+	assert_true(sample(A, 100, 20));
+	assert_true(fleet_replica_eligible(&f, A, 1000020));
+	assert_false(fleet_replica_eligible(&f, A, 1000021));
+}
+
+static void fleet_loss_throws_the_position_away(void **state)
+{
+	assert_true(sample(A, 100, 20));
+	fleet_node_lost(&f, A, 30);
+	assert_false(fleet_replica_eligible(&f, A, 30));
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 40);
+	assert_false(fleet_replica_eligible(&f, A, 40));
+	assert_false(position_is_set(f.nodes[A].at));
+	assert_int_equal(f.nodes[A].epoch, 1);
+	/* A lower position is no contradiction in a new epoch. */
+	assert_true(sample(A, 90, 50));
+}
+
+static void fleet_position_that_goes_backwards_is_a_loss(void **state)
+{
+	assert_true(sample(A, 100, 20));
+	assert_false(sample(A, 99, 30));
+	assert_false(f.nodes[A].up);
+	assert_int_equal(f.nodes[A].lost_at_us, 30);
+}
+
+static void fleet_two_primaries_are_none(void **state)
+{
+	assert_int_equal(f.primary, P);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 20);
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_int_equal(f.generation, 0);
+	fleet_node_lost(&f, P, 30);
+	assert_int_equal(f.primary, B);
+	assert_int_equal(f.generation, 1);
+}
+
+static void fleet_generation_stays_when_the_same_primary_returns(void **state)
+{
+	fleet_node_lost(&f, P, 20);
+	assert_int_equal(f.primary, NODE_NONE);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 30);
+	assert_int_equal(f.generation, 0);
+	fleet_node_lost(&f, P, 40);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 50);
+	assert_int_equal(f.generation, 1);
+	assert_int_equal(f.generation_at_us, 50);
+}
+
+static void fleet_replica_on_another_timeline_is_not_eligible(void **state)
+{
+	assert_true(sample(A, 100, 20) && sample(B, 100, 20));
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 0, 30);
+	assert_true(sample(A, 100, 40));
+	/* Unknown will do before the first failover, and never after. */
+	assert_true(fleet_replica_eligible(&f, A, 40));
+	fleet_node_lost(&f, P, 50);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 60);
+	assert_false(fleet_replica_eligible(&f, A, 60));
+	assert_false(fleet_replica_eligible(&f, B, 60));
+	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 2, 70);
+	assert_true(sample(B, 100, 80));
+	assert_true(fleet_replica_eligible(&f, B, 80));
+}
+
+static void fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary(void **state)
+{
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 0, 20);
+	assert_true(sample(A, 100, 30));
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 40);
+	assert_false(fleet_replica_eligible(&f, A, 40));
+}
+
+static void fleet_lag_is_the_age_of_what_was_replayed(void **state)
+{
+	fleet_primary_reached(&f, (struct position){100}, 10000);
+	assert_true(sample(P, 100, 15000));
+	fleet_primary_reached(&f, (struct position){200}, 20000);
+	assert_true(sample(A, 150, 30000) && sample(B, 200, 30000));
+	assert_int_equal(fleet_lag_us(&f, B, 40000), 0);
+	assert_int_equal(fleet_lag_bytes(&f, B), 0);
+	/* The primary was still at 100 when it was asked at 15000. */
+	assert_int_equal(fleet_lag_us(&f, A, 40000), 25000);
+	assert_int_equal(fleet_lag_bytes(&f, A), 50);
+}
+
+static void fleet_lag_is_unknown_without_ground(void **state)
+{
+	assert_int_equal(fleet_lag_us(&f, A, 20), LAG_UNKNOWN);
+	assert_true(sample(A, 50, 20));
+	assert_int_equal(fleet_lag_us(&f, A, 20), LAG_UNKNOWN);
+	assert_true(fleet_lag_bytes(&f, A) == UINT64_MAX);
+	assert_true(sample(P, 100, 30));
+	assert_int_equal(fleet_lag_us(&f, A, 30), LAG_UNKNOWN); /* behind the whole ring */
+}
+
+static void fleet_lag_grows_while_nobody_watches_the_primary(void **state)
+{
+	assert_true(sample(P, 100, 20) && sample(A, 100, 20));
+	assert_int_equal(fleet_lag_us(&f, A, 30), 0);
+	fleet_node_lost(&f, P, 40);
+	assert_int_equal(fleet_lag_us(&f, A, 500), 480);
+}
+
+static void fleet_ring_forgets_positions_lost_in_a_crash(void **state)
+{
+	assert_true(sample(P, 100, 10000));
+	fleet_primary_reached(&f, (struct position){900}, 20000);
+	fleet_node_lost(&f, P, 30000);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 40000);
+	assert_true(sample(P, 500, 50000) && sample(A, 500, 50000));
+	assert_int_equal(fleet_lag_us(&f, A, 50000), 0);
+}
+
+static void fleet_ring_reaches_back_for_ever(void **state)
+{
+	for (uint64_t i = 1; i <= 5000; i++)
+		fleet_primary_reached(&f, (struct position){i * 10}, (int64_t)i * 2000);
+	assert_true(f.ring_count <= FLEET_RING);
+	assert_true(sample(A, 4999 * 10, 10000000) && sample(B, 10 * 10, 10000000));
+	assert_int_equal(fleet_lag_us(&f, A, 10000000), 2000);
+	assert_true(fleet_lag_us(&f, B, 10000000) >= 10000000 - 11 * 2000);
+	assert_true(fleet_lag_us(&f, B, 10000000) != LAG_UNKNOWN);
+}
+
+/* A replica that replays 5 ms after the write, asked each millisecond. */
+static void teach_five_ms(void)
+{
+	for (int64_t t = 100000; t < 200000; t += 1000) {
+		fleet_primary_reached(&f, (struct position){(uint64_t)t}, t);
+		assert_true(sample(A, (uint64_t)t - 5000, t));
+	}
+}
+
+static void fleet_expects_the_learnt_delay(void **state)
+{
+	assert_int_equal(fleet_catch_up_us(&f, A, (struct position){1}, 20), LAG_UNKNOWN);
+	teach_five_ms();
+	assert_in_range(f.nodes[A].replay_delay_us, 4000, 6000);
+	assert_int_equal(fleet_catch_up_us(&f, A, (struct position){190000}, 199000), 0);
+	assert_in_range(fleet_catch_up_us(&f, A, (struct position){199000}, 199000), 4000, 6500);
+	/* Newer than anything heard of: as if written now. */
+	assert_in_range(fleet_catch_up_us(&f, A, (struct position){900000}, 199000), 4000, 6500);
+	/* Overdue: the next sample will tell. */
+	assert_int_equal(fleet_catch_up_us(&f, A, (struct position){195000}, 230000), 1);
+}
+
+static void fleet_expects_nothing_soon_of_a_replica_that_stands_still(void **state)
+{
+	teach_five_ms();
+	assert_true(sample(A, 194000, 3000000));
+	fleet_primary_reached(&f, (struct position){3000000}, 3000000);
+	assert_true(fleet_catch_up_us(&f, A, (struct position){3000000}, 3000000) > 2000000);
+	/* … and forgets it within a few samples, idle ones too, when it moves again. */
+	for (int64_t t = 3250000; t < 5000000; t += 250000) {
+		fleet_primary_reached(&f, (struct position){(uint64_t)t}, t - 8000);
+		assert_true(sample(A, (uint64_t)t, t));
+	}
+	assert_true(fleet_catch_up_us(&f, A, (struct position){9000000}, 5000000) < 10000);
+}
+
+int main(void)
+{
+#define each(test) cmocka_unit_test_setup(test, setup)
+	const struct CMUnitTest tests[] = {
+		each(fleet_replica_without_a_sample_is_not_eligible),
+		each(fleet_old_sample_is_not_eligible),
+		each(fleet_loss_throws_the_position_away),
+		each(fleet_position_that_goes_backwards_is_a_loss),
+		each(fleet_two_primaries_are_none),
+		each(fleet_generation_stays_when_the_same_primary_returns),
+		each(fleet_replica_on_another_timeline_is_not_eligible),
+		each(fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary),
+		each(fleet_lag_is_the_age_of_what_was_replayed),
+		each(fleet_lag_is_unknown_without_ground),
+		each(fleet_lag_grows_while_nobody_watches_the_primary),
+		each(fleet_ring_forgets_positions_lost_in_a_crash),
+		each(fleet_ring_reaches_back_for_ever),
+		each(fleet_expects_the_learnt_delay),
+		each(fleet_expects_nothing_soon_of_a_replica_that_stands_still),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

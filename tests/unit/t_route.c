@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "consistency/route.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+enum { P, A, B };
+#define NOW 1000000
+static struct fleet f;
+static struct session_mark s;
+static struct route_policy policy;
+static struct route r;
+
+static bool sample(int node, uint64_t lsn, int64_t started_us)
+{
+	return fleet_node_sampled(&f, node, (struct position){lsn}, started_us, started_us + 1);
+}
+
+/* The primary is at 1000; replica A replayed all of it, B nothing since 500. */
+static int setup(void **state)
+{
+	memset(&s, 0, sizeof(s));
+	policy = (struct route_policy){.level = LEVEL_SESSION,
+	                               .wait_timeout_us = 100000,
+	                               .max_lag_us = 100000,
+	                               .pin_window_us = 5000000};
+	fleet_init(&f, 10000000);
+	fleet_node_add(&f, slice_str("p"));
+	fleet_node_add(&f, slice_str("a"));
+	fleet_node_add(&f, slice_str("b"));
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 1);
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 1);
+	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 1, 1);
+	bool good = sample(P, 500, 100) && sample(A, 500, 100) && sample(B, 500, 100) &&
+	            sample(P, 1000, NOW - 300000) && sample(A, 1000, NOW - 290000) &&
+	            sample(P, 1000, NOW - 10) && sample(A, 1000, NOW - 10) && sample(B, 500, NOW - 10);
+	f.nodes[A].replay_delay_us = 2000;
+	f.nodes[B].replay_delay_us = 400000;
+	return good ? 0 : -1;
+}
+
+static enum route_target decide_at(int64_t since_us, int64_t now_us)
+{
+	session_settle(&s, &f);
+	r = route_decide(&f, &s, &policy, since_us, now_us);
+	return r.target;
+}
+
+static enum route_target decide(void)
+{
+	return decide_at(0, NOW);
+}
+
+#define assert_primary(why)                                                                        \
+	do {                                                                                           \
+		assert_int_equal(decide(), ROUTE_PRIMARY);                                                 \
+		assert_string_equal(route_reason_name(r.reason), route_reason_name(why));                  \
+	} while (0)
+#define assert_replica(which, why)                                                                 \
+	do {                                                                                           \
+		assert_int_equal(decide(), ROUTE_REPLICA);                                                 \
+		assert_string_equal(route_reason_name(r.reason), route_reason_name(why));                  \
+		assert_int_equal(r.node, which);                                                           \
+	} while (0)
+
+static void wrote(uint64_t lsn)
+{
+	session_wrote(&s, &f, (struct position){lsn}, NOW - 2, NOW - 1);
+	fleet_primary_reached(&f, (struct position){lsn}, NOW - 1);
+}
+
+static void lose(int node)
+{
+	fleet_node_lost(&f, node, NOW - 1);
+}
+
+static void route_strong_reads_go_to_the_primary(void **state)
+{
+	policy.level = LEVEL_STRONG;
+	assert_primary(REASON_STRONG);
+}
+
+static void route_reads_go_to_a_replica_past_the_mark(void **state)
+{
+	wrote(800);
+	assert_replica(A, REASON_REPLICA_FRESH);
+	assert_true(r.discriminating);
+}
+
+static void route_is_not_discriminating_when_all_replicas_are_past_the_mark(void **state)
+{
+	wrote(400);
+	assert_int_equal(decide(), ROUTE_REPLICA);
+	assert_false(r.discriminating);
+}
+
+static void route_without_a_healthy_replica_goes_to_the_primary(void **state)
+{
+	lose(A);
+	lose(B);
+	assert_primary(REASON_NO_REPLICA);
+	policy.level = LEVEL_EVENTUAL;
+	assert_primary(REASON_NO_REPLICA);
+	policy.level = LEVEL_BOUNDED;
+	assert_primary(REASON_NO_REPLICA);
+}
+
+static void route_waits_only_when_a_replica_can_catch_up(void **state)
+{
+	wrote(1200);
+	assert_int_equal(decide(), ROUTE_WAIT);
+	assert_int_equal(r.reason, REASON_WAIT_REPLICA);
+	assert_int_equal(r.need.lsn, 1200);
+	assert_int_equal(r.wait_until_us, NOW + 100000);
+	lose(A);
+	assert_primary(REASON_TOO_FAR_BEHIND);
+	/* An unknown delay is no ground for a hope. */
+	f.nodes[B].replay_delay_us = LAG_UNKNOWN;
+	assert_primary(REASON_TOO_FAR_BEHIND);
+}
+
+static void route_wait_ends_with_its_budget(void **state)
+{
+	wrote(1200);
+	assert_int_equal(decide_at(NOW - 60000, NOW), ROUTE_WAIT);
+	assert_int_equal(r.wait_until_us, NOW + 40000);
+	assert_int_equal(decide_at(NOW - 100000, NOW), ROUTE_PRIMARY);
+	assert_int_equal(r.reason, REASON_WAIT_TIMEOUT);
+	/* Late is not too late if a replica is there by now. */
+	assert_true(sample(A, 1200, NOW));
+	assert_int_equal(decide_at(NOW - 100000, NOW + 1), ROUTE_REPLICA);
+}
+
+static void route_never_waits_with_a_budget_of_nothing(void **state)
+{
+	policy.wait_timeout_us = 0;
+	wrote(1200);
+	assert_primary(REASON_TOO_FAR_BEHIND);
+	memset(&s, 0, sizeof(s));
+	session_wrote_unknown(&s, &f, NOW - 1);
+	assert_primary(REASON_MARK_UNKNOWN);
+}
+
+static void route_waits_for_the_sample_that_settles_a_debt(void **state)
+{
+	session_read(&s, &f, P, NOW - 1);
+	assert_int_equal(decide(), ROUTE_WAIT);
+	assert_int_equal(r.reason, REASON_WAIT_SAMPLE);
+	assert_false(position_is_set(r.need));
+	assert_int_equal(r.sample_after_us, NOW - 1);
+	assert_int_equal(r.wait_until_us, NOW + 100000);
+	assert_true(sample(P, 1000, NOW));
+	assert_replica(A, REASON_REPLICA_FRESH);
+	session_read(&s, &f, P, NOW + 5);
+	assert_int_equal(decide_at(NOW - 100000, NOW), ROUTE_PRIMARY);
+	assert_int_equal(r.reason, REASON_WAIT_TIMEOUT);
+}
+
+static void route_waits_for_no_sample_when_the_known_part_is_too_far_already(void **state)
+{
+	lose(A);
+	wrote(1200);
+	session_read(&s, &f, P, NOW - 1);
+	assert_primary(REASON_TOO_FAR_BEHIND);
+}
+
+static void route_stays_where_a_read_is_owed(void **state)
+{
+	session_read(&s, &f, B, NOW - 1);
+	assert_replica(B, REASON_REPLICA_FRESH);
+	/* A would do, by the primary's sample, but is not worth it for a trifle. */
+	assert_true(sample(P, 1000, NOW) && sample(A, 1000, NOW));
+	f.nodes[B].outstanding = 3;
+	assert_replica(B, REASON_REPLICA_FRESH);
+	f.nodes[B].outstanding = 9;
+	f.nodes[A].outstanding = 4;
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_moves_to_a_replica_that_has_reached_what_was_read(void **state)
+{
+	session_read(&s, &f, B, NOW - 1);
+	lose(B);
+	assert_int_equal(decide(), ROUTE_WAIT);
+	assert_int_equal(r.reason, REASON_WAIT_SAMPLE);
+	assert_true(sample(P, 1000, NOW));
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_prefers_the_replica_with_less_to_do(void **state)
+{
+	f.nodes[A].outstanding = 2;
+	f.nodes[B].outstanding = 1;
+	assert_replica(B, REASON_REPLICA_FRESH);
+	f.nodes[A].outstanding = 0;
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_spreads_sessions_that_have_read_nothing(void **state)
+{
+	int seen[3] = {0};
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(decide_at(0, NOW + i), ROUTE_REPLICA);
+		seen[r.node]++;
+	}
+	assert_true(seen[A] >= 10 && seen[B] >= 10);
+}
+
+static void route_bounded_reads_keep_the_limit_of_lag(void **state)
+{
+	policy.level = LEVEL_BOUNDED;
+	wrote(1000);
+	session_read(&s, &f, B, NOW - 1);
+	assert_replica(A, REASON_REPLICA_BOUNDED);
+	lose(A);
+	assert_primary(REASON_LAG_LIMIT);
+}
+
+static void route_eventual_reads_go_to_any_healthy_replica(void **state)
+{
+	policy.level = LEVEL_EVENTUAL;
+	wrote(9000);
+	lose(A);
+	assert_replica(B, REASON_REPLICA_EVENTUAL);
+}
+
+static void route_pins_for_the_window_after_a_write(void **state)
+{
+	policy.strategy = STRATEGY_PIN_FIXED;
+	s.written_at_us = NOW - 4999999;
+	assert_primary(REASON_PINNED);
+	s.written_at_us = NOW - 5000000;
+	assert_int_equal(decide(), ROUTE_REPLICA);
+	session_wrote_unknown(&s, &f, NOW);
+	assert_primary(REASON_PINNED);
+}
+
+static void route_pin_window_shorter_than_the_lag_is_not_trusted(void **state)
+{
+	policy.strategy = STRATEGY_PIN_FIXED;
+	policy.pin_window_us = 50000;
+	assert_replica(A, REASON_REPLICA_FRESH);
+	lose(A);
+	assert_primary(REASON_LAG_LIMIT);
+}
+
+static void route_after_pinning_stays_on_its_replica(void **state)
+{
+	policy.strategy = STRATEGY_PIN_FIXED;
+	session_read(&s, &f, B, NOW - 1);
+	f.nodes[B].outstanding = 100;
+	assert_replica(B, REASON_REPLICA_FRESH);
+}
+
+static void route_auto_pin_follows_the_slowest_replica(void **state)
+{
+	policy.strategy = STRATEGY_PIN_AUTO;
+	f.nodes[A].replay_delay_high_us = 3000;
+	f.nodes[B].replay_delay_high_us = 700000;
+	s.written_at_us = NOW - 699999;
+	assert_primary(REASON_PINNED);
+	s.written_at_us = NOW - 700000;
+	assert_int_equal(decide(), ROUTE_REPLICA);
+	lose(B);
+	s.written_at_us = NOW - 99999;
+	assert_primary(REASON_PINNED);
+	s.written_at_us = NOW - 100000;
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_auto_pin_without_an_observation_keeps_writers_on_the_primary(void **state)
+{
+	policy.strategy = STRATEGY_PIN_AUTO;
+	f.nodes[A].replay_delay_high_us = 3000;
+	f.nodes[B].replay_delay_high_us = LAG_UNKNOWN;
+	s.written_at_us = 1;
+	assert_primary(REASON_PINNED);
+	s.written_at_us = 0;
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_fault_no_read_marks_forgets_reads(void **state)
+{
+	policy.fault = FAULT_NO_READ_MARKS;
+	session_read(&s, &f, P, NOW - 1);
+	assert_int_equal(decide(), ROUTE_REPLICA);
+}
+
+static void route_fault_guard_after_reads_before_it_checks(void **state)
+{
+	policy.fault = FAULT_GUARD_AFTER;
+	wrote(1200);
+	assert_int_equal(decide(), ROUTE_REPLICA);
+	assert_int_equal(r.node, A);
+	assert_int_equal(r.need.lsn, 1200);
+}
+
+static void route_reasons_all_have_words(void **state)
+{
+	for (int i = 0; i < REASON_COUNT; i++) {
+		assert_non_null(route_reason_name((enum route_reason)i));
+		assert_non_null(route_reason_words((enum route_reason)i));
+	}
+}
+
+int main(void)
+{
+#define each(test) cmocka_unit_test_setup(test, setup)
+	const struct CMUnitTest tests[] = {
+		each(route_strong_reads_go_to_the_primary),
+		each(route_reads_go_to_a_replica_past_the_mark),
+		each(route_is_not_discriminating_when_all_replicas_are_past_the_mark),
+		each(route_without_a_healthy_replica_goes_to_the_primary),
+		each(route_waits_only_when_a_replica_can_catch_up),
+		each(route_wait_ends_with_its_budget),
+		each(route_never_waits_with_a_budget_of_nothing),
+		each(route_waits_for_the_sample_that_settles_a_debt),
+		each(route_waits_for_no_sample_when_the_known_part_is_too_far_already),
+		each(route_stays_where_a_read_is_owed),
+		each(route_moves_to_a_replica_that_has_reached_what_was_read),
+		each(route_prefers_the_replica_with_less_to_do),
+		each(route_spreads_sessions_that_have_read_nothing),
+		each(route_bounded_reads_keep_the_limit_of_lag),
+		each(route_eventual_reads_go_to_any_healthy_replica),
+		each(route_pins_for_the_window_after_a_write),
+		each(route_pin_window_shorter_than_the_lag_is_not_trusted),
+		each(route_after_pinning_stays_on_its_replica),
+		each(route_auto_pin_follows_the_slowest_replica),
+		each(route_auto_pin_without_an_observation_keeps_writers_on_the_primary),
+		each(route_fault_no_read_marks_forgets_reads),
+		each(route_fault_guard_after_reads_before_it_checks),
+		each(route_reasons_all_have_words),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

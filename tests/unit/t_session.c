@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "consistency/session.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+enum { P, A, B };
+static struct fleet f;
+static struct session_mark s;
+static struct position need;
+
+static bool sample(int node, uint64_t lsn, int64_t started_us)
+{
+	return fleet_node_sampled(&f, node, (struct position){lsn}, started_us, started_us + 1);
+}
+
+static int setup(void **state)
+{
+	memset(&s, 0, sizeof(s));
+	fleet_init(&f, 1000000);
+	fleet_node_add(&f, slice_str("p"));
+	fleet_node_add(&f, slice_str("a"));
+	fleet_node_add(&f, slice_str("b"));
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 1);
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 1);
+	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 1, 1);
+	return sample(P, 100, 2) && sample(A, 90, 2) && sample(B, 80, 2) ? 0 : -1;
+}
+
+static bool needs(int node)
+{
+	session_settle(&s, &f);
+	return session_need(&s, &f, node, &need);
+}
+
+static void session_that_saw_nothing_needs_nothing(void **state)
+{
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 0);
+}
+
+static void session_that_saw_nothing_needs_nothing_after_a_failover(void **state)
+{
+	fleet_node_lost(&f, P, 10);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 20);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 0);
+	assert_int_equal(s.generation, 1);
+}
+
+static void session_needs_its_write_everywhere(void **state)
+{
+	session_wrote(&s, &f, (struct position){120}, 10, 11);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 120);
+	session_wrote(&s, &f, (struct position){110}, 12, 13);
+	assert_true(needs(B));
+	assert_int_equal(need.lsn, 120);
+}
+
+static void session_unknown_write_is_settled_by_a_later_primary_sample(void **state)
+{
+	session_wrote_unknown(&s, &f, 10);
+	assert_false(needs(A));
+	assert_true(sample(P, 130, 10)); /* started in the same microsecond: who knows which was first */
+	assert_false(needs(A));
+	assert_true(sample(A, 130, 20));
+	assert_false(needs(A));
+	assert_true(sample(P, 140, 20));
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 140);
+}
+
+static void session_primary_read_is_a_debt_to_the_primary(void **state)
+{
+	session_read(&s, &f, P, 10);
+	assert_false(needs(A));
+	assert_true(sample(P, 130, 20));
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 130);
+}
+
+static void session_replica_read_binds_other_replicas_until_sampled(void **state)
+{
+	session_read(&s, &f, A, 10);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 0);
+	assert_false(needs(B));
+	assert_true(sample(A, 95, 20));
+	assert_true(needs(B));
+	assert_int_equal(need.lsn, 95);
+}
+
+static void session_primary_sample_settles_a_replica_read_for_others_only(void **state)
+{
+	session_read(&s, &f, A, 10);
+	assert_true(sample(P, 130, 20));
+	assert_true(needs(B));
+	assert_int_equal(need.lsn, 130);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 0);
+}
+
+static void session_read_before_a_restart_binds_the_restarted_replica_too(void **state)
+{
+	session_read(&s, &f, A, 10);
+	fleet_node_lost(&f, A, 20);
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 30);
+	assert_true(sample(A, 85, 40));
+	assert_false(needs(A));
+	assert_false(needs(B));
+	/* A second read, there, does not make the first forgotten. */
+	session_read(&s, &f, A, 50);
+	assert_false(needs(A));
+	assert_true(sample(P, 130, 60));
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 130);
+}
+
+static void session_read_on_an_old_connection_is_owed_to_the_primary(void **state)
+{
+	session_read(&s, &f, NODE_NONE, 10);
+	assert_false(needs(A));
+	assert_int_equal(session_owed_since(&s, &f), 10);
+	fleet_node_lost(&f, B, 20);
+	session_read(&s, &f, B, 30);
+	assert_int_equal(session_owed_since(&s, &f), 30);
+	assert_true(sample(P, 130, 40));
+	assert_true(needs(A));
+	assert_int_equal(session_owed_since(&s, &f), 0);
+}
+
+static void session_captured_position_settles_older_debts_only(void **state)
+{
+	session_read(&s, &f, A, 10);
+	session_wrote_unknown(&s, &f, 10);
+	session_read(&s, &f, B, 12);
+	session_wrote(&s, &f, (struct position){150}, 12, 14);
+	assert_false(needs(A)); /* the read on B came no earlier than the question */
+	assert_true(needs(B));
+	assert_int_equal(need.lsn, 150);
+}
+
+static void session_commit_end_settles_no_debt(void **state)
+{
+	session_read(&s, &f, P, 10);
+	session_wrote(&s, &f, (struct position){150}, 0, 14);
+	assert_false(needs(A));
+}
+
+static void session_mark_of_an_older_generation_is_all_debt(void **state)
+{
+	session_wrote(&s, &f, (struct position){150}, 10, 11);
+	fleet_node_lost(&f, P, 20);
+	assert_true(needs(A)); /* still the same branch of history, as far as anybody knows */
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 30);
+	assert_false(session_need(&s, &f, A, &need));
+	assert_int_equal(session_owed_since(&s, &f), 30);
+	assert_false(needs(A));
+	assert_true(sample(B, 105, 40));
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 105);
+}
+
+static void session_mark_survives_the_return_of_its_primary(void **state)
+{
+	session_wrote(&s, &f, (struct position){150}, 10, 11);
+	fleet_node_lost(&f, P, 20);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 30);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 150);
+}
+
+static void session_position_is_refused_while_something_is_owed(void **state)
+{
+	struct position at;
+	session_read_after(&s, &f, (struct position){120});
+	assert_true(session_position(&s, &f, &at));
+	assert_int_equal(at.lsn, 120);
+	session_read(&s, &f, A, 10);
+	assert_false(session_position(&s, &f, &at));
+	assert_true(sample(A, 125, 20));
+	session_settle(&s, &f);
+	assert_true(session_position(&s, &f, &at));
+	assert_int_equal(at.lsn, 125);
+}
+
+int main(void)
+{
+#define each(test) cmocka_unit_test_setup(test, setup)
+	const struct CMUnitTest tests[] = {
+		each(session_that_saw_nothing_needs_nothing),
+		each(session_that_saw_nothing_needs_nothing_after_a_failover),
+		each(session_needs_its_write_everywhere),
+		each(session_unknown_write_is_settled_by_a_later_primary_sample),
+		each(session_primary_read_is_a_debt_to_the_primary),
+		each(session_replica_read_binds_other_replicas_until_sampled),
+		each(session_primary_sample_settles_a_replica_read_for_others_only),
+		each(session_read_before_a_restart_binds_the_restarted_replica_too),
+		each(session_read_on_an_old_connection_is_owed_to_the_primary),
+		each(session_captured_position_settles_older_debts_only),
+		each(session_commit_end_settles_no_debt),
+		each(session_mark_of_an_older_generation_is_all_debt),
+		each(session_mark_survives_the_return_of_its_primary),
+		each(session_position_is_refused_while_something_is_owed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
