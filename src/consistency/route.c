@@ -1,4 +1,23 @@
-/* SPDX-License-Identifier: PostgreSQL */
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The whole decision, at level session and by position, in one picture:
+ *
+ *        log of the primary ────────────────────────────────────────────▶
+ *                       B at            need            A at
+ *                         ▲               ▲               ▲
+ *                         │               │               └ past it: A may answer
+ *                         │               └ what the session has written and seen (its mark)
+ *                         └ behind: B would show an older state
+ *
+ *   some replica is past the need ................. it answers (replica_fresh)
+ *   the need is not known yet ..................... a sample will tell: wait (wait_sample)
+ *   a replica is expected there in time ........... wait for it (wait_replica)
+ *   none is, or the wait is over .................. the primary answers
+ *
+ * The need may differ between replicas: one that the session has read from is not behind what it
+ * showed, while any other must be known to have got there (session_need).
+ * route_decide() is at the end, after the parts it is made of.
+ */
 #include "route.h"
 
 #include <assert.h>
@@ -61,7 +80,7 @@ static bool has_read(const struct session_mark *mark)
 static int least_busy(const struct fleet *f, const struct session_mark *mark, node_set set,
                       int64_t now_us)
 {
-	int start = has_read(mark) ? mark->last_node : (int)((uint64_t)now_us % (unsigned)f->count);
+	int start = has_read(mark) ? mark->last_node : (int)((uint32_t)now_us % (uint32_t)f->count);
 	int best = NODE_NONE;
 	for (int i = 0, node = start; i < f->count; i++, node = node + 1 == f->count ? 0 : node + 1) {
 		if (!set_has(set, node))

@@ -59,7 +59,9 @@ enum route_fault {
 	FAULT_POSITION_INSIDE, /* captures the position inside the writing statement's transaction */
 	FAULT_WRITE_POINTER, /* captures pg_current_wal_lsn() */
 	FAULT_NO_READ_MARKS, /* forgets what was read */
-	FAULT_GUARD_AFTER, /* checks the replica's position after the read's snapshot */
+	/* Checks the replica's position after the read's snapshot: where a wait for a replica is due,
+	 * route_decide() answers ROUTE_REPLICA with `need` set, for the caller to check afterwards. */
+	FAULT_GUARD_AFTER,
 };
 
 struct route_policy {
@@ -87,7 +89,9 @@ struct route {
 
 /* Routes a plain read (the caller has already ruled out everything else). `mark` must have been
  * settled (session_settle) against `f`. `waiting_since_us` is 0 at first, else when this statement
- * began to wait: the budget counts from there. Calls nothing but other pure functions. */
+ * began to wait: the budget counts from there. Calls nothing but other pure functions.
+ * Both pinning strategies are weaker than positions: after the window, reads are monotonic only while
+ * the replica read last stays eligible. */
 struct route route_decide(const struct fleet *f, const struct session_mark *mark,
                           const struct route_policy *policy, int64_t waiting_since_us,
                           int64_t now_us);
