@@ -12,6 +12,9 @@
 #include <string.h>
 #include <time.h>
 
+/* OpenSSL's headers have parameters of a banned name. */
+#include <openssl/evp.h>
+
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok atoi atol atof
 #pragma GCC poison gmtime localtime ctime asctime rand srand gets
 

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Proof of a client's identity: trust, md5 or SCRAM-SHA-256 against the userlist. A user who is unknown
+ * goes through the same motions and fails at the end like a wrong password.
+ */
+#ifndef TM_PROXY_AUTH_H
+#define TM_PROXY_AUTH_H
+
+#include "proxy.h"
+
+enum auth_step {
+	AUTH_MORE, /* `out` has been given a challenge: wait for the answer */
+	AUTH_DONE,
+	AUTH_REFUSED, /* 28P01 */
+	AUTH_BROKEN, /* not an answer to what was asked */
+};
+
+/* Begins for login->user. */
+enum auth_step auth_begin(struct client *c, struct buf *out);
+/* A PasswordMessage, SASLInitialResponse or SASLResponse. */
+enum auth_step auth_answer(struct client *c, struct slice body, struct buf *out);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "cancel.h"
+
+#include <stdlib.h>
+
+#include "client.h"
+#include "server.h"
+#include "worker.h"
+
+#define CANCEL_TIMEOUT_US 5000000
+
+struct cancel {
+	struct list link;
+	struct worker *worker;
+	struct server *server; /* NULL once it is gone */
+	struct net_stream *stream;
+	struct net_timer *timer;
+};
+
+bool cancel_register(struct worker *w, struct client *c)
+{
+	if ((uint32_t)w->client_count >= w->by_id_cap) {
+		uint32_t cap = w->by_id_cap ? w->by_id_cap * 2 : 64;
+		struct client **slots = realloc(w->by_id, cap * sizeof(struct client *));
+		if (!slots)
+			return false;
+		memset(slots + w->by_id_cap, 0, (cap - w->by_id_cap) * sizeof(struct client *));
+		w->by_id = slots;
+		w->by_id_cap = cap;
+	}
+	for (uint32_t i = 0; i < w->by_id_cap; i++) {
+		uint32_t slot = (w->by_id_next + i) % w->by_id_cap;
+		if (w->by_id[slot])
+			continue;
+		w->by_id[slot] = c;
+		w->by_id_next = slot + 1;
+		c->id = slot + 1;
+		net_random(&c->secret, sizeof(c->secret));
+		return true;
+	}
+	return false;
+}
+
+void cancel_unregister(struct worker *w, struct client *c)
+{
+	if (c->id > 0 && w->by_id[c->id - 1] == c)
+		w->by_id[c->id - 1] = NULL;
+	c->id = 0;
+}
+
+static void finish(struct cancel *k)
+{
+	struct server *s = k->server;
+	list_remove(&k->link);
+	net_stream_close(k->stream);
+	net_timer_free(k->timer);
+	free(k);
+	if (s && --s->cancels == 0 && s->state == SERVER_DRAIN && !s->client &&
+	    replies_at_rest(&s->replies))
+		server_release(s);
+}
+
+static void on_timeout(void *arg)
+{
+	finish(arg);
+}
+
+static void on_event(void *owner, unsigned events)
+{
+	struct cancel *k = owner;
+	struct server *s = k->server;
+	if (events & NET_CONNECTED) {
+		if (!s || s->state == SERVER_DEAD) {
+			finish(k);
+			return;
+		}
+		struct buf b;
+		buf_init(&b, 512);
+		bool ok = write_cancel(&b, s->pid, slice_of(s->key, s->key_len)) &&
+		          net_stream_write(k->stream, b.data, b.len) == (ssize_t)b.len;
+		buf_release(&b);
+		if (!ok)
+			finish(k);
+		return;
+	}
+	/* The server answers nothing; it closes when the signal has been sent. */
+	uint8_t ignored[64];
+	if (events & NET_FAILED || net_stream_read(k->stream, ignored, sizeof(ignored)) != NET_AGAIN)
+		finish(k);
+}
+
+void cancel_send(struct server *s)
+{
+	struct worker *w = s->worker;
+	const struct watch_node *n = &w->settings->nodes[s->pool->node];
+	struct cancel *k = s->cancels < 8 ? calloc(1, sizeof(*k)) : NULL;
+	if (!k)
+		return;
+	k->worker = w;
+	k->server = s;
+	k->timer = net_timer_new(w->loop, on_timeout, k);
+	k->stream = net_connect(w->loop, n->host, n->port, CANCEL_TIMEOUT_US, on_event, k);
+	if (!k->stream || !k->timer) {
+		net_stream_close(k->stream);
+		net_timer_free(k->timer);
+		free(k);
+		return;
+	}
+	net_timer_start(k->timer, CANCEL_TIMEOUT_US);
+	list_push_back(&w->cancels, &k->link);
+	s->cancels++;
+}
+
+void cancel_request(struct worker *w, uint32_t pid, struct slice key)
+{
+	struct client *c = pid > 0 && pid <= w->by_id_cap ? w->by_id[pid - 1] : NULL;
+	if (!c || key.len != 4 || load_be32(key.ptr) != c->secret) {
+		w->stats.cancels_refused++;
+		return;
+	}
+	w->stats.cancels++;
+	if (c->server && c->server->state == SERVER_ACTIVE) {
+		cancel_send(c->server);
+		return;
+	}
+	if (c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER) {
+		c->cancelled = true;
+		worker_make_runnable(w, c);
+	}
+}
+
+void cancel_forget(struct worker *w, const struct server *s)
+{
+	list_for_each(it, &w->cancels) {
+		struct cancel *k = container_of(it, struct cancel, link);
+		if (k->server == s)
+			k->server = NULL;
+	}
+}
+
+void cancel_free_all(struct worker *w)
+{
+	list_for_each(it, &w->cancels) {
+		struct cancel *k = container_of(it, struct cancel, link);
+		k->server = NULL;
+		finish(k);
+	}
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The life of one client connection (states in proxy.h): startup, authentication, turns, the end.
+ */
+#ifndef TM_PROXY_CLIENT_H
+#define TM_PROXY_CLIENT_H
+
+#include "chain.h"
+#include "proxy.h"
+
+/* A new connection; `stream` is its from now on. */
+void client_accept(void *worker, struct net_stream *stream);
+/* Goes on after a wait, with the bytes it holds. */
+void client_resume(struct client *c);
+/* A turn ended and a server was given back, or room was made: look at what came in meanwhile. */
+void client_kick(struct client *c);
+/* Ends it without a word. Freed after the loop's turn. */
+void client_close(struct client *c);
+/* Ends it with FATAL. `hint` may be NULL. */
+void client_fatal(struct client *c, const char *sqlstate, const char *message, const char *hint);
+/* Appends to what the client will hear; it is sent at the latest when the event is over. */
+void client_say(struct client *c, const void *ptr, size_t len);
+void client_free(struct client *c);
+/* The effective policy: configuration, then what the connection said. */
+struct route_policy client_policy(const struct client *c);
+/* Names the session (empty: back to the scope's). False: no such can be had; reads go to the
+ * primary then. */
+bool client_set_session(struct client *c, struct slice name);
+struct client_options *client_options(struct client *c);
+/* Where the client's settings went: interned sets change hands. Takes the count. */
+void client_set_vars(struct client *c, struct vars *vars);
+/* The server may be read again: the client took what it was given. */
+void client_unpause_server(struct client *c);
+
+#endif

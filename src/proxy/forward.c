@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "forward.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client.h"
+#include "local.h"
+#include "server.h"
+
+#define CAPTURE_NAME STMT_NAME_PREFIX "position"
+/* A statement that exists nowhere: binding it makes the server fail where it should. */
+#define NO_STATEMENT STMT_NAME_PREFIX "none"
+
+struct forward {
+	struct client *c;
+	struct server *s;
+	struct chain *out;
+	struct stmt_cache *cache;
+	struct unit *unit;
+	int next_parsed;
+	const char *why;
+};
+
+/* ----------------------------------------------------------------- capture */
+
+/* The insert position: never below the end of a commit that was acknowledged before it is asked,
+ * whatever synchronous_commit was. Asked in a message of its own behind the statement's Sync: inside the
+ * statement's transaction it would precede the commit record. */
+bool forward_prepare_capture(struct worker *w)
+{
+	const char *sql = w->settings->policy.fault == FAULT_WRITE_POINTER
+	                      ? "SELECT pg_catalog.pg_current_wal_lsn()"
+	                      : "SELECT pg_catalog.pg_current_wal_insert_lsn()";
+	struct slice name = slice_str(CAPTURE_NAME), none = {0};
+	buf_init(&w->capture_parse, 512);
+	buf_init(&w->capture_ask, 512);
+	return write_parse(&w->capture_parse, name, slice_str(sql), none) &&
+	       write_bind_plain(&w->capture_ask, none, name, 1) && write_execute(&w->capture_ask, none) &&
+	       write_sync(&w->capture_ask);
+}
+
+static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
+{
+	struct reply e = {.kind = kind, .to = to, .tag = tag, .data = data};
+	if (replies_push(&f->s->replies, e))
+		return true;
+	f->why = "too many messages without an answer";
+	return false;
+}
+
+static bool push_capture_parse(struct forward *f)
+{
+	if (f->s->capture_prepared)
+		return true;
+	struct slice bytes = buf_slice(&f->c->worker->capture_parse);
+	f->s->capture_prepared = true;
+	chain_range(f->out, bytes.ptr, bytes.len);
+	return push(f, REPLY_PARSE, REPLY_NOBODY, TAG_CAPTURE_PARSE, NULL);
+}
+
+static bool push_capture(struct forward *f)
+{
+	struct slice ask = buf_slice(&f->c->worker->capture_ask);
+	if (!push_capture_parse(f) || !push(f, REPLY_BIND, REPLY_NOBODY, TAG_CAPTURE, NULL) ||
+	    !push(f, REPLY_EXECUTE, REPLY_NOBODY, TAG_CAPTURE, NULL) ||
+	    !push(f, REPLY_SYNC, REPLY_NOBODY, TAG_CAPTURE, NULL))
+		return false;
+	chain_range(f->out, ask.ptr, ask.len);
+	if (f->s->captures++ == 0)
+		f->s->capture_asked_us = net_now_us();
+	return true;
+}
+
+/* FAULT_POSITION_INSIDE: the popular recipe, in one implicit transaction with the write. */
+static bool push_capture_inside(struct forward *f)
+{
+	struct slice ask = buf_slice(&f->c->worker->capture_ask);
+	if (!push_capture_parse(f) || !push(f, REPLY_BIND, REPLY_NOBODY, TAG_CAPTURE, NULL) ||
+	    !push(f, REPLY_EXECUTE, REPLY_NOBODY, TAG_CAPTURE, NULL))
+		return false;
+	chain_range(f->out, ask.ptr, ask.len - FRAME_HEADER);
+	return true;
+}
+
+/* After this unit, will the server be outside a transaction? A guess made of what was sent; where it
+ * is wrong the capture runs inside the transaction and its result is not used. */
+static bool ends_at_rest(const struct server *s, struct traits t)
+{
+	if (t.flags & TRAIT_MULTI && t.flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
+		return false;
+	if (t.flags & TRAIT_TX_BEGIN)
+		return false;
+	return !s->in_tx_after || t.flags & TRAIT_TX_END;
+}
+
+static bool wants_capture(const struct client *c, const struct server *s, const struct unit *u)
+{
+	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE || u->traits.flags & TRAIT_MAY_WRITE;
+	bool blind = u->traits.flags & TRAIT_MAY_WRITE && !(u->traits.flags & TRAIT_CAPTURABLE);
+	return wrote && !blind && ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
+}
+
+/* -------------------------------------------------------------- statements */
+
+static struct name_undo *undo_new(struct slice name, struct stmt *stmt)
+{
+	struct name_undo *u = malloc(sizeof(*u) + name.len);
+	if (!u)
+		return NULL;
+	u->stmt = stmt_ref(stmt);
+	u->len = name.len;
+	if (name.len)
+		memcpy(u->name, name.ptr, name.len);
+	return u;
+}
+
+static bool no_memory(struct forward *f)
+{
+	f->why = "out of memory";
+	return false;
+}
+
+/* An error at this place of the pipeline that only the router knows of: the client hears `message`,
+ * and the server is made to fail too, so that it skips to Sync and its transaction fails as it should. */
+static bool error_here(struct forward *f, const char *sqlstate, const char *message)
+{
+	struct buf text, bind;
+	buf_init(&text, 1024);
+	buf_init(&bind, 256);
+	write_error(&text, "ERROR", sqlstate, message, NULL);
+	write_bind_plain(&bind, (struct slice){0}, slice_str(NO_STATEMENT), 0);
+	struct slice bytes = buf_slice(&bind);
+	chain_copy(f->out, bytes.ptr, bytes.len);
+	struct reply e = {.kind = REPLY_BIND,
+	                  .to = REPLY_LOCAL,
+	                  .tag = TAG_BYTES,
+	                  .size = (uint32_t)text.len,
+	                  .data = text.data};
+	buf_release(&bind);
+	if (!replies_push(&f->s->replies, e)) {
+		buf_release(&text);
+		return no_memory(f);
+	}
+	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
+static bool make_room(struct forward *f)
+{
+	struct server *s = f->s;
+	int max = f->c->worker->settings->max_prepared_statements;
+	if (s->stmts.count < max || s->in_tx_after)
+		return true;
+	struct stmt *old = server_stmts_oldest(&s->stmts);
+	if (!old)
+		return true;
+	char name[STMT_NAME_MAX];
+	struct buf close;
+	buf_init(&close, 128);
+	write_close(&close, 'S', slice_of(name, stmt_server_name(old, name)));
+	struct slice bytes = buf_slice(&close);
+	chain_copy(f->out, bytes.ptr, bytes.len);
+	buf_release(&close);
+	server_stmts_drop(&s->stmts, f->cache, old);
+	return push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
+/* Sends Parse for `stmt` under the given name; the entry is the caller's. */
+static void send_parse(struct forward *f, const struct stmt *stmt, struct slice name)
+{
+	size_t types = (size_t)stmt->type_count * 4;
+	uint8_t head[FRAME_HEADER];
+	head[0] = FE_PARSE;
+	store_be32(head + 1, (uint32_t)(4 + name.len + 1 + stmt->text_len + 1 + 2 + types));
+	chain_copy(f->out, head, sizeof(head));
+	if (name.len)
+		chain_copy(f->out, name.ptr, name.len);
+	chain_copy(f->out, "", 1);
+	chain_copy(f->out, stmt->text, stmt->text_len);
+	uint8_t tail[3] = {0};
+	store_be16(tail + 1, stmt->type_count);
+	chain_copy(f->out, tail, sizeof(tail));
+	if (types)
+		chain_copy(f->out, stmt->types, types);
+}
+
+/* Makes the server know this statement, silently. */
+static bool ensure_prepared(struct forward *f, struct stmt *stmt)
+{
+	if (server_stmts_touch(&f->s->stmts, stmt))
+		return true;
+	char name[STMT_NAME_MAX];
+	if (!make_room(f) || !server_stmts_add(&f->s->stmts, stmt))
+		return f->why ? false : no_memory(f);
+	f->c->worker->stats.prepares++;
+	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
+	return push(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt_ref(stmt));
+}
+
+static void server_unnamed(struct forward *f, struct stmt *stmt)
+{
+	if (f->s->unnamed)
+		stmt_put(f->cache, f->s->unnamed);
+	f->s->unnamed = stmt ? stmt_ref(stmt) : NULL;
+}
+
+static void client_unnamed(struct forward *f, struct stmt *stmt)
+{
+	if (f->c->unnamed)
+		stmt_put(f->cache, f->c->unnamed);
+	f->c->unnamed = stmt ? stmt_ref(stmt) : NULL;
+}
+
+static bool ensure_unnamed(struct forward *f, struct stmt *stmt)
+{
+	if (f->s->unnamed == stmt)
+		return true;
+	server_unnamed(f, stmt);
+	f->c->worker->stats.prepares++;
+	send_parse(f, stmt, (struct slice){0});
+	return push(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt_ref(stmt));
+}
+
+static bool is_local(struct forward *f, struct stmt *stmt)
+{
+	return local_is(f->c, stmt_traits(f->cache, stmt), slice_of(stmt->text, stmt->text_len));
+}
+
+/* An answer of the router's own at this place of the pipeline. */
+static bool push_bytes(struct forward *f, uint8_t kind, struct buf *bytes)
+{
+	if (bytes->overflow)
+		return no_memory(f);
+	struct reply e = {.kind = kind,
+	                  .to = REPLY_LOCAL,
+	                  .tag = TAG_BYTES,
+	                  .size = (uint32_t)bytes->len,
+	                  .data = bytes->data};
+	if (replies_push(&f->s->replies, e))
+		return true;
+	buf_release(bytes);
+	return no_memory(f);
+}
+
+static bool push_plain_bytes(struct forward *f, uint8_t kind, uint8_t type)
+{
+	struct buf b;
+	buf_init(&b, 16);
+	buf_append(&b, (uint8_t[]){type, 0, 0, 0, 4}, 5);
+	return push_bytes(f, kind, &b);
+}
+
+/* -------------------------------------------------------------------- sets */
+
+struct set_note {
+	struct client *c;
+	bool ok;
+};
+
+static void note_set(void *arg, const struct set_stmt *st)
+{
+	struct set_note *note = arg;
+	if (st->kind == SET_LOCAL || st->kind == SET_SHOW || st->kind == SET_DEALLOCATE)
+		return;
+	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
+	if (!p) {
+		note->ok = false;
+		return;
+	}
+	*p = (struct pending_set){.kind = st->kind, .sql_len = st->text.len};
+	memcpy(p->name, st->name, sizeof(p->name));
+	if (st->text.len)
+		memcpy(p->sql, st->text.ptr, st->text.len);
+	struct pending_set **last = &note->c->pending_sets;
+	while (*last)
+		last = &(*last)->next;
+	*last = p;
+}
+
+/* Remembers what this text sets; it counts once its transaction has committed. */
+static bool remember_sets(struct forward *f, struct slice text)
+{
+	struct set_note note = {.c = f->c, .ok = true};
+	if (!classify_settings(text, note_set, &note) || !note.ok)
+		return no_memory(f);
+	f->c->batch_bits |= TURN_SETS;
+	return true;
+}
+
+/* ---------------------------------------------------------------- messages */
+
+static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
+{
+	struct client *c = f->c;
+	struct msg_parse m;
+	if (!msg_parse_parse(frame_body(fr), &m)) {
+		f->why = "invalid Parse message";
+		return false;
+	}
+	struct stmt *stmt = f->next_parsed < f->unit->parsed_count
+	                        ? stmt_ref(f->unit->parsed[f->next_parsed++])
+	                        : stmt_get(f->cache, m.query, m.types);
+	if (!stmt)
+		return no_memory(f);
+
+	bool ok;
+	if (m.name.len == 0) {
+		client_unnamed(f, stmt);
+		if (is_local(f, stmt)) {
+			ok = push_plain_bytes(f, REPLY_PARSE, BE_PARSE_COMPLETE);
+		} else {
+			server_unnamed(f, stmt);
+			chain_range(f->out, at.ptr, frame_size(fr));
+			ok = push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt_ref(stmt));
+		}
+	} else if (client_stmts_find(&c->stmts, m.name)) {
+		char text[160];
+		snprintf(text, sizeof(text), "prepared statement \"%.*s\" already exists",
+		         (int)(m.name.len < 64 ? m.name.len : 64), (const char *)m.name.ptr);
+		ok = error_here(f, "42P05", text);
+	} else {
+		struct name_undo *undo = undo_new(m.name, stmt);
+		if (!undo || !client_stmts_add(&c->stmts, f->cache, m.name, stmt_ref(stmt))) {
+			stmt_put(f->cache, stmt);
+			free(undo);
+			return no_memory(f);
+		}
+		if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt)) {
+			ok = push(f, REPLY_PARSE, REPLY_LOCAL, TAG_PARSE_NAMED, undo);
+		} else {
+			char name[STMT_NAME_MAX];
+			ok = make_room(f) && server_stmts_add(&f->s->stmts, stmt);
+			send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
+			ok = ok && push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_NAMED, undo);
+		}
+	}
+	stmt_put(f->cache, stmt);
+	return ok;
+}
+
+/* 26000, as the server says it. */
+static bool no_such_statement(struct forward *f, struct slice name)
+{
+	char text[160];
+	if (name.len == 0)
+		snprintf(text, sizeof(text), "unnamed prepared statement does not exist");
+	else
+		snprintf(text, sizeof(text), "prepared statement \"%.*s\" does not exist",
+		         (int)(name.len < 64 ? name.len : 64), (const char *)name.ptr);
+	return error_here(f, "26000", text);
+}
+
+static void close_local_portal(struct client *c, struct stmt_cache *cache)
+{
+	if (c->local_stmt)
+		stmt_put(cache, c->local_stmt);
+	c->local_stmt = NULL;
+	c->local_portal_open = false;
+}
+
+static bool bind_names(struct slice here, struct slice *portal, struct slice *name, size_t *skip)
+{
+	const uint8_t *a = here.len ? memchr(here.ptr, 0, here.len) : NULL;
+	if (!a)
+		return false;
+	*portal = slice_of(here.ptr, (size_t)(a - here.ptr));
+	struct slice rest = slice_from(here, portal->len + 1);
+	const uint8_t *b = rest.len ? memchr(rest.ptr, 0, rest.len) : NULL;
+	if (!b)
+		return false;
+	*name = slice_of(rest.ptr, (size_t)(b - rest.ptr));
+	*skip = portal->len + 1 + name->len + 1;
+	return true;
+}
+
+static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, size_t here)
+{
+	struct client *c = f->c;
+	struct slice portal, name;
+	size_t skip;
+	if (!bind_names(slice_of(fr->body, here - FRAME_HEADER), &portal, &name, &skip)) {
+		f->why = "invalid Bind message";
+		return false;
+	}
+	if (portal.len == 0)
+		close_local_portal(c, f->cache);
+
+	struct stmt *stmt = name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, name);
+	if (!stmt)
+		return no_such_statement(f, name);
+	if (is_local(f, stmt)) {
+		if (portal.len > 0)
+			return error_here(f, "0A000", "statements of the router run in the unnamed portal only");
+		c->local_portal_open = true;
+		c->local_stmt = stmt_ref(stmt);
+		return push_plain_bytes(f, REPLY_BIND, BE_BIND_COMPLETE);
+	}
+	struct traits t = stmt_traits(f->cache, stmt);
+	if (t.flags & TRAIT_SETS && !remember_sets(f, slice_of(stmt->text, stmt->text_len)))
+		return false;
+
+	if (name.len == 0) {
+		if (!ensure_unnamed(f, stmt))
+			return false;
+		chain_range(f->out, at.ptr, here);
+		return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
+	}
+	if (!ensure_prepared(f, stmt))
+		return false;
+	char ours[STMT_NAME_MAX];
+	size_t ours_len = stmt_server_name(stmt, ours);
+	uint8_t head[FRAME_HEADER];
+	head[0] = FE_BIND;
+	store_be32(head + 1, (uint32_t)(4 + fr->body_len - name.len + ours_len));
+	chain_copy(f->out, head, sizeof(head));
+	chain_copy(f->out, portal.ptr, portal.len + 1);
+	chain_copy(f->out, ours, ours_len + 1);
+	size_t rest = here - FRAME_HEADER - skip;
+	if (rest <= 128)
+		chain_copy(f->out, fr->body + skip, rest);
+	else
+		chain_range(f->out, fr->body + skip, rest);
+	return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
+}
+
+static bool on_describe(struct forward *f, const struct frame *fr, struct slice at)
+{
+	struct client *c = f->c;
+	struct msg_target m;
+	if (!msg_target_parse(frame_body(fr), &m)) {
+		f->why = "invalid Describe message";
+		return false;
+	}
+	if (m.kind == 'P') {
+		if (m.name.len == 0 && c->local_portal_open) {
+			struct buf b;
+			buf_init(&b, 1024);
+			local_describe(slice_of(c->local_stmt->text, c->local_stmt->text_len), &b);
+			return push_bytes(f, REPLY_DESCRIBE, &b);
+		}
+		chain_range(f->out, at.ptr, frame_size(fr));
+		return push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
+	}
+
+	struct stmt *stmt = m.name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, m.name);
+	if (!stmt)
+		return no_such_statement(f, m.name);
+	if (is_local(f, stmt)) {
+		struct buf b;
+		buf_init(&b, 1024);
+		buf_append(&b, (uint8_t[]){BE_PARAMETER_DESCRIPTION, 0, 0, 0, 6, 0, 0}, 7);
+		local_describe(slice_of(stmt->text, stmt->text_len), &b);
+		return push_bytes(f, REPLY_DESCRIBE, &b);
+	}
+	if (m.name.len == 0) {
+		if (!ensure_unnamed(f, stmt))
+			return false;
+		chain_range(f->out, at.ptr, frame_size(fr));
+	} else {
+		if (!ensure_prepared(f, stmt))
+			return false;
+		char ours[STMT_NAME_MAX];
+		size_t n = stmt_server_name(stmt, ours);
+		uint8_t head[FRAME_HEADER + 1] = {FE_DESCRIBE};
+		store_be32(head + 1, (uint32_t)(4 + 1 + n + 1));
+		head[FRAME_HEADER] = 'S';
+		chain_copy(f->out, head, sizeof(head));
+		chain_copy(f->out, ours, n + 1);
+	}
+	return push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
+}
+
+static bool on_execute(struct forward *f, const struct frame *fr, struct slice at)
+{
+	struct client *c = f->c;
+	/* The portal's name begins the body: empty if the first byte is its NUL. */
+	if (fr->body_len > 0 && fr->body[0] == 0 && c->local_portal_open) {
+		struct buf b;
+		buf_init(&b, 4096);
+		if (local_execute(c, slice_of(c->local_stmt->text, c->local_stmt->text_len), false, &b))
+			return push_bytes(f, REPLY_EXECUTE, &b);
+		struct slice text = buf_slice(&b);
+		struct error_fields e = {0};
+		char sqlstate[6], message[256];
+		msg_error_parse(slice_from(text, FRAME_HEADER), &e);
+		snprintf(sqlstate, sizeof(sqlstate), "%.*s", SLICE_ARG(e.sqlstate));
+		snprintf(message, sizeof(message), "%.*s", SLICE_ARG(e.message));
+		buf_release(&b);
+		return error_here(f, sqlstate, message);
+	}
+	c->batch_bits |= TURN_RAN;
+	chain_range(f->out, at.ptr, frame_size(fr));
+	return push(f, REPLY_EXECUTE, REPLY_CLIENT, TAG_PLAIN, NULL);
+}
+
+static bool on_close(struct forward *f, const struct frame *fr, struct slice at)
+{
+	struct client *c = f->c;
+	struct msg_target m;
+	if (!msg_target_parse(frame_body(fr), &m)) {
+		f->why = "invalid Close message";
+		return false;
+	}
+	if (m.kind == 'S' && m.name.len > 0) {
+		struct stmt *stmt = client_stmts_remove(&c->stmts, m.name);
+		if (!stmt)
+			return push_plain_bytes(f, REPLY_CLOSE, BE_CLOSE_COMPLETE);
+		struct name_undo *undo = undo_new(m.name, stmt);
+		stmt_put(f->cache, stmt);
+		return undo ? push(f, REPLY_CLOSE, REPLY_LOCAL, TAG_CLOSE_NAMED, undo) : no_memory(f);
+	}
+	if (m.kind == 'S') {
+		client_unnamed(f, NULL);
+		server_unnamed(f, NULL);
+	} else if (m.name.len == 0 && c->local_portal_open) {
+		close_local_portal(c, f->cache);
+		return push_plain_bytes(f, REPLY_CLOSE, BE_CLOSE_COMPLETE);
+	}
+	chain_range(f->out, at.ptr, frame_size(fr));
+	return push(f, REPLY_CLOSE, REPLY_CLIENT, TAG_PLAIN, NULL);
+}
+
+static bool push_ready(struct forward *f, uint8_t kind)
+{
+	struct client *c = f->c;
+	struct reply e = {.kind = kind, .to = REPLY_CLIENT, .bits = c->batch_bits};
+	if (c->batch_bits & TURN_WROTE)
+		c->sent_wrote = true;
+	c->batch_bits = 0;
+	if (replies_push(&f->s->replies, e))
+		return true;
+	f->why = "too many messages without an answer";
+	return false;
+}
+
+static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
+{
+	struct server *s = f->s;
+	bool inside = f->c->worker->settings->policy.fault == FAULT_POSITION_INSIDE;
+	bool capture = wants_capture(f->c, s, f->unit);
+	close_local_portal(f->c, f->cache);
+	if (capture && inside && !push_capture_inside(f))
+		return false;
+	chain_range(f->out, at.ptr, frame_size(fr));
+	/* The server ignores a Sync while it waits for COPY data. */
+	if (s->replies.copy == COPY_IN)
+		return true;
+	return push_ready(f, REPLY_SYNC) && (!capture || inside || push_capture(f));
+}
+
+static bool batch(struct forward *f, struct slice in)
+{
+	struct server *s = f->s;
+	size_t used = 0;
+	bool ok = true;
+	while (ok && used < f->unit->size) {
+		struct slice at = slice_from(in, used);
+		struct frame fr;
+		if (frame_peek(at, &fr) != PARSE_OK) {
+			f->why = "invalid message length";
+			return false;
+		}
+		size_t here = frame_complete(&fr, at) ? frame_size(&fr) : at.len;
+		/* After an error the server skips everything up to Sync; so do we. */
+		bool skipped = s->replies.failed && fr.type != FE_SYNC;
+		if (skipped) {
+			if (fr.type == FE_PARSE)
+				f->next_parsed++;
+			f->c->skip_drop = true;
+		} else {
+			f->c->skip_drop = false;
+			switch (fr.type) {
+			case FE_PARSE:
+				ok = on_parse(f, &fr, at);
+				break;
+			case FE_BIND:
+				ok = on_bind(f, &fr, at, here);
+				break;
+			case FE_DESCRIBE:
+				ok = on_describe(f, &fr, at);
+				break;
+			case FE_EXECUTE:
+				ok = on_execute(f, &fr, at);
+				break;
+			case FE_CLOSE:
+				ok = on_close(f, &fr, at);
+				break;
+			case FE_FLUSH:
+				chain_range(f->out, at.ptr, here);
+				break;
+			default:
+				ok = on_sync(f, &fr, at);
+				break;
+			}
+		}
+		f->c->skip = frame_size(&fr) - here;
+		used += here;
+	}
+	return ok;
+}
+
+static bool query(struct forward *f, struct slice in)
+{
+	struct frame fr;
+	if (frame_peek(in, &fr) != PARSE_OK)
+		return false;
+	struct client *c = f->c;
+	bool capture = wants_capture(c, f->s, f->unit) && fr.body_len == f->unit->size - FRAME_HEADER &&
+	               c->worker->settings->policy.fault != FAULT_POSITION_INSIDE;
+	if (f->unit->type == FE_QUERY) {
+		/* A simple query destroys the unnamed statement ("Simple Query"). */
+		client_unnamed(f, NULL);
+		server_unnamed(f, NULL);
+		if (f->unit->traits.flags & TRAIT_SETS && !remember_sets(f, f->unit->text))
+			return false;
+	}
+	c->batch_bits |= TURN_RAN;
+	chain_range(f->out, in.ptr, f->unit->size);
+	c->skip = frame_size(&fr) - f->unit->size;
+	c->skip_drop = false;
+	return push_ready(f, f->unit->type == FE_QUERY ? REPLY_QUERY : REPLY_FUNCTION) &&
+	       (!capture || push_capture(f));
+}
+
+bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
+                  struct chain *to_server, const char **why)
+{
+	struct forward f = {
+		.c = c, .s = s, .out = to_server, .cache = c->account->database->cache, .unit = u};
+	uint32_t flags = u->traits.flags;
+	if (s->replies.count == 0)
+		s->in_tx_after = s->replies.tx != TX_IDLE;
+	if (flags & TRAIT_MAY_WRITE)
+		c->batch_bits |= TURN_WROTE;
+	if (flags & TRAIT_DDL)
+		c->batch_bits |= TURN_DDL;
+	if (flags & TRAIT_BINDS && !c->bound) {
+		c->bound = u->traits.binds;
+		c->worker->stats.binds++;
+	}
+
+	bool ok = u->type == FE_SYNC ? batch(&f, in) : query(&f, in);
+	if (flags & TRAIT_TX_BEGIN)
+		s->in_tx_after = true;
+	else if (flags & TRAIT_TX_END)
+		s->in_tx_after = false;
+	if (!ok)
+		*why = f.why ? f.why : "invalid message";
+	return ok;
+}
+
+size_t forward_copy(struct client *c, struct server *s, const struct frame *f, struct slice in,
+                    struct chain *to_server)
+{
+	size_t here = frame_complete(f, in) ? frame_size(f) : in.len;
+	if ((f->type == FE_COPY_DONE || f->type == FE_COPY_FAIL) && s->replies.copy == COPY_IN)
+		s->replies.copy = COPY_NONE;
+	chain_range(to_server, in.ptr, here);
+	c->skip = frame_size(f) - here;
+	c->skip_drop = false;
+	return here;
+}

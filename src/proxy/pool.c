@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "client.h"
+#include "server.h"
+#include "worker.h"
+
+#define CATALOG_NAMES_MAX 200000
+
+/* ---------------------------------------------------------------- databases */
+
+static bool name_copy(char out[NAME_MAX_BYTES], struct slice name)
+{
+	if (name.len == 0 || name.len >= NAME_MAX_BYTES || memchr(name.ptr, 0, name.len))
+		return false;
+	memcpy(out, name.ptr, name.len);
+	out[name.len] = '\0';
+	return true;
+}
+
+/* The entry of that name, else the "*" entry, else NULL. */
+static const struct database_entry *entry_find(const struct settings *s, const char *name)
+{
+	const struct database_entry *any = NULL;
+	for (int i = 0; i < s->database_count; i++) {
+		if (strcmp(s->databases[i].name, name) == 0)
+			return &s->databases[i];
+		if (strcmp(s->databases[i].name, "*") == 0)
+			any = &s->databases[i];
+	}
+	return any;
+}
+
+static void database_configure(struct database *db, const struct database_entry *e)
+{
+	const struct settings *s = db->worker->settings;
+	snprintf(db->dbname, sizeof(db->dbname), "%s", e->dbname[0] ? e->dbname : db->name);
+	db->pool_size = e->pool_size > 0 ? e->pool_size : s->default_pool_size;
+	db->scope = e->has_scope ? e->scope : s->scope;
+	db->policy = s->policy;
+	if (e->has_consistency)
+		db->policy.level = e->consistency;
+}
+
+struct database *database_get(struct worker *w, struct slice name)
+{
+	char key[NAME_MAX_BYTES];
+	if (!name_copy(key, name))
+		return NULL;
+	const struct database_entry *e = entry_find(w->settings, key);
+	if (!e)
+		return NULL;
+	list_for_each(it, &w->databases) {
+		struct database *db = container_of(it, struct database, link);
+		if (strcmp(db->name, key) == 0)
+			return db;
+	}
+
+	struct database *db = calloc(1, sizeof(*db));
+	if (!db)
+		return NULL;
+	db->worker = w;
+	snprintf(db->name, sizeof(db->name), "%s", key);
+	list_init(&db->accounts);
+	database_configure(db, e);
+	int cached = w->settings->max_cached_statements;
+	db->catalog = catalog_new(CATALOG_NAMES_MAX);
+	db->cache = db->catalog ? stmt_cache_new(db->catalog, cached, cached) : NULL;
+	if (!db->cache) {
+		catalog_free(db->catalog);
+		free(db);
+		return NULL;
+	}
+	/* What clients of an earlier run of the router wrote is not known: the first read owes a
+	 * sample of the primary. */
+	session_wrote_unknown(&db->shared, &w->fleet, net_now_us());
+	list_push_back(&w->databases, &db->link);
+	return db;
+}
+
+void databases_reload(struct worker *w)
+{
+	list_for_each(it, &w->databases) {
+		struct database *db = container_of(it, struct database, link);
+		const struct database_entry *e = entry_find(w->settings, db->name);
+		if (e)
+			database_configure(db, e);
+	}
+}
+
+/* ----------------------------------------------------------------- accounts */
+
+const struct user_entry *user_find(const struct settings *s, struct slice name)
+{
+	int lo = 0, hi = s->user_count;
+	while (lo < hi) {
+		int mid = (lo + hi) / 2;
+		struct slice have = slice_str(s->users[mid].name);
+		size_t n = have.len < name.len ? have.len : name.len;
+		int order = memcmp(have.ptr, name.ptr, n);
+		if (order == 0)
+			order = (have.len > name.len) - (have.len < name.len);
+		if (order == 0)
+			return &s->users[mid];
+		if (order < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+/* How to prove to a server that we are this user. A SCRAM secret cannot: it only verifies. */
+static void account_secret(struct account *a)
+{
+	const struct user_entry *u = user_find(a->database->worker->settings, slice_str(a->user));
+	a->secret_kind = SECRET_NONE;
+	a->secret[0] = '\0';
+	if (!u || u->secret[0] == '\0' || strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0)
+		return;
+	bool md5 = strncmp(u->secret, "md5", 3) == 0 && strlen(u->secret) == MD5_PASSWORD_LEN;
+	a->secret_kind = md5 ? SECRET_MD5 : SECRET_PLAIN;
+	snprintf(a->secret, sizeof(a->secret), "%s", u->secret);
+}
+
+struct account *account_get(struct database *db, struct slice user)
+{
+	list_for_each(it, &db->accounts) {
+		struct account *a = container_of(it, struct account, link);
+		if (slice_eq_str(user, a->user)) {
+			account_secret(a);
+			return a;
+		}
+	}
+
+	struct account *a = calloc(1, sizeof(*a));
+	if (!a || !name_copy(a->user, user)) {
+		free(a);
+		return NULL;
+	}
+	a->database = db;
+	list_init(&a->welcomes);
+	for (int i = 0; i < FLEET_NODES_MAX; i++) {
+		struct pool *p = &a->pools[i];
+		p->account = a;
+		p->node = i;
+		list_init(&p->idle);
+		list_init(&p->busy);
+		list_init(&p->waiting);
+	}
+	account_secret(a);
+	list_push_back(&db->accounts, &a->link);
+	return a;
+}
+
+static void welcome_free(struct worker *w, struct welcome *it)
+{
+	list_remove(&it->link);
+	vars_put(&w->vars, it->vars);
+	buf_release(&it->bytes);
+	free(it);
+}
+
+void databases_free(struct worker *w)
+{
+	list_for_each(d, &w->databases) {
+		struct database *db = container_of(d, struct database, link);
+		list_for_each(it, &db->accounts) {
+			struct account *a = container_of(it, struct account, link);
+			list_for_each(wl, &a->welcomes)
+				welcome_free(w, container_of(wl, struct welcome, link));
+			memset(a->secret, 0, sizeof(a->secret));
+			free(a);
+		}
+		stmt_cache_free(db->cache);
+		catalog_free(db->catalog);
+		free(db);
+	}
+	list_init(&w->databases);
+}
+
+struct welcome *welcome_find(struct account *a, const struct vars *vars)
+{
+	list_for_each(it, &a->welcomes) {
+		struct welcome *wl = container_of(it, struct welcome, link);
+		if (wl->vars == vars)
+			return wl;
+	}
+	return NULL;
+}
+
+struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct server *s)
+{
+	if (a->welcome_count >= WELCOMES_MAX) {
+		welcome_free(s->worker, container_of(list_last(&a->welcomes), struct welcome, link));
+		a->welcome_count--;
+	}
+	struct welcome *wl = calloc(1, sizeof(*wl));
+	if (!wl)
+		return NULL;
+	buf_init(&wl->bytes, 64 * 1024);
+	struct slice left = buf_slice(&s->params);
+	struct slice name, value;
+	while (server_next_param(&left, &name, &value)) {
+		/* The client is connected to the fleet, not to a standby, whichever server we asked. */
+		if (slice_eq_str(name, "in_hot_standby"))
+			value = slice_str("off");
+		write_parameter_status(&wl->bytes, name, value);
+	}
+	wl->vars = vars_ref(vars);
+	list_push_front(&a->welcomes, &wl->link);
+	a->welcome_count++;
+	return wl;
+}
+
+/* -------------------------------------------------------------------- pools */
+
+int pool_size(const struct pool *p)
+{
+	return p->account->database->pool_size;
+}
+
+static struct server *take_idle(struct pool *p)
+{
+	struct list *first = list_first(&p->idle);
+	if (!first)
+		return NULL;
+	struct server *s = container_of(first, struct server, link);
+	list_remove(&s->link);
+	list_push_front(&p->busy, &s->link);
+	p->idle_count--;
+	p->busy_count++;
+	return s;
+}
+
+static bool may_connect(const struct pool *p, int64_t now_us)
+{
+	return p->idle_count + p->busy_count < pool_size(p) && now_us >= p->retry_at_us;
+}
+
+/* How many servers of this pool are on their way to serve those who wait. */
+static int connecting(const struct pool *p)
+{
+	int n = 0;
+	for (const struct list *it = p->busy.next; it != &p->busy; it = it->next) {
+		const struct server *s = container_of(it, struct server, link);
+		n += s->state == SERVER_CONNECTING || s->state == SERVER_LOGIN || s->state == SERVER_VERIFY;
+	}
+	return n;
+}
+
+enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out)
+{
+	struct worker *w = c->worker;
+	bool first_in_line = c->granted || list_empty(&p->waiting);
+	if (first_in_line && (*out = take_idle(p)) != NULL)
+		return POOL_TAKEN;
+
+	int64_t now = net_loop_now_us(w->loop);
+	if (p->idle_count + p->busy_count == 0 && now < p->retry_at_us)
+		return POOL_DOWN;
+	if (p->waiting_count >= w->settings->max_pool_waiting)
+		return POOL_FULL;
+
+	if (c->granted)
+		list_push_front(&p->waiting, &c->queue);
+	else
+		list_push_back(&p->waiting, &c->queue);
+	p->waiting_count++;
+	c->waits_for = p;
+	if (connecting(p) < p->waiting_count && may_connect(p, now))
+		server_connect(p);
+	return POOL_QUEUED;
+}
+
+void pool_leave_queue(struct client *c)
+{
+	struct pool *p = c->waits_for;
+	if (!p)
+		return;
+	list_remove(&c->queue);
+	p->waiting_count--;
+	c->waits_for = NULL;
+}
+
+void pool_kick(struct pool *p)
+{
+	struct worker *w = p->account->database->worker;
+	int free_servers = p->idle_count;
+	while (free_servers-- > 0 && !list_empty(&p->waiting)) {
+		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
+		pool_leave_queue(c);
+		c->granted = true;
+		worker_make_runnable(w, c);
+	}
+	if (connecting(p) < p->waiting_count && may_connect(p, net_loop_now_us(w->loop)))
+		server_connect(p);
+}
+
+void pool_failed(struct pool *p, const char *sqlstate, const char *error)
+{
+	struct worker *w = p->account->database->worker;
+	snprintf(p->error, sizeof(p->error), "%s", error);
+	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s", sqlstate);
+	p->retry_at_us = net_now_us() + w->settings->server_login_retry_us;
+	/* Servers that work will come free; without any, nobody should wait in vain. */
+	if (p->idle_count + p->busy_count > 0)
+		return;
+	while (!list_empty(&p->waiting)) {
+		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
+		pool_leave_queue(c);
+		worker_make_runnable(w, c);
+	}
+}
+
+void pool_tend(struct pool *p, int64_t now_us)
+{
+	const struct worker *w = p->account->database->worker;
+	const struct settings *s = w->settings;
+	list_for_each(it, &p->idle) {
+		struct server *srv = container_of(it, struct server, link);
+		if (s->server_idle_timeout_us > 0 &&
+		    now_us - srv->released_at_us > s->server_idle_timeout_us)
+			server_close(srv, NULL);
+		else if (s->server_lifetime_us > 0 && now_us - srv->connected_at_us > s->server_lifetime_us)
+			server_close(srv, NULL);
+		else if (!server_trusted(srv))
+			server_close(srv, "its node was lost");
+	}
+	if (!list_empty(&p->waiting))
+		pool_kick(p);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Databases, accounts and pools: who may connect where, and which server connection serves whom.
+ * One pool for each database, user and node, of at most pool_size connections, last used first.
+ * Clients that find none free queue up, bounded in number and time.
+ */
+#ifndef TM_PROXY_POOL_H
+#define TM_PROXY_POOL_H
+
+#include "proxy.h"
+
+/* Finds the database a client asked for, or makes it; NULL: not configured, or no memory. */
+struct database *database_get(struct worker *w, struct slice name);
+struct account *account_get(struct database *db, struct slice user);
+const struct user_entry *user_find(const struct settings *s, struct slice name);
+/* Applies new settings to what exists. */
+void databases_reload(struct worker *w);
+void databases_free(struct worker *w);
+
+struct welcome *welcome_find(struct account *a, const struct vars *vars);
+/* Remembers what `s` reported as what a client with these settings should hear. */
+struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct server *s);
+
+enum pool_answer {
+	POOL_TAKEN, /* *out is the client's now */
+	POOL_QUEUED, /* the client will be made runnable */
+	POOL_FULL, /* too many wait already */
+	POOL_DOWN, /* the node cannot be reached: pool.error, pool.sqlstate */
+};
+enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out);
+/* The client waits no more. Safe if it does not. */
+void pool_leave_queue(struct client *c);
+/* Gives idle servers to waiting clients, opens connections where that helps. */
+void pool_kick(struct pool *p);
+/* A connect failed: everybody who waits and has no hope of another server is told. */
+void pool_failed(struct pool *p, const char *sqlstate, const char *error);
+/* Closes idle connections that are too old, unused or of an older epoch. */
+void pool_tend(struct pool *p, int64_t now_us);
+int pool_size(const struct pool *p);
+
+#endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The objects of the proxy and how they hang together. Private to this folder and to admin/, which
+ * only reads.
+ *
+ *   worker ─┬─ fleet, watch, waitlist, sessions          (consistency: who is how far)
+ *           ├─ database ─┬─ catalog, stmt_cache, shared mark
+ *           │            └─ account (database × user) ── pool (× node) ── server ⇄ client
+ *           └─ client ── account, settings (vars), statements, mark
+ *
+ * One loop, one thread: nothing here is locked. Objects that die while they may be on the call stack
+ * are put on worker.dead and freed after the loop's turn; clients that may go on are put on
+ * worker.runnable and resumed there too, so no event handler re-enters another one.
+ */
+#ifndef TM_PROXY_PROXY_H
+#define TM_PROXY_PROXY_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "consistency/token.h"
+#include "consistency/waitlist.h"
+#include "net/net.h"
+#include "pgwire/login.h"
+#include "pgwire/message.h"
+#include "pgwire/reply.h"
+#include "prepared.h"
+#include "sessions.h"
+#include "settings.h"
+#include "sql/cache.h"
+#include "stats.h"
+#include "vars.h"
+#include "watch/watch.h"
+
+/* One read of a socket takes up to this much. */
+#define READ_CHUNK (64 * 1024)
+/* What may wait for a peer that does not read: one chunk and what the router adds to it. */
+#define OUT_MAX (4 * READ_CHUNK)
+/* An extended-protocol batch is held until its Sync so that it can be judged as a whole; past this
+ * it goes to the primary as it comes. The same for a reply that may have to be run again. */
+#define HOLD_MAX (64 * 1024)
+#define NAME_MAX_BYTES 64 /* NAMEDATALEN */
+
+struct worker;
+struct database;
+struct account;
+struct pool;
+struct server;
+struct client;
+
+/* ------------------------------------------------------------------ pools */
+
+struct pool {
+	struct account *account;
+	int node;
+	struct list idle; /* servers, last used first */
+	struct list busy; /* servers connecting, in use or draining */
+	int idle_count, busy_count;
+	struct list waiting; /* clients, first come first served */
+	int waiting_count;
+	int64_t retry_at_us; /* after a failed connect: not before */
+	char error[256]; /* of the last failed connect */
+	char sqlstate[6];
+};
+
+/* What a client hears at login, learnt from a server: one entry for each set of settings. */
+struct welcome {
+	struct list link;
+	struct vars *vars;
+	struct buf bytes; /* ParameterStatus messages */
+};
+#define WELCOMES_MAX 32
+
+struct account {
+	struct list link; /* database.accounts */
+	struct database *database;
+	char user[NAME_MAX_BYTES];
+	enum secret_kind secret_kind; /* for the servers */
+	char secret[256];
+	struct list welcomes;
+	int welcome_count;
+	int client_count;
+	struct pool pools[FLEET_NODES_MAX];
+};
+
+enum catalog_state { CATALOG_WANTED, CATALOG_LOADING, CATALOG_CURRENT };
+
+struct database {
+	struct list link; /* worker.databases */
+	struct worker *worker;
+	char name[NAME_MAX_BYTES]; /* as clients ask for it */
+	char dbname[NAME_MAX_BYTES]; /* on the servers */
+	int pool_size;
+	enum scope scope;
+	struct route_policy policy;
+	struct session_mark shared; /* SCOPE_DATABASE */
+	struct catalog *catalog;
+	struct stmt_cache *cache;
+	enum catalog_state catalog_state;
+	int64_t catalog_loaded_at_us;
+	struct list accounts;
+	struct database_stats stats;
+};
+
+/* ---------------------------------------------------------------- servers */
+
+/*
+ *   CONNECTING ─▶ LOGIN ─▶ VERIFY ─▶ IDLE ⇄ ACTIVE ─▶ (client gone, replies owed) DRAIN ─▶ IDLE
+ *                                     ▲  ╲                                          ▲
+ *                                     │   ▶ SYNC (settings replayed for a client) ──┤
+ *                                     │   ▶ TASK (catalog, reset) ──────────────────┘
+ *        any error ─▶ dead
+ */
+enum server_state {
+	SERVER_CONNECTING,
+	SERVER_LOGIN,
+	SERVER_VERIFY, /* is this the server the watcher knows? */
+	SERVER_IDLE,
+	SERVER_SYNC,
+	SERVER_ACTIVE,
+	SERVER_DRAIN,
+	SERVER_TASK,
+	SERVER_DEAD,
+};
+
+enum server_task { TASK_NONE, TASK_CATALOG, TASK_RESET };
+
+#define SERVER_PARAMS_MAX 64
+
+struct server {
+	struct list link; /* pool.idle or pool.busy, worker.dead */
+	struct worker *worker;
+	struct pool *pool;
+	struct net_stream *stream;
+	enum server_state state;
+	enum server_task task;
+	struct client *client; /* ACTIVE, SYNC */
+	int64_t incarnation; /* postmaster start of the server it talks to, µs since 1970 */
+	struct login *login; /* while logging in */
+
+	struct replies replies;
+	struct buf in; /* bytes of the server not yet understood */
+	struct buf out; /* bytes the server's socket did not take */
+	uint64_t skip; /* bytes left of a message that is passed through */
+	bool skip_forward; /* … to the client, else dropped */
+
+	/* What this connection carries. */
+	struct vars *vars; /* NULL: not known, never to be reused */
+	struct vars *vars_after; /* SYNC: what it will carry */
+	struct server_stmts stmts;
+	struct stmt *unnamed; /* what its unnamed statement is */
+	bool capture_prepared;
+	struct buf params; /* ParameterStatus, "name\0value\0…" */
+	uint32_t pid;
+	uint8_t key[256];
+	uint16_t key_len;
+
+	/* The turn it runs. */
+	bool in_tx_after; /* once everything sent has run, a transaction is open */
+	bool counted; /* in the fleet's outstanding */
+	bool on_replica; /* the turn runs on a replica */
+	bool reading; /* the turn is a plain read on a replica: may be run again on the primary */
+	bool many; /* … of more than one statement: held until it is complete */
+	bool rolled_back; /* a command tag said ROLLBACK since the last rest */
+	int captures; /* capture questions outstanding */
+	int64_t capture_asked_us; /* when the oldest of them was sent */
+	struct buf replay; /* the bytes of such a read */
+	struct position guard; /* FAULT_GUARD_AFTER */
+	struct position captured_inside; /* FAULT_POSITION_INSIDE */
+
+	bool fatal_seen; /* the server said FATAL, and the client heard it */
+	/* An error of the router's own statements (SERVER_VERIFY, SYNC, TASK). */
+	bool own_failed;
+	char own_sqlstate[6];
+	char own_error[256];
+	int cancels; /* cancel requests on their way: not reusable until they have landed */
+	bool close_after; /* not to be pooled again */
+	int64_t connected_at_us, released_at_us;
+};
+
+/* ---------------------------------------------------------------- clients */
+
+/*
+ *   STARTUP ─▶ AUTH ─▶ WELCOME ─▶ READY ⇄ WAIT_POSITION
+ *      │                             ⇅ ╲
+ *      ▶ CONSOLE                     ⇅   WAIT_SERVER, WAIT_SYNC
+ *   any: DEAD
+ */
+enum client_state {
+	CLIENT_STARTUP,
+	CLIENT_AUTH,
+	CLIENT_WELCOME, /* needs a server to learn what to say at login */
+	CLIENT_READY,
+	CLIENT_WAIT_POSITION,
+	CLIENT_WAIT_SERVER,
+	CLIENT_WAIT_SYNC,
+	CLIENT_CONSOLE,
+	CLIENT_DEAD,
+};
+
+/* What stands behind an entry of the reply tracker (reply.tag), and its reply.data. */
+enum reply_tag {
+	TAG_PLAIN, /* nothing */
+	TAG_PARSE_UNNAMED, /* struct stmt, counted */
+	TAG_PARSE_NAMED, /* struct name_undo: the client's name was added */
+	TAG_PARSE_INJECTED, /* struct stmt, counted: prepared on this server only */
+	TAG_CLOSE_NAMED, /* struct name_undo: the client's name was removed */
+	TAG_CAPTURE, /* part of a capture: commit position asked behind a write */
+	TAG_CAPTURE_PARSE,
+	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
+};
+
+/* reply.bits of entries that end with ReadyForQuery. */
+enum turn_bit {
+	TURN_WROTE = 1,
+	TURN_DDL = 2,
+	TURN_SETS = 4,
+	TURN_RAN = 8, /* a statement was run on the server */
+};
+
+struct name_undo {
+	struct stmt *stmt; /* counted */
+	size_t len;
+	uint8_t name[];
+};
+
+/* What a connection said with SET tidemark.*; most never do. */
+struct client_options {
+	bool has_level, has_max_lag, has_wait_timeout, report;
+	enum consistency_level level;
+	int64_t max_lag_us, wait_timeout_us;
+	char last_token[TOKEN_TEXT_MAX]; /* as last reported */
+};
+
+/* A SET in a transaction that has not ended yet. */
+struct pending_set {
+	struct pending_set *next;
+	enum set_kind kind;
+	char name[64];
+	size_t sql_len;
+	char sql[];
+};
+
+/* Login in progress; freed after it. */
+struct client_login {
+	struct vars *vars;
+	bool scram, first_done;
+	char user[NAME_MAX_BYTES];
+	char stored[MD5_PASSWORD_LEN + 1];
+	uint8_t salt[4];
+	bool known; /* the user exists */
+	struct scram_server server;
+};
+
+struct client {
+	struct list link; /* worker.clients, worker.dead */
+	struct list queue; /* pool.waiting, worker.runnable; else alone */
+	struct worker *worker;
+	struct net_stream *stream;
+	struct account *account;
+	struct server *server;
+	struct pool *waits_for; /* WAIT_SERVER */
+	struct client_login *login;
+	struct buf in, out;
+	uint64_t skip; /* bytes left of a message that is passed through to the server */
+	bool skip_drop; /* … or thrown away */
+
+	enum client_state state;
+	uint8_t bound; /* enum bind_reason */
+	bool to_sync; /* skipping everything up to Sync after an error of ours */
+	bool tx_wrote; /* the open transaction may have written, by what was answered */
+	bool sent_wrote; /* the same, by what was sent since the last rest */
+	bool tx_ddl; /* … and may have changed the catalog */
+	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
+	bool turn_error; /* an ErrorResponse went by since the last ReadyForQuery */
+	bool granted; /* taken from a pool's queue: may take the server ahead of those behind */
+	bool force_primary; /* a standby refused what is being run again */
+	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
+	bool paused; /* not reading: what came in has to wait, and there is enough of it */
+	bool cancelled; /* a cancel request came while it waited */
+	bool timed_out; /* waited longer than query_wait_timeout for a server */
+	bool waited_for_others;
+	uint8_t last_reason; /* of the last statement: SHOW tidemark.route */
+	int8_t last_node;
+
+	struct vars *vars, *startup_vars;
+	struct pending_set *pending_sets;
+	struct client_stmts stmts;
+	struct stmt *unnamed;
+	struct stmt *local_stmt; /* behind the open local portal */
+
+	struct session_mark *mark; /* the session's: shared, named, or own */
+	struct session_mark *own; /* SCOPE_CONNECTION */
+	struct session *session; /* named */
+	struct session_mark *turn_mark; /* of the statement being run; == mark unless tagged */
+	struct session *turn_session;
+	struct position own_write; /* last captured write of this connection, for the statistics */
+	struct client_options *options;
+
+	struct waiter waiter;
+	int64_t waiting_since_us; /* for a position, a sample or a server */
+	int64_t turn_queued_at_us; /* WAIT_SERVER: since */
+	int64_t turn_started_us;
+	int64_t seen_at_us; /* connected, or last statement */
+	uint32_t id, secret; /* cancel key */
+};
+
+/* ----------------------------------------------------------------- worker */
+
+/* The console of the admin database; admin/ provides it. Appends whole messages but ReadyForQuery. */
+typedef void (*console_fn)(void *arg, struct worker *w, struct slice sql, struct buf *out);
+
+enum worker_state { WORKER_RUNNING, WORKER_DRAINING, WORKER_STOPPED };
+
+struct worker {
+	enum worker_state state;
+	struct net_loop *loop;
+	const struct settings *settings;
+	struct net_listener *tcp, *unix_socket;
+
+	struct fleet fleet;
+	struct watch *watch;
+	struct waitlist waitlist;
+	struct net_timer *wait_timer, *tick_timer;
+	int last_primary; /* the node that was primary last */
+	int64_t drain_until_us;
+
+	struct sessions sessions;
+	struct vars_table vars;
+	struct list databases;
+	struct list clients;
+	int client_count;
+	struct client **by_id; /* cancel keys: id - 1 is the slot */
+	uint32_t by_id_cap, by_id_next;
+	struct list runnable;
+	struct list dead_clients, dead_servers;
+	struct list cancels;
+
+	struct stats stats;
+	int64_t started_at_us;
+	struct buf capture_parse, capture_ask; /* the bytes of the capture, made once */
+	console_fn console;
+	void *console_arg;
+	bool (*reload)(void *arg);
+	void *reload_arg;
+	uint8_t chunk[READ_CHUNK];
+};
+
+#endif

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "relay.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "client.h"
+#include "server.h"
+#include "turn.h"
+#include "worker.h"
+
+/* ---------------------------------------------------- undoing what was sent */
+
+static void undo_free(struct stmt_cache *cache, struct name_undo *u)
+{
+	stmt_put(cache, u->stmt);
+	free(u);
+}
+
+static void forget_unnamed(struct server *s, struct stmt_cache *cache)
+{
+	if (s->unnamed)
+		stmt_put(cache, s->unnamed);
+	s->unnamed = NULL;
+}
+
+/* The entry will not be answered: what its message promised did not happen. `c` may be NULL. */
+static void undo_entry(struct server *s, struct client *c, const struct reply *e)
+{
+	struct stmt_cache *cache = s->pool->account->database->cache;
+	struct name_undo *u;
+	switch (e->tag) {
+	case TAG_PARSE_UNNAMED:
+		/* A failed Parse destroys the unnamed statement that was there before. */
+		forget_unnamed(s, cache);
+		if (c && c->unnamed == e->data) {
+			stmt_put(cache, c->unnamed);
+			c->unnamed = NULL;
+		}
+		stmt_put(cache, e->data);
+		break;
+	case TAG_PARSE_INJECTED:
+		if (s->unnamed == e->data)
+			forget_unnamed(s, cache);
+		server_stmts_drop(&s->stmts, cache, e->data);
+		stmt_put(cache, e->data);
+		break;
+	case TAG_PARSE_NAMED:
+		u = e->data;
+		if (e->to == REPLY_CLIENT)
+			server_stmts_drop(&s->stmts, cache, u->stmt);
+		if (c && client_stmts_find(&c->stmts, slice_of(u->name, u->len)) == u->stmt)
+			stmt_put(cache, client_stmts_remove(&c->stmts, slice_of(u->name, u->len)));
+		undo_free(cache, u);
+		break;
+	case TAG_CLOSE_NAMED:
+		u = e->data;
+		if (c && !client_stmts_find(&c->stmts, slice_of(u->name, u->len)))
+			client_stmts_add(&c->stmts, cache, slice_of(u->name, u->len), stmt_ref(u->stmt));
+		undo_free(cache, u);
+		break;
+	case TAG_CAPTURE_PARSE:
+		s->capture_prepared = false;
+		break;
+	case TAG_BYTES:
+		free(e->data);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Newest first, so that "Close a, Parse a" is undone in the right order. */
+static void undo_first(struct server *s, struct client *c, uint32_t n)
+{
+	for (uint32_t i = n; i > 0; i--)
+		undo_entry(s, c, replies_at(&s->replies, i - 1));
+	for (uint32_t i = 0; i < n; i++)
+		replies_pop(&s->replies);
+}
+
+void relay_void_all(struct server *s, struct client *c)
+{
+	undo_first(s, c, s->replies.count);
+	s->captures = 0;
+}
+
+/* The entry was answered: it stays true. */
+static void keep_entry(struct server *s, const struct reply *e)
+{
+	struct stmt_cache *cache = s->pool->account->database->cache;
+	switch (e->tag) {
+	case TAG_PARSE_UNNAMED:
+	case TAG_PARSE_INJECTED:
+		stmt_put(cache, e->data);
+		break;
+	case TAG_PARSE_NAMED:
+	case TAG_CLOSE_NAMED:
+		undo_free(cache, e->data);
+		break;
+	case TAG_BYTES:
+		free(e->data);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Answers of the router's own whose turn has come. */
+static void emit_local(struct server *s, struct chain *ch)
+{
+	static const uint8_t parse_complete[] = {BE_PARSE_COMPLETE, 0, 0, 0, 4};
+	static const uint8_t close_complete[] = {BE_CLOSE_COMPLETE, 0, 0, 0, 4};
+	struct reply *head;
+	while ((head = replies_head(&s->replies)) != NULL && head->to == REPLY_LOCAL) {
+		struct reply e = replies_pop(&s->replies);
+		if (ch && e.tag == TAG_PARSE_NAMED)
+			chain_range(ch, parse_complete, sizeof(parse_complete));
+		else if (ch && e.kind == REPLY_CLOSE)
+			chain_range(ch, close_complete, sizeof(close_complete));
+		else if (ch && e.tag == TAG_BYTES)
+			chain_copy(ch, e.data, e.size);
+		if (s->client && e.tag == TAG_BYTES && *(uint8_t *)e.data == BE_ERROR)
+			s->client->turn_error = true;
+		keep_entry(s, &e);
+	}
+}
+
+/* ------------------------------------------------- running a read once more */
+
+/* Refusals of a standby that the primary would not give (PostgreSQL 15, measured), and recovery
+ * conflicts. The statement had no effect: it may be run again. */
+static bool is_refusal(struct slice sqlstate, struct slice message)
+{
+	static const char *const always[] = {"25006", "40001", "55000", "0A000", "57P04", "57P01", "57P02"};
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++) {
+		if (slice_eq_str(sqlstate, always[i]))
+			return true;
+	}
+	/* lo_create and friends: "cannot execute … during recovery" as an internal error. */
+	return slice_eq_str(sqlstate, "XX000") && message.len > 15 &&
+	       memcmp(message.ptr, "cannot execute ", 15) == 0;
+}
+
+enum outlook {
+	OUTLOOK_OPEN, /* cannot be told yet: hold */
+	OUTLOOK_GOOD, /* an answer: forward */
+	OUTLOOK_REFUSED,
+};
+
+/* Looks ahead, without any effect, whether a read on a standby was refused. A single statement is
+ * decided by its first row or its end; several only at the very end. */
+static enum outlook look_ahead(const struct server *s, struct slice in)
+{
+	if (in.len > HOLD_MAX)
+		return OUTLOOK_GOOD;
+	struct frame f;
+	while (frame_peek(in, &f) == PARSE_OK) {
+		struct error_fields e;
+		switch (f.type) {
+		case BE_ERROR:
+			if (!frame_complete(&f, in))
+				return OUTLOOK_OPEN;
+			return msg_error_parse(frame_body(&f), &e) && is_refusal(e.sqlstate, e.message)
+			           ? OUTLOOK_REFUSED
+			           : OUTLOOK_GOOD;
+		case BE_PARSE_COMPLETE:
+		case BE_BIND_COMPLETE:
+		case BE_CLOSE_COMPLETE:
+		case BE_PARAMETER_DESCRIPTION:
+		case BE_ROW_DESCRIPTION:
+		case BE_NO_DATA:
+		case BE_NOTICE:
+		case BE_PARAMETER_STATUS:
+			break;
+		case BE_READY:
+			return OUTLOOK_GOOD;
+		default:
+			if (!s->many)
+				return OUTLOOK_GOOD;
+		}
+		if (!frame_complete(&f, in))
+			return OUTLOOK_OPEN;
+		in = slice_from(in, frame_size(&f));
+	}
+	return OUTLOOK_OPEN;
+}
+
+/* Puts the bytes of the read back in front of what the client sent after it. */
+static bool give_back(struct client *c, const struct buf *replay)
+{
+	struct buf joined;
+	buf_init(&joined, c->in.max);
+	struct slice first = buf_slice(replay), then = buf_slice(&c->in);
+	if (!buf_append(&joined, first.ptr, first.len) || !buf_append(&joined, then.ptr, then.len)) {
+		buf_release(&joined);
+		return false;
+	}
+	buf_release(&c->in);
+	c->in = joined;
+	return true;
+}
+
+bool relay_rerun(struct server *s)
+{
+	struct client *c = s->client;
+	if (!c || !s->reading || s->replay.len == 0 || !give_back(c, &s->replay))
+		return false;
+	s->worker->stats.retried++;
+	relay_void_all(s, c);
+	c->server = NULL;
+	s->client = NULL;
+	c->turn_error = false;
+	c->force_primary = true;
+	worker_make_runnable(s->worker, c);
+	return true;
+}
+
+/* The standby refused: the bytes up to its ErrorResponse are used up (the number is returned), and the
+ * ReadyForQuery still to come is nobody's. 0: it cannot be run again. */
+static size_t refused(struct server *s, struct slice in)
+{
+	struct client *c = s->client;
+	struct frame f;
+	struct error_fields e = {0};
+	size_t used = 0;
+	while (frame_peek(slice_from(in, used), &f) == PARSE_OK) {
+		used += frame_size(&f);
+		if (f.type == BE_ERROR) {
+			msg_error_parse(frame_body(&f), &e);
+			break;
+		}
+	}
+	/* A recovery conflict is bad luck; a refusal will happen again. */
+	if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
+	    slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
+		turn_remember_refusal(c, buf_slice(&s->replay));
+	if (!relay_rerun(s))
+		return 0;
+	struct reply ready = {.kind = REPLY_QUERY, .to = REPLY_NOBODY};
+	return replies_push(&s->replies, ready) ? used : 0;
+}
+
+/* ---------------------------------------------------------------- messages */
+
+static void note_error(struct server *s, struct client *c, const struct frame *f)
+{
+	struct error_fields e;
+	if (!msg_error_parse(frame_body(f), &e))
+		return;
+	if (slice_eq_str(e.severity, "FATAL") || slice_eq_str(e.severity, "PANIC"))
+		s->fatal_seen = true;
+	if (slice_eq_str(e.sqlstate, "25006") && server_is_primary(s) && !c->tx_wrote && !c->sent_wrote)
+		return;
+	/* The "primary" says it is in recovery: it was demoted. Read-only transactions of the client's own
+	 * making give the same code, so the watcher is only asked to look. */
+	if (slice_eq_str(e.sqlstate, "25006") && server_is_primary(s))
+		watch_kick(s->worker->watch, s->pool->node);
+}
+
+static void note_tag(struct server *s, struct client *c, const struct frame *f)
+{
+	struct slice tag;
+	if (f->body_len < 5 || !strchr("RDC", f->body[0]) || !msg_command_tag_parse(frame_body(f), &tag))
+		return;
+	if (slice_eq_str(tag, "ROLLBACK"))
+		s->rolled_back = true;
+	else if (slice_eq_str(tag, "COMMIT"))
+		s->rolled_back = false;
+	else if (slice_eq_str(tag, "DISCARD ALL"))
+		turn_discarded_all(c, s);
+	else if (slice_eq_str(tag, "DEALLOCATE ALL"))
+		turn_deallocated_all(c, s);
+}
+
+/* Asynchronous: not an answer to anything. True if it was one. */
+static bool asynchronous(struct server *s, const struct frame *f, struct slice at, struct chain *ch)
+{
+	struct slice name, value;
+	const struct reply *head = replies_head(&s->replies);
+	bool forward = ch != NULL && !(head && head->to == REPLY_NOBODY);
+	switch (f->type) {
+	case BE_NOTICE:
+		break;
+	case BE_NOTIFICATION:
+		forward = ch != NULL;
+		break;
+	case BE_PARAMETER_STATUS:
+		forward = ch != NULL;
+		if (msg_parameter_status_parse(frame_body(f), &name, &value)) {
+			server_set_param(s, name, value);
+			if (slice_eq_str(name, "in_hot_standby"))
+				forward = false;
+		}
+		break;
+	default:
+		return false;
+	}
+	if (forward)
+		chain_range(ch, at.ptr, frame_size(f));
+	return true;
+}
+
+enum capture { CAPTURE_NONE, CAPTURE_PARTIAL, CAPTURE_FAILED, CAPTURE_DONE };
+
+/* The answer to the capture that was pipelined behind the statement whose ReadyForQuery ends before
+ * `in`: ParseComplete?, BindComplete, DataRow with 8 binary bytes, CommandComplete, ReadyForQuery. */
+static enum capture capture_look(struct server *s, struct slice in, struct position *at)
+{
+	if (s->replies.count < 2)
+		return CAPTURE_NONE;
+	const struct reply *next = replies_at(&s->replies, 1);
+	if (next->tag != TAG_CAPTURE && next->tag != TAG_CAPTURE_PARSE)
+		return CAPTURE_NONE;
+	enum capture answer = CAPTURE_FAILED;
+	struct frame f;
+	while (frame_peek(in, &f) == PARSE_OK && frame_complete(&f, in)) {
+		struct slice value;
+		if (f.type == BE_DATA_ROW && msg_data_row_column(frame_body(&f), 0, &value) &&
+		    value.ptr && value.len == 8) {
+			at->lsn = load_be64(value.ptr);
+			answer = CAPTURE_DONE;
+		}
+		if (f.type == BE_READY)
+			return answer;
+		in = slice_from(in, frame_size(&f));
+	}
+	return in.len > HOLD_MAX ? CAPTURE_FAILED : CAPTURE_PARTIAL;
+}
+
+/* ReadyForQuery for the client. The mark is raised first. False: hold it, the capture behind it has
+ * not come yet. */
+static bool ready(struct server *s, struct client *c, const struct frame *f, struct slice at,
+                  struct chain *ch)
+{
+	struct position pos = {0};
+	enum capture capture = capture_look(s, slice_from(at, frame_size(f)), &pos);
+	if (capture == CAPTURE_PARTIAL)
+		return false;
+	struct reply_step step = replies_step(&s->replies, f);
+	if (c) {
+		bool captured = capture == CAPTURE_DONE;
+		if (position_is_set(s->captured_inside)) {
+			/* FAULT_POSITION_INSIDE */
+			pos = s->captured_inside;
+			captured = true;
+			s->captured_inside = (struct position){0};
+		}
+		if (capture == CAPTURE_FAILED)
+			s->worker->stats.captures_failed++;
+		turn_ready(c, s, step.entry.bits, f->body[0], captured ? &pos : NULL, ch);
+		chain_range(ch, at.ptr, frame_size(f));
+	}
+	return true;
+}
+
+/* A whole message, or the known part of a large one. False: out of step. */
+static bool answer(struct server *s, struct client *c, const struct frame *f, struct slice at,
+                   size_t here, struct chain *ch)
+{
+	bool whole = here == frame_size(f);
+	if (f->type == BE_ERROR && whole && c)
+		note_error(s, c, f);
+	if (f->type == BE_ERROR && s->replies.count == 0) {
+		/* Unasked: the server says why it is about to go. */
+		if (ch)
+			chain_range(ch, at.ptr, here);
+		return s->fatal_seen;
+	}
+	struct reply_step step = replies_step(&s->replies, f);
+	if (step.verdict == REPLY_STEP_INVALID)
+		return false;
+	if (f->type == BE_COMMAND_COMPLETE && whole && c && step.verdict == REPLY_STEP_FORWARD)
+		note_tag(s, c, f);
+	if (f->type == BE_ERROR) {
+		if (c && step.verdict == REPLY_STEP_FORWARD)
+			c->turn_error = true;
+		undo_first(s, c, step.voided);
+	}
+	if (step.completed) {
+		if (step.entry.tag == TAG_CAPTURE && f->type == BE_READY && --s->captures == 0)
+			s->capture_asked_us = 0;
+		keep_entry(s, &step.entry);
+	}
+	struct slice value;
+	if (step.entry.tag == TAG_CAPTURE && f->type == BE_DATA_ROW && whole &&
+	    msg_data_row_column(frame_body(f), 0, &value) && value.ptr && value.len == 8)
+		s->captured_inside.lsn = load_be64(value.ptr);
+	bool forward = step.verdict == REPLY_STEP_FORWARD && ch;
+	if (forward)
+		chain_range(ch, at.ptr, here);
+	s->skip = frame_size(f) - here;
+	s->skip_forward = forward;
+	return true;
+}
+
+/* Large messages pass by in pieces; small ones, and those the router reads, are taken whole. */
+static bool may_pass_in_pieces(uint8_t type)
+{
+	return type == BE_DATA_ROW || type == BE_COPY_DATA || type == BE_ROW_DESCRIPTION ||
+	       type == BE_PARAMETER_DESCRIPTION || type == BE_FUNCTION_RESULT;
+}
+
+static size_t pass(struct server *s, struct slice in, struct chain *ch)
+{
+	size_t n = s->skip < in.len ? (size_t)s->skip : in.len;
+	if (s->skip_forward && ch)
+		chain_range(ch, in.ptr, n);
+	s->skip -= n;
+	return n;
+}
+
+/* FAULT_GUARD_AFTER: the answer is held until the replica has got there; the snapshot was older. */
+static bool guarded(struct server *s)
+{
+	if (!position_is_set(s->guard))
+		return false;
+	if (position_reached(s->worker->fleet.nodes[s->pool->node].at, s->guard)) {
+		s->guard = (struct position){0};
+		return false;
+	}
+	watch_kick(s->worker->watch, s->pool->node);
+	return true;
+}
+
+size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bool *broken)
+{
+	struct client *c = s->client;
+	size_t used = 0;
+	if (s->reading) {
+		if (guarded(s))
+			return 0;
+		switch (look_ahead(s, in)) {
+		case OUTLOOK_OPEN:
+			return 0;
+		case OUTLOOK_REFUSED:
+			used = refused(s, in);
+			*broken = used == 0;
+			if (*broken)
+				return 0;
+			s->state = SERVER_DRAIN;
+			s->reading = false;
+			c = NULL;
+			ch = NULL;
+			break;
+		case OUTLOOK_GOOD:
+			s->reading = false;
+			break;
+		}
+	}
+
+	while (used < in.len) {
+		struct slice at = slice_from(in, used);
+		if (s->skip > 0) {
+			used += pass(s, at, ch);
+			continue;
+		}
+		emit_local(s, ch);
+		struct frame f;
+		enum parse_result r = frame_peek(at, &f);
+		if (r == PARSE_INVALID) {
+			*broken = true;
+			break;
+		}
+		if (r == PARSE_PARTIAL)
+			break;
+		size_t size = frame_size(&f);
+		bool whole = at.len >= size;
+		if (!whole && !may_pass_in_pieces(f.type) && size <= HOLD_MAX)
+			break;
+		size_t here = whole ? size : at.len;
+
+		if (whole && asynchronous(s, &f, at, ch)) {
+			used += size;
+			continue;
+		}
+		const struct reply *head = replies_head(&s->replies);
+		if (f.type == BE_READY && f.body_len == 1 && head && head->to == REPLY_CLIENT && c &&
+		    head->kind >= REPLY_SYNC) {
+			if (!ready(s, c, &f, at, ch)) {
+				chain_cork(ch);
+				break;
+			}
+		} else if (!answer(s, c, &f, at, here, ch)) {
+			*broken = true;
+			break;
+		}
+		used += here;
+		if (s->skip == 0)
+			emit_local(s, ch);
+		if (f.type == BE_READY && s->skip == 0 && replies_at_rest(&s->replies)) {
+			turn_rest(s);
+			break;
+		}
+	}
+	return used;
+}

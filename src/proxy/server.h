@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The life of one server connection (states in proxy.h): connect, log in, verify that it is the server
+ * the watcher knows, serve turns, be put to rest. relay.c does what happens during a turn.
+ */
+#ifndef TM_PROXY_SERVER_H
+#define TM_PROXY_SERVER_H
+
+#include "chain.h"
+#include "proxy.h"
+
+/* Opens one more connection of the pool; its fate is told to the pool. */
+void server_connect(struct pool *p);
+/* Ends it. `why` is logged if not NULL. Its client, if any, is told and closed, or its read is run
+ * again elsewhere. Freed after the loop's turn. */
+void server_close(struct server *s, const char *why);
+void server_free(struct server *s);
+
+/* The client has it now. */
+void server_attach(struct server *s, struct client *c);
+/* The turn is over and nothing is owed: back to the pool (or closed). */
+void server_release(struct server *s);
+/* The client is gone or must not wait: whatever is owed is read and thrown away. */
+void server_abandon(struct server *s);
+/* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
+void server_reset(struct server *s);
+/* Replays the client's settings; the client goes on when they are there. False: cannot. */
+bool server_sync(struct server *s, struct client *c);
+/* Its node is up in the epoch it was verified in; the primary may be trusted while its watcher is
+ * away, as PostgreSQL itself refuses writes after a demotion. */
+bool server_trusted(const struct server *s);
+bool server_is_primary(const struct server *s);
+
+/* Walks "name\0value\0…"; false at the end. */
+bool server_next_param(struct slice *params, struct slice *name, struct slice *value);
+/* A ParameterStatus came. */
+void server_set_param(struct server *s, struct slice name, struct slice value);
+/* FAULT_GUARD_AFTER: looks again at an answer that was held. */
+void server_redrive(struct server *s);
+/* Sends what `out` holds. */
+bool server_send(struct server *s, const struct buf *out);
+void server_task_if_wanted(struct server *s);
+
+#endif

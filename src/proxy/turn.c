@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "turn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "client.h"
+#include "forward.h"
+#include "local.h"
+#include "pool.h"
+#include "relay.h"
+#include "server.h"
+#include "sql/tags.h"
+#include "unit.h"
+#include "worker.h"
+
+#define TOKEN_WAIT_US 1000000
+
+/* ------------------------------------------------------- refusing, locally */
+
+static uint8_t tx_status(const struct client *c)
+{
+	return c->server && c->server->replies.tx ? c->server->replies.tx : TX_IDLE;
+}
+
+static void say_ready(struct client *c)
+{
+	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, tx_status(c)};
+	client_say(c, ready, sizeof(ready));
+}
+
+/* Answers the unit with an error, as the server would: the connection stays. */
+static void refuse_unit(struct client *c, const struct unit *u, const char *sqlstate,
+                        const char *message, const char *hint)
+{
+	struct buf b;
+	buf_init(&b, 4096);
+	write_error(&b, "ERROR", sqlstate, message, hint);
+	client_say(c, b.data, b.len);
+	buf_release(&b);
+	if (u->ends)
+		say_ready(c);
+	else
+		c->to_sync = true;
+	c->batch_bits = 0;
+	c->force_primary = false;
+}
+
+/* ----------------------------------------------------------------- routing */
+
+static void end_wait(struct client *c)
+{
+	struct worker *w = c->worker;
+	if (c->waiting_since_us > 0)
+		hist_record(&w->stats.token_wait, net_loop_now_us(w->loop) - c->waiting_since_us);
+	c->waiting_since_us = 0;
+}
+
+/* The session and level this unit names in its tags, over the connection's. */
+static bool apply_tags(struct client *c, const struct unit *u, struct route_policy *p)
+{
+	static const char *const levels[] = {"strong", "session", "bounded", "eventual"};
+	struct worker *w = c->worker;
+	struct tags t;
+	tags_parse(u->text, &t);
+	if (t.malformed)
+		w->stats.tags_malformed++;
+	if (!t.present)
+		return !t.malformed;
+	if (t.session[0]) {
+		c->turn_session = sessions_get(&w->sessions, &w->fleet, c->account->database,
+		                               slice_str(t.session), net_now_us());
+		if (!c->turn_session)
+			return false;
+		c->turn_mark = &c->turn_session->mark;
+	}
+	bool level_ok = t.consistency[0] == '\0';
+	for (int i = 0; i < 4; i++) {
+		if (strcasecmp(t.consistency, levels[i]) == 0) {
+			p->level = (enum consistency_level)i;
+			level_ok = true;
+		}
+	}
+	if (t.read_after[0])
+		local_read_after(c, c->turn_mark, t.read_after);
+	return level_ok && !t.malformed;
+}
+
+static void begin_turn_mark(struct client *c)
+{
+	if (c->turn_session)
+		sessions_put(&c->worker->sessions, c->turn_session, net_loop_now_us(c->worker->loop));
+	c->turn_session = NULL;
+	c->turn_mark = c->mark;
+}
+
+static struct route to_primary(enum route_reason reason)
+{
+	return (struct route){.target = ROUTE_PRIMARY, .reason = reason, .node = NODE_NONE};
+}
+
+static struct route decide(struct client *c, const struct unit *u)
+{
+	struct worker *w = c->worker;
+	struct route_policy policy = client_policy(c);
+	begin_turn_mark(c);
+	bool tags_ok = !(u->traits.flags & TRAIT_COMMENTED) || !w->settings->query_tags ||
+	               apply_tags(c, u, &policy);
+	if (c->force_primary)
+		return to_primary(REASON_RETRIED);
+	if (u->statements == 0)
+		return to_primary(REASON_PIPELINE);
+	if (!(u->traits.flags & TRAIT_READ))
+		return to_primary(u->traits.reason);
+	if (u->open)
+		return to_primary(REASON_PIPELINE);
+	if (!tags_ok)
+		return to_primary(REASON_MARK_UNKNOWN);
+
+	int64_t now = net_loop_now_us(w->loop);
+	session_settle(c->turn_mark, &w->fleet);
+	return route_decide(&w->fleet, c->turn_mark, &policy, c->waiting_since_us, now);
+}
+
+/* Would this connection's own writes have allowed a replica? Then the obstacle is what other connections
+ * of the shared session wrote, and naming sessions would gain something. */
+static bool held_up_by_others(const struct client *c)
+{
+	const struct worker *w = c->worker;
+	if (c->turn_mark != &c->account->database->shared)
+		return false;
+	int64_t now = net_loop_now_us(w->loop);
+	for (int i = 0; i < w->fleet.count; i++) {
+		if (fleet_replica_eligible(&w->fleet, i, now) &&
+		    position_reached(w->fleet.nodes[i].at, c->own_write))
+			return true;
+	}
+	return false;
+}
+
+/* False: too many wait already. */
+static bool start_wait(struct client *c, const struct route *r)
+{
+	struct worker *w = c->worker;
+	c->waiter.need = r->need;
+	c->waiter.sample_after_us = r->sample_after_us;
+	c->waiter.deadline_us = r->wait_until_us;
+	if (!waitlist_add(&w->waitlist, &c->waiter)) {
+		w->stats.waitlist_full++;
+		return false;
+	}
+	if (c->waiting_since_us == 0) {
+		c->waiting_since_us = net_loop_now_us(w->loop);
+		w->stats.reads_waited++;
+		c->waited_for_others = held_up_by_others(c);
+		w->stats.waited_for_others += c->waited_for_others;
+	}
+	c->state = CLIENT_WAIT_POSITION;
+	for (int i = 0; i < w->fleet.count; i++)
+		watch_kick(w->watch, i);
+	worker_arm_wait(w);
+	return true;
+}
+
+static void count_route(struct client *c, const struct unit *u, const struct route *r)
+{
+	struct stats *st = &c->worker->stats;
+	st->by_reason[r->reason]++;
+	c->last_reason = (uint8_t)r->reason;
+	if (!(u->traits.flags & TRAIT_READ))
+		return;
+	st->reads_total++;
+	st->discriminating += r->discriminating;
+	if (r->target == ROUTE_REPLICA) {
+		st->reads_replica++;
+		return;
+	}
+	st->reads_primary++;
+	st->wait_timeouts += r->reason == REASON_WAIT_TIMEOUT;
+	if ((r->reason == REASON_WAIT_TIMEOUT || r->reason == REASON_TOO_FAR_BEHIND) &&
+	    (c->waited_for_others || held_up_by_others(c)))
+		st->primary_for_others++;
+}
+
+enum dispatch { DISPATCH_GO, DISPATCH_WAIT, DISPATCH_REFUSED };
+
+static enum dispatch refused(struct client *c, const struct unit *u, const char *sqlstate,
+                             const char *message, const char *hint)
+{
+	refuse_unit(c, u, sqlstate, message, hint);
+	return DISPATCH_REFUSED;
+}
+
+/* A server that has the client's settings; or the client waits for that. */
+static enum dispatch with_settings(struct client *c, struct server *s)
+{
+	if (s->vars == c->vars)
+		return DISPATCH_GO;
+	c->state = CLIENT_WAIT_SYNC;
+	if (!server_sync(s, c))
+		server_close(s, "settings could not be sent");
+	return DISPATCH_WAIT;
+}
+
+static enum dispatch take_server(struct client *c, const struct unit *u, struct route *r)
+{
+	struct worker *w = c->worker;
+	struct server *s = NULL;
+	struct pool *p = &c->account->pools[r->node];
+	enum pool_answer answer = pool_acquire(p, c, &s);
+	if (answer == POOL_DOWN && r->target == ROUTE_REPLICA) {
+		/* The watcher reaches it and the pool does not: not the client's problem. */
+		*r = to_primary(REASON_NO_REPLICA);
+		r->node = worker_primary(w);
+		if (r->node == NODE_NONE)
+			return refused(c, u, "08006", "no primary is known and the replica cannot be reached", NULL);
+		p = &c->account->pools[r->node];
+		answer = pool_acquire(p, c, &s);
+	}
+	switch (answer) {
+	case POOL_TAKEN:
+		break;
+	case POOL_QUEUED:
+		c->state = CLIENT_WAIT_SERVER;
+		c->turn_queued_at_us = net_loop_now_us(w->loop);
+		return DISPATCH_WAIT;
+	case POOL_FULL:
+		return refused(c, u, "53300", "too many clients wait for a server connection already",
+		               "Raise default_pool_size or max_pool_waiting.");
+	case POOL_DOWN:
+		return refused(c, u, p->sqlstate, p->error, "The router will try again; so may you.");
+	}
+	server_attach(s, c);
+	s->on_replica = r->target == ROUTE_REPLICA;
+	if (s->on_replica && w->settings->policy.fault == FAULT_GUARD_AFTER)
+		s->guard = r->need;
+	c->last_node = (int8_t)r->node;
+	return DISPATCH_GO;
+}
+
+/* Finds the server for a unit of a client that has none. */
+static enum dispatch dispatch(struct client *c, const struct unit *u)
+{
+	struct worker *w = c->worker;
+	struct route r = decide(c, u);
+	if (r.target == ROUTE_WAIT) {
+		if (start_wait(c, &r))
+			return DISPATCH_WAIT;
+		r = to_primary(REASON_WAIT_TIMEOUT);
+	}
+	if (r.target == ROUTE_PRIMARY)
+		r.node = worker_primary(w);
+	if (r.node == NODE_NONE)
+		return refused(c, u, "08006", "no primary is known: none of the nodes answers as one",
+		               "SHOW FLEET on database tidemark tells what the router sees.");
+
+	enum dispatch d = take_server(c, u, &r);
+	if (d == DISPATCH_WAIT)
+		return d;
+	end_wait(c);
+	count_route(c, u, &r);
+	c->waited_for_others = false;
+	if (d == DISPATCH_REFUSED)
+		return d;
+	c->turn_started_us = net_loop_now_us(w->loop);
+	return with_settings(c, c->server);
+}
+
+/* --------------------------------------------------------- client to server */
+
+/* Statements of the router's own, simple protocol. False: it waits for a sample first. */
+static bool answer_locally(struct client *c, const struct unit *u)
+{
+	struct worker *w = c->worker;
+	int64_t now = net_loop_now_us(w->loop);
+	if (local_needs_sample(c, u->text) &&
+	    (c->waiting_since_us == 0 || now < c->waiting_since_us + TOKEN_WAIT_US)) {
+		struct route r = {.sample_after_us = now,
+		                  .wait_until_us = (c->waiting_since_us ? c->waiting_since_us : now) +
+		                                   TOKEN_WAIT_US};
+		if (start_wait(c, &r))
+			return false;
+	}
+	c->waiting_since_us = 0;
+	if (u->type != FE_QUERY)
+		return true;
+
+	struct buf b;
+	buf_init(&b, 8192);
+	if (tx_status(c) == TX_FAILED)
+		write_error(&b, "ERROR", "25P02",
+		            "current transaction is aborted, commands ignored until end of transaction block",
+		            NULL);
+	else
+		local_execute(c, u->text, true, &b);
+	write_ready(&b, tx_status(c));
+	client_say(c, b.data, b.len);
+	buf_release(&b);
+	return true;
+}
+
+static bool apply_inside(struct client *c, const struct unit *u)
+{
+	struct local_error e;
+	if (!(u->traits.flags & TRAIT_ROUTER_INSIDE) || local_apply_inside(c, u->text, &e))
+		return true;
+	refuse_unit(c, u, e.sqlstate, e.message, NULL);
+	return false;
+}
+
+/* May more be sent to the server the client has, before what was sent is answered? On a replica one unit
+ * at a time: it may have to be run again elsewhere. */
+static bool accepts(const struct client *c, const struct server *s, const struct unit *u)
+{
+	if (s->state != SERVER_ACTIVE)
+		return false;
+	if (s->replies.count == 0)
+		return true;
+	if (s->on_replica)
+		return false;
+	return !(u->traits.flags & TRAIT_SETS) && !c->pending_sets && !u->local_only;
+}
+
+/* Keeps the bytes of a read on a replica, so that it can be run again on the primary. */
+static void keep_for_rerun(struct server *s, struct slice in, const struct unit *u)
+{
+	if (!s->on_replica)
+		return;
+	buf_reset(&s->replay);
+	s->reading = buf_append(&s->replay, in.ptr, u->size);
+	s->many = u->executes > 1 || u->traits.flags & TRAIT_MULTI;
+}
+
+/* Returns false if the client is gone. */
+static bool send_unit(struct client *c, struct slice in, struct unit *u)
+{
+	struct server *s = c->server;
+	struct chain ch;
+	const char *why = NULL;
+	chain_init(&ch, s->stream, &s->out);
+	keep_for_rerun(s, in, u);
+	bool ok = forward_unit(c, s, in, u, &ch, &why);
+	if (ok)
+		chain_flush(&ch);
+	if (!ok) {
+		c->worker->stats.client_errors++;
+		client_fatal(c, "08P01", why, NULL);
+		return false;
+	}
+	if (ch.failed) {
+		server_close(s, "the server closed the connection");
+		return c->state != CLIENT_DEAD;
+	}
+	c->account->database->stats.query_count++;
+	return true;
+}
+
+static size_t pass_through(struct client *c, struct slice in)
+{
+	size_t n = c->skip < in.len ? (size_t)c->skip : in.len;
+	c->skip -= n;
+	struct server *s = c->server;
+	if (c->skip_drop || !s)
+		return n;
+	struct chain ch;
+	chain_init(&ch, s->stream, &s->out);
+	chain_range(&ch, in.ptr, n);
+	chain_flush(&ch);
+	if (ch.failed)
+		server_close(s, "the server closed the connection");
+	return n;
+}
+
+/* COPY messages are the server's affair; without a COPY under way they are the rest of one that failed,
+ * and are dropped as the server drops them. */
+static size_t copy_message(struct client *c, const struct frame *f, struct slice in)
+{
+	struct server *s = c->server;
+	if (!s || s->state != SERVER_ACTIVE || s->replies.count == 0) {
+		size_t here = frame_complete(f, in) ? frame_size(f) : in.len;
+		c->skip = frame_size(f) - here;
+		c->skip_drop = true;
+		return here;
+	}
+	struct chain ch;
+	chain_init(&ch, s->stream, &s->out);
+	size_t here = forward_copy(c, s, f, in, &ch);
+	chain_flush(&ch);
+	if (ch.failed)
+		server_close(s, "the server closed the connection");
+	return here;
+}
+
+static bool is_copy(const struct client *c, uint8_t type)
+{
+	if (type == FE_COPY_DATA || type == FE_COPY_DONE || type == FE_COPY_FAIL)
+		return true;
+	const struct server *s = c->server;
+	return type == FE_FLUSH && s && s->replies.copy == COPY_IN;
+}
+
+/* After an error of ours in a batch: nothing counts until Sync. */
+static size_t skip_to_sync(struct client *c, const struct frame *f, struct slice in)
+{
+	size_t here = frame_complete(f, in) ? frame_size(f) : in.len;
+	c->skip = frame_size(f) - here;
+	c->skip_drop = true;
+	if (f->type == FE_SYNC) {
+		c->to_sync = false;
+		say_ready(c);
+	}
+	return here;
+}
+
+static size_t protocol_error(struct client *c, const char *message)
+{
+	c->worker->stats.client_errors++;
+	client_fatal(c, "08P01", message, NULL);
+	return 0;
+}
+
+/* Named so that a Parse of any size can be held: only its text makes it a statement. */
+static bool too_large(const struct client *c, const struct frame *f)
+{
+	bool held = f->type == FE_PARSE || f->type == FE_DESCRIBE || f->type == FE_EXECUTE ||
+	            f->type == FE_CLOSE || f->type == FE_SYNC || f->type == FE_FLUSH;
+	return held && f->body_len > c->worker->settings->max_packet_size;
+}
+
+/* One unit, or one message that needs no judgement. 0: cannot go on now. */
+static size_t step(struct client *c, struct slice in)
+{
+	struct frame f;
+	enum parse_result r = frame_peek(in, &f);
+	if (r == PARSE_PARTIAL)
+		return 0;
+	if (r == PARSE_INVALID)
+		return protocol_error(c, "invalid message length");
+	if (f.type == FE_TERMINATE) {
+		client_close(c);
+		return 0;
+	}
+	if (c->to_sync)
+		return skip_to_sync(c, &f, in);
+	if (c->server && c->server->out.len > 0)
+		return 0;
+	if (is_copy(c, f.type))
+		return copy_message(c, &f, in);
+	if (too_large(c, &f)) {
+		client_fatal(c, "54000", "message is larger than max_packet_size",
+		             "Raise max_packet_size in the router's configuration.");
+		return 0;
+	}
+
+	struct unit u;
+	size_t used = 0;
+	r = unit_scan(c, in, c->server != NULL, &u);
+	if (r == PARSE_INVALID) {
+		unit_release(c, &u);
+		return protocol_error(c, "invalid or unexpected message");
+	}
+	if (r == PARSE_PARTIAL)
+		goto out;
+	if (c->server && !accepts(c, c->server, &u))
+		goto out;
+	if (c->cancelled || c->timed_out) {
+		bool cancelled = c->cancelled;
+		c->cancelled = c->timed_out = false;
+		c->waiting_since_us = 0;
+		refuse_unit(c, &u, cancelled ? "57014" : "53300",
+		            cancelled ? "canceling statement due to user request"
+		                      : "no server connection came free within query_wait_timeout",
+		            cancelled ? NULL : "Raise default_pool_size, or shorten transactions.");
+		used = u.size;
+		goto out;
+	}
+	c->seen_at_us = net_loop_now_us(c->worker->loop);
+	if (u.local_only && u.statements > 0) {
+		if (!answer_locally(c, &u))
+			goto out;
+		if (u.type == FE_QUERY) {
+			used = u.size;
+			goto out;
+		}
+	}
+	if (u.type == FE_SYNC && u.ends && u.size == FRAME_HEADER && !c->server) {
+		say_ready(c);
+		used = u.size;
+		goto out;
+	}
+	if (!c->server) {
+		if (!apply_inside(c, &u)) {
+			used = u.size;
+			goto out;
+		}
+		enum dispatch d = dispatch(c, &u);
+		if (d == DISPATCH_REFUSED)
+			used = u.size;
+		if (d != DISPATCH_GO)
+			goto out;
+	} else if (c->bound && c->server->replies.count == 0 && c->server->replies.tx == TX_IDLE) {
+		begin_turn_mark(c);
+		c->last_reason = REASON_BOUND;
+		c->worker->stats.by_reason[REASON_BOUND]++;
+	} else if (c->server->replies.tx != TX_IDLE) {
+		c->last_reason = REASON_TRANSACTION;
+		c->worker->stats.by_reason[REASON_TRANSACTION]++;
+	}
+	if (send_unit(c, in, &u))
+		used = u.size;
+out:
+	unit_release(c, &u);
+	return used;
+}
+
+size_t turn_from_client(struct client *c, struct slice in)
+{
+	size_t used = 0;
+	while (used < in.len && c->state == CLIENT_READY) {
+		struct slice rest = slice_from(in, used);
+		size_t n = c->skip > 0 ? pass_through(c, rest) : step(c, rest);
+		if (n == 0)
+			break;
+		used += n;
+	}
+	return used;
+}
+
+/* ------------------------------------------------------------ what it meant */
+
+static struct position corrected(const struct worker *w, int node, struct position at)
+{
+	const struct watch_facts *facts = watch_facts(w->watch, node);
+	return position_without_page_header(at, facts->wal_block_size, facts->wal_segment_size);
+}
+
+static void free_pending(struct client *c)
+{
+	while (c->pending_sets) {
+		struct pending_set *p = c->pending_sets;
+		c->pending_sets = p->next;
+		free(p);
+	}
+}
+
+/* One SET that has committed: the client has it, and so has this server. */
+static void adopt(struct client *c, struct server *s, const struct pending_set *p)
+{
+	struct vars_table *t = &c->worker->vars;
+	struct slice sql = slice_of(p->sql, p->sql_len);
+	struct vars *mine = NULL, *its = NULL;
+	const char *at_start;
+	/* transaction_isolation and its kin end with their transaction. */
+	if (strncmp(p->name, "transaction_", 12) == 0 || strncmp(p->name, "tidemark.", 9) == 0)
+		return;
+	switch (p->kind) {
+	case SET_VALUE:
+		mine = vars_with(t, c->vars, p->name, sql);
+		its = s->vars ? vars_with(t, s->vars, p->name, sql) : NULL;
+		break;
+	case SET_RESET:
+		/* What came in the startup packet is what RESET goes back to. */
+		at_start = vars_find(c->startup_vars, p->name);
+		mine = at_start ? vars_with(t, c->vars, p->name, slice_str(at_start))
+		                : vars_without(t, c->vars, p->name);
+		its = s->vars ? vars_without(t, s->vars, p->name) : NULL;
+		break;
+	case SET_RESET_ALL:
+		mine = vars_ref(c->startup_vars);
+		its = vars_ref(t->none);
+		break;
+	default:
+		return;
+	}
+	if (!mine && !c->bound) {
+		c->bound = BIND_SETTINGS;
+		c->worker->stats.binds++;
+	}
+	if (mine)
+		client_set_vars(c, mine);
+	vars_put(t, s->vars);
+	s->vars = its;
+}
+
+/* The transaction is over: its SETs count, or never happened. */
+static void settle_sets(struct client *c, struct server *s)
+{
+	bool undone = c->turn_error || s->rolled_back;
+	for (const struct pending_set *p = c->pending_sets; p && !undone; p = p->next)
+		adopt(c, s, p);
+	free_pending(c);
+}
+
+static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran,
+                        const struct position *captured)
+{
+	struct worker *w = c->worker;
+	int64_t now = net_now_us();
+	int node = s->pool->node;
+	if (s->on_replica) {
+		session_read(c->turn_mark, &w->fleet, node, now);
+	} else if (wrote && captured) {
+		struct position at = corrected(w, node, *captured);
+		session_wrote(c->turn_mark, &w->fleet, at, s->capture_asked_us, now);
+		fleet_primary_reached(&w->fleet, at, now);
+		c->own_write = position_max(c->own_write, at);
+		w->stats.captures++;
+	} else if (wrote) {
+		session_wrote_unknown(c->turn_mark, &w->fleet, now);
+		w->stats.writes_uncaptured++;
+	} else if (ran) {
+		session_read(c->turn_mark, &w->fleet, node, now);
+	}
+}
+
+static void ddl_done(struct client *c)
+{
+	struct database *db = c->account->database;
+	catalog_invalidate(db->catalog);
+	db->catalog_state = CATALOG_WANTED;
+}
+
+void turn_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
+                const struct position *captured, struct chain *ch)
+{
+	bool wrote = bits & TURN_WROTE || (c->tx_wrote && !s->rolled_back);
+	bool ddl = bits & TURN_DDL || c->tx_ddl;
+	if (tx == TX_IDLE) {
+		settle_mark(c, s, wrote, bits & TURN_RAN, captured);
+		if (c->pending_sets)
+			settle_sets(c, s);
+		if (ddl)
+			ddl_done(c);
+		c->tx_wrote = false;
+		c->tx_ddl = false;
+		c->account->database->stats.xact_count++;
+	} else {
+		/* What a transaction reads is seen before it ends. */
+		settle_mark(c, s, false, bits & TURN_RAN, NULL);
+		c->tx_wrote |= (bits & TURN_WROTE) != 0;
+		c->tx_ddl |= (bits & TURN_DDL) != 0;
+	}
+	if (tx != TX_FAILED)
+		c->turn_error = false;
+
+	if (c->options && c->options->report) {
+		char token[TOKEN_TEXT_MAX];
+		struct buf b;
+		local_token(c, token);
+		if (strcmp(token, c->options->last_token) == 0)
+			return;
+		snprintf(c->options->last_token, sizeof(c->options->last_token), "%s", token);
+		buf_init(&b, 256);
+		write_parameter_status(&b, slice_str("tidemark.token"), slice_str(token));
+		chain_copy(ch, b.data, b.len);
+		buf_release(&b);
+	}
+}
+
+void turn_rest(struct server *s)
+{
+	struct client *c = s->client;
+	if (!c) {
+		server_release(s);
+		return;
+	}
+	int64_t took = net_loop_now_us(c->worker->loop) - c->turn_started_us;
+	c->account->database->stats.query_time_us += (uint64_t)took;
+	c->account->database->stats.xact_time_us += (uint64_t)took;
+	c->sent_wrote = false;
+	c->force_primary = false;
+	s->rolled_back = false;
+	if (c->bound && !s->on_replica)
+		return;
+	c->server = NULL;
+	server_release(s);
+}
+
+void turn_remember_refusal(struct client *c, struct slice unit)
+{
+	struct stmt_cache *cache = c->account->database->cache;
+	struct frame f;
+	struct slice text;
+	while (frame_peek(unit, &f) == PARSE_OK && frame_complete(&f, unit)) {
+		struct msg_parse p;
+		struct msg_bind b;
+		if (f.type == FE_QUERY && msg_query_parse(frame_body(&f), &text)) {
+			stmt_cache_refuse(cache, text);
+		} else if (f.type == FE_PARSE && msg_parse_parse(frame_body(&f), &p)) {
+			stmt_cache_refuse(cache, p.query);
+		} else if (f.type == FE_BIND && msg_bind_parse(frame_body(&f), &b)) {
+			struct stmt *st =
+				b.statement.len ? client_stmts_find(&c->stmts, b.statement) : c->unnamed;
+			if (st)
+				stmt_cache_refuse(cache, slice_of(st->text, st->text_len));
+		}
+		unit = slice_from(unit, frame_size(&f));
+	}
+}
+
+void turn_deallocated_all(struct client *c, struct server *s)
+{
+	struct stmt_cache *cache = c->account->database->cache;
+	client_stmts_clear(&c->stmts, cache);
+	server_stmts_clear(&s->stmts, cache);
+	s->capture_prepared = false;
+}
+
+void turn_discarded_all(struct client *c, struct server *s)
+{
+	turn_deallocated_all(c, s);
+	free_pending(c);
+	client_set_vars(c, vars_ref(c->startup_vars));
+	vars_put(&c->worker->vars, s->vars);
+	s->vars = vars_ref(c->worker->vars.none);
+	c->bound = BIND_NONE;
+}
+
+void turn_server_lost(struct client *c, bool told)
+{
+	struct worker *w = c->worker;
+	if (c->state == CLIENT_WAIT_SYNC) {
+		/* Nothing of the client's was sent yet. */
+		c->state = CLIENT_READY;
+		worker_make_runnable(w, c);
+		return;
+	}
+	/* Whatever was in flight may have committed. */
+	if (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE)
+		session_wrote_unknown(c->turn_mark, &w->fleet, net_now_us());
+	c->bound = BIND_NONE;
+	if (told)
+		client_close(c);
+	else
+		client_fatal(c, "08006", "the server closed the connection unexpectedly",
+		             "What was in flight may or may not have been committed.");
+}
+
+void turn_release(struct client *c)
+{
+	struct worker *w = c->worker;
+	struct stmt_cache *cache = c->account ? c->account->database->cache : NULL;
+	waitlist_remove(&w->waitlist, &c->waiter);
+	pool_leave_queue(c);
+	if (c->turn_session)
+		sessions_put(&w->sessions, c->turn_session, net_loop_now_us(w->loop));
+	c->turn_session = NULL;
+	free_pending(c);
+	if (!cache)
+		return;
+	client_stmts_clear(&c->stmts, cache);
+	if (c->unnamed)
+		stmt_put(cache, c->unnamed);
+	if (c->local_stmt)
+		stmt_put(cache, c->local_stmt);
+	c->unnamed = c->local_stmt = NULL;
+}

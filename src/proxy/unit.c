@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "unit.h"
+
+#include "local.h"
+
+static struct stmt_cache *cache_of(const struct client *c)
+{
+	return c->account->database->cache;
+}
+
+static void unite(struct unit *u, struct traits t, struct slice text)
+{
+	struct traits *all = &u->traits;
+	if (u->statements++ == 0) {
+		*all = t;
+		u->text = text;
+		return;
+	}
+	bool read = all->flags & t.flags & TRAIT_READ;
+	bool capturable = !(all->flags & TRAIT_MAY_WRITE && !(all->flags & TRAIT_CAPTURABLE)) &&
+	                  !(t.flags & TRAIT_MAY_WRITE && !(t.flags & TRAIT_CAPTURABLE));
+	if (all->flags & TRAIT_READ && !(t.flags & TRAIT_READ))
+		all->reason = t.reason;
+	if (!all->binds)
+		all->binds = t.binds;
+	all->flags |= t.flags;
+	all->flags &= ~(uint32_t)(TRAIT_READ | TRAIT_CAPTURABLE);
+	all->flags |= (read ? (uint32_t)TRAIT_READ : 0) |
+	              (capturable && all->flags & TRAIT_MAY_WRITE ? (uint32_t)TRAIT_CAPTURABLE : 0);
+}
+
+/* A text that is not here as a whole, or is too long to be understood. */
+static struct traits too_long(void)
+{
+	return (struct traits){.flags = TRAIT_MAY_WRITE, .reason = REASON_TOO_LONG};
+}
+
+static enum parse_result scan_query(struct client *c, struct slice in, const struct frame *f,
+                                    struct unit *u)
+{
+	u->type = FE_QUERY;
+	u->ends = true;
+	if (!frame_complete(f, in)) {
+		if (f->body_len <= CLASSIFY_TEXT_MAX)
+			return PARSE_PARTIAL;
+		u->size = in.len;
+		unite(u, too_long(), (struct slice){0});
+		return PARSE_OK;
+	}
+	struct slice text;
+	if (!msg_query_parse(frame_body(f), &text))
+		return PARSE_INVALID;
+	u->size = frame_size(f);
+	unite(u, stmt_cache_classify(cache_of(c), text), text);
+	u->local_only = local_is(c, u->traits, text);
+	return PARSE_OK;
+}
+
+static enum parse_result scan_function(struct slice in, const struct frame *f, struct unit *u)
+{
+	u->type = FE_FUNCTION_CALL;
+	u->ends = true;
+	u->size = frame_complete(f, in) ? frame_size(f) : in.len;
+	unite(u,
+	      (struct traits){.flags = TRAIT_MAY_WRITE | TRAIT_CAPTURABLE,
+	                      .reason = REASON_UNSAFE_FUNCTION},
+	      (struct slice){0});
+	return PARSE_OK;
+}
+
+static void add_statement(struct client *c, struct unit *u, struct stmt *stmt)
+{
+	struct slice text = slice_of(stmt->text, stmt->text_len);
+	struct traits t = stmt_traits(cache_of(c), stmt);
+	u->local_only &= local_is(c, t, text);
+	unite(u, t, text);
+}
+
+static bool scan_parse(struct client *c, const struct frame *f, struct unit *u)
+{
+	struct msg_parse m;
+	if (!msg_parse_parse(frame_body(f), &m))
+		return false;
+	struct stmt *stmt = stmt_get(cache_of(c), m.query, m.types);
+	if (!stmt)
+		return false;
+	add_statement(c, u, stmt);
+	if (u->parsed_count < UNIT_PARSED)
+		u->parsed[u->parsed_count++] = stmt;
+	else
+		stmt_put(cache_of(c), stmt);
+	return true;
+}
+
+/* A statement parsed earlier in this very batch was united at its Parse. */
+static bool scan_bind(struct client *c, struct slice name, struct unit *u)
+{
+	struct stmt *stmt = name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, name);
+	if (name.len == 0 && u->parsed_count > 0)
+		return true;
+	if (!stmt) {
+		/* Named by a Parse of this batch, or an error that the server will tell. */
+		u->local_only &= u->parsed_count > 0;
+		return true;
+	}
+	add_statement(c, u, stmt);
+	return true;
+}
+
+/* The first names of a Bind whose values are not all here yet. */
+static enum parse_result bind_name(struct slice in, const struct frame *f, struct slice *name)
+{
+	struct slice here = slice_of(f->body, in.len - FRAME_HEADER < f->body_len
+	                                          ? in.len - FRAME_HEADER
+	                                          : f->body_len);
+	const uint8_t *portal_end = here.len ? memchr(here.ptr, 0, here.len) : NULL;
+	if (portal_end) {
+		struct slice rest = slice_from(here, (size_t)(portal_end - here.ptr) + 1);
+		const uint8_t *end = rest.len ? memchr(rest.ptr, 0, rest.len) : NULL;
+		if (end) {
+			*name = slice_of(rest.ptr, (size_t)(end - rest.ptr));
+			return PARSE_OK;
+		}
+	}
+	return here.len == f->body_len || here.len > HOLD_MAX ? PARSE_INVALID : PARSE_PARTIAL;
+}
+
+static enum parse_result scan_batch(struct client *c, struct slice in, bool attached,
+                                    struct unit *u)
+{
+	u->type = FE_SYNC;
+	u->local_only = true;
+	size_t used = 0;
+	struct frame f;
+	enum parse_result r;
+	while ((r = frame_peek(slice_from(in, used), &f)) == PARSE_OK) {
+		struct slice rest = slice_from(in, used);
+		bool whole = frame_complete(&f, rest);
+		struct slice name;
+		struct msg_target target;
+		if (!whole && f.type != FE_BIND)
+			break;
+		switch (f.type) {
+		case FE_PARSE:
+			if (!scan_parse(c, &f, u))
+				return PARSE_INVALID;
+			break;
+		case FE_BIND:
+			r = bind_name(rest, &f, &name);
+			if (r != PARSE_OK)
+				goto cut;
+			if (!whole && f.body_len <= HOLD_MAX)
+				goto cut;
+			if (!scan_bind(c, name, u))
+				return PARSE_INVALID;
+			if (!whole) {
+				/* Its values pass by as they come. */
+				u->local_only = false;
+				u->open = true;
+				u->size = in.len;
+				return PARSE_OK;
+			}
+			break;
+		case FE_DESCRIBE:
+			if (!msg_target_parse(frame_body(&f), &target))
+				return PARSE_INVALID;
+			if (target.kind == 'S')
+				scan_bind(c, target.name, u);
+			break;
+		case FE_EXECUTE:
+			u->executes++;
+			break;
+		case FE_CLOSE:
+			break;
+		case FE_FLUSH:
+			u->size = used + frame_size(&f);
+			u->open = true;
+			return PARSE_OK;
+		case FE_SYNC:
+			u->size = used + frame_size(&f);
+			u->ends = true;
+			return PARSE_OK;
+		default:
+			/* A Query or a COPY message amid a batch: what is there goes first. */
+			u->size = used;
+			u->open = true;
+			return used > 0 ? PARSE_OK : PARSE_INVALID;
+		}
+		used += frame_size(&f);
+	}
+cut:
+	if (r == PARSE_INVALID)
+		return PARSE_INVALID;
+	if (used > 0 && (attached || in.len >= HOLD_MAX)) {
+		u->size = used;
+		u->open = true;
+		return PARSE_OK;
+	}
+	return PARSE_PARTIAL;
+}
+
+enum parse_result unit_scan(struct client *c, struct slice in, bool attached, struct unit *u)
+{
+	u->size = 0;
+	u->ends = u->open = u->local_only = false;
+	u->statements = u->executes = u->parsed_count = 0;
+	u->traits = (struct traits){0};
+	u->text = (struct slice){0};
+
+	struct frame f;
+	enum parse_result r = frame_peek(in, &f);
+	if (r != PARSE_OK)
+		return r;
+	switch (f.type) {
+	case FE_QUERY:
+		return scan_query(c, in, &f, u);
+	case FE_FUNCTION_CALL:
+		return scan_function(in, &f, u);
+	case FE_PARSE:
+	case FE_BIND:
+	case FE_DESCRIBE:
+	case FE_EXECUTE:
+	case FE_CLOSE:
+	case FE_FLUSH:
+	case FE_SYNC:
+		return scan_batch(c, in, attached, u);
+	default:
+		return PARSE_INVALID;
+	}
+}
+
+void unit_release(struct client *c, struct unit *u)
+{
+	for (int i = 0; i < u->parsed_count; i++)
+		stmt_put(cache_of(c), u->parsed[i]);
+	u->parsed_count = 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Session settings that are replayed: an immutable set of (name, statement that sets it), interned,
+ * so that "does this server connection have this client's settings" is one pointer comparison.
+ * Bounded: VARS_MAX settings and VARS_BYTES of text; a client with more is bound to its server.
+ */
+#ifndef TM_PROXY_VARS_H
+#define TM_PROXY_VARS_H
+
+#include "base/buf.h"
+
+#define VARS_MAX 64
+#define VARS_BYTES 8192
+#define VARS_BUCKETS 256
+
+struct var {
+	const char *name; /* lower case */
+	const char *sql; /* a whole statement, such as SET search_path TO a, b */
+};
+
+struct vars {
+	struct vars *next; /* in its bucket */
+	uint32_t refs;
+	uint64_t hash;
+	int count;
+	struct var items[]; /* sorted by name; texts follow in the same allocation */
+};
+
+struct vars_table {
+	struct vars *buckets[VARS_BUCKETS];
+	struct vars *none; /* the empty set, always there */
+};
+
+/* False: no memory. */
+bool vars_table_init(struct vars_table *t);
+void vars_table_release(struct vars_table *t);
+
+/* Each returns a counted set, or NULL if it would pass the limits. `base` keeps its own count. */
+struct vars *vars_with(struct vars_table *t, const struct vars *base, const char *name,
+                       struct slice sql);
+struct vars *vars_without(struct vars_table *t, const struct vars *base, const char *name);
+struct vars *vars_ref(struct vars *v);
+void vars_put(struct vars_table *t, struct vars *v);
+/* NULL if not set. */
+const char *vars_find(const struct vars *v, const char *name);
+/* Appends the statements that turn a server with `from` into one with `to`, each ended by ";". */
+bool vars_diff(const struct vars *from, const struct vars *to, struct buf *out);
+
+#endif
