@@ -68,14 +68,15 @@ def free_port():
 
 
 def wait_until(condition, timeout=10.0, what="condition", interval=0.02):
-    """Polls until `condition()` is true and returns its value; fails with `what` after `timeout`."""
+    """Polls until `condition()` is true and returns its value; fails with `what` (a text, or a function that
+    makes it then) after `timeout` seconds."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"timed out after {timeout} s waiting for: {what}")
+            raise AssertionError(f"timed out after {timeout} s waiting for: {what() if callable(what) else what}")
         time.sleep(interval)
 
 

@@ -81,7 +81,7 @@ def test_show_fleet_tells_of_a_lost_server(small_fleet, router):
         r = t.show("FLEET")[1]
         return r["error"] and r["position"] in (None, "") and int(r["epoch"]) > epoch and r["role"] != "replica"
 
-    wait_until(lost, 5, f"SHOW FLEET to tell of the loss: {t.show('FLEET')[1]}")
+    wait_until(lost, 5, lambda: f"SHOW FLEET to tell of the loss: {t.show('FLEET')[1]}")
     small_fleet.start(1)
     t.wait_fleet()
     assert not t.show("FLEET")[1]["error"]

@@ -34,7 +34,8 @@ def paused(fleet, *standbys):
 
 def settle(t, c):
     """Until plain reads of `c` are served by replicas: its mark is known and replayed."""
-    wait_until(lambda: where(c) != "primary", 10, f"reads to go to replicas again; SHOW FLEET: {t.show('FLEET')}")
+    wait_until(lambda: where(c) != "primary", 10,
+               lambda: f"reads to go to replicas again; {value(c, 'SHOW tidemark.route')}; {t.show('FLEET')}")
 
 
 # ---- by the statement ----
