@@ -4,6 +4,7 @@
  * catalog.
  */
 #include "tree.h"
+#include "opaque.h"
 #include "tags.h"
 
 static struct traits traits_of(uint32_t flags, enum route_reason reason)
@@ -37,7 +38,7 @@ static struct traits facts_to_traits(const struct query_facts *f)
 	else if (f->unsafe_function)
 		t.reason = REASON_UNSAFE_FUNCTION;
 	else if (f->server_local)
-		t = traits_of(TRAIT_CAPTURABLE, REASON_UTILITY);
+		t = traits_of(TRAIT_CAPTURABLE, REASON_UNSAFE_FUNCTION);
 	else
 		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
 	if (f->into_temp)
@@ -446,12 +447,14 @@ struct traits classify(struct slice text, const struct catalog *c)
 {
 	bool commented;
 	sql_strip_comments(text, &commented);
-	struct traits t = traits_of(TRAIT_MAY_WRITE, REASON_TOO_LONG);
-	if (text.len <= CLASSIFY_TEXT_MAX) {
+	struct traits t;
+	if (text.len > CLASSIFY_TEXT_MAX) {
+		t = opaque_traits(text, REASON_TOO_LONG);
+	} else {
 		struct parse p;
 		parse_begin(&p, text);
 		if (!p.ok)
-			t.reason = REASON_UNPARSABLE;
+			t = opaque_traits(text, REASON_UNPARSABLE);
 		else if (p.statements == NIL)
 			t = utility(TRAIT_EMPTY, REASON_UTILITY);
 		else

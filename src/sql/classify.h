@@ -12,7 +12,7 @@
 /* Text above this many bytes is not parsed: libpg_query's parser and our walk can use ~400 bytes of
  * stack for each term of an expression. The thread that classifies needs CLASSIFY_STACK bytes. */
 #define CLASSIFY_TEXT_MAX (64 * 1024)
-#define CLASSIFY_STACK (64 * 1024 * 1024)
+#define CLASSIFY_STACK (4 * 1024 * 1024)
 
 /* Once per thread, before the first classify(). */
 void classify_thread_init(void);

@@ -1,118 +1,17 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "tags.h"
-
-static bool is_space(uint8_t c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static size_t skip_space(struct slice s, size_t i)
-{
-	while (i < s.len && is_space(s.ptr[i]))
-		i++;
-	return i;
-}
+#include "lex.h"
 
 static bool two_at(struct slice s, size_t i, char a, char b)
 {
 	return i + 1 < s.len && s.ptr[i] == (uint8_t)a && s.ptr[i + 1] == (uint8_t)b;
 }
 
-/* One past the block comment at i, or 0 if it does not end. */
-static size_t block_comment_end(struct slice s, size_t i)
-{
-	int depth = 0;
-	while (i < s.len) {
-		if (two_at(s, i, '/', '*')) {
-			depth++;
-			i += 2;
-		} else if (two_at(s, i, '*', '/')) {
-			i += 2;
-			if (--depth == 0)
-				return i;
-		} else {
-			i++;
-		}
-	}
-	return 0;
-}
-
-static size_t line_comment_end(struct slice s, size_t i)
-{
-	while (i < s.len && s.ptr[i] != '\n' && s.ptr[i] != '\r')
-		i++;
-	return i;
-}
-
-/* One past the comment at i; i itself if there is none; 0 if it does not end. */
-static size_t comment_end(struct slice s, size_t i)
-{
-	if (two_at(s, i, '-', '-'))
-		return line_comment_end(s, i);
-	if (two_at(s, i, '/', '*'))
-		return block_comment_end(s, i);
-	return i;
-}
-
-/* One past the quoted text at i, which opens with `quote`; s.len if it does not end. */
-static size_t quoted_end(struct slice s, size_t i, uint8_t quote, bool backslash)
-{
-	for (i++; i < s.len; i++) {
-		if (backslash && s.ptr[i] == '\\')
-			i++;
-		else if (s.ptr[i] == quote && two_at(s, i, (char)quote, (char)quote))
-			i++;
-		else if (s.ptr[i] == quote)
-			return i + 1;
-	}
-	return s.len;
-}
-
-static bool is_word(uint8_t c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '_' || c >= 0x80;
-}
-
-/* One past the dollar-quoted text at i; i + 1 if it is none; s.len if it does not end. */
-static size_t dollar_end(struct slice s, size_t i)
-{
-	size_t tag = i + 1;
-	while (tag < s.len && is_word(s.ptr[tag]))
-		tag++;
-	if (tag >= s.len || s.ptr[tag] != '$' || (s.ptr[i + 1] >= '0' && s.ptr[i + 1] <= '9'))
-		return i + 1;
-	size_t tag_len = tag + 1 - i;
-	const uint8_t *close = memmem(s.ptr + tag + 1, s.len - tag - 1, s.ptr + i, tag_len);
-	return close ? (size_t)(close - s.ptr) + tag_len : s.len;
-}
-
-/* One past an identifier or number; a string that is glued to it belongs to it. */
-static size_t word_end(struct slice s, size_t i)
-{
-	size_t start = i;
-	while (i < s.len && (is_word(s.ptr[i]) || s.ptr[i] == '$'))
-		i++;
-	if (i < s.len && s.ptr[i] == '\'')
-		return quoted_end(s, i, '\'', i - start == 1 && (s.ptr[start] | 0x20) == 'e');
-	return i;
-}
-
-static size_t token_end(struct slice s, size_t i)
-{
-	uint8_t c = s.ptr[i];
-	if (c == '\'' || c == '"')
-		return quoted_end(s, i, c, false);
-	if (c == '$')
-		return dollar_end(s, i);
-	return is_word(c) ? word_end(s, i) : i + 1;
-}
-
 /* Could the text end in a comment? Cheap; may say yes wrongly. */
 static bool may_end_in_comment(struct slice s)
 {
 	size_t end = s.len;
-	while (end && (is_space(s.ptr[end - 1]) || s.ptr[end - 1] == ';'))
+	while (end && (lex_is_space(s.ptr[end - 1]) || s.ptr[end - 1] == ';'))
 		end--;
 	if (end >= 2 && two_at(s, end - 2, '*', '/'))
 		return true;
@@ -131,14 +30,14 @@ static bool last_token_end(struct slice s, size_t i, size_t *end, bool *commente
 {
 	*end = i;
 	*commented = false;
-	while ((i = skip_space(s, i)) < s.len) {
-		size_t next = comment_end(s, i);
-		if (next == 0)
+	while ((i = lex_skip_space(s, i)) < s.len) {
+		size_t next = lex_comment_end(s, i);
+		if (next == LEX_UNTERMINATED)
 			return false;
 		if (next != i) {
 			*commented = true;
 		} else {
-			next = token_end(s, i);
+			next = lex_token_end(s, i);
 			if (s.ptr[i] != ';') {
 				*end = next;
 				*commented = false;
@@ -154,18 +53,18 @@ struct slice sql_strip_comments(struct slice text, bool *had_comment)
 	bool leading = false, trailing = false;
 	if (had_comment)
 		*had_comment = false;
-	size_t start = skip_space(text, 0);
+	size_t start = lex_skip_space(text, 0);
 	for (;;) {
-		size_t end = comment_end(text, start);
-		if (end == 0)
+		size_t end = lex_comment_end(text, start);
+		if (end == LEX_UNTERMINATED)
 			return text;
 		if (end == start)
 			break;
 		leading = true;
-		start = skip_space(text, end);
+		start = lex_skip_space(text, end);
 	}
 	size_t end = text.len;
-	while (end > start && is_space(text.ptr[end - 1]))
+	while (end > start && lex_is_space(text.ptr[end - 1]))
 		end--;
 	if (may_end_in_comment(slice_from(text, start)) &&
 	    !last_token_end(text, start, &end, &trailing))
@@ -217,13 +116,13 @@ struct pair {
 static size_t parse_pair(struct slice s, size_t i, struct pair *out)
 {
 	size_t start = i;
-	while (i < s.len && (is_word(s.ptr[i]) || s.ptr[i] == '%' || s.ptr[i] == '-' || s.ptr[i] == '.'))
+	while (i < s.len && (lex_is_word(s.ptr[i]) || s.ptr[i] == '%' || s.ptr[i] == '-' || s.ptr[i] == '.'))
 		i++;
 	out->key = slice_of(s.ptr + start, i - start);
-	i = skip_space(s, i);
+	i = lex_skip_space(s, i);
 	if (out->key.len == 0 || i >= s.len || s.ptr[i] != '=')
 		return 0;
-	i = skip_space(s, i + 1);
+	i = lex_skip_space(s, i + 1);
 	if (i >= s.len || s.ptr[i] != '\'')
 		return 0;
 	size_t value = ++i;
@@ -261,24 +160,24 @@ static void take_pair(const struct pair *p, struct tags *out)
 static void take_comment(struct slice body, struct tags *out)
 {
 	struct tags found = *out;
-	size_t i = skip_space(body, 0);
+	size_t i = lex_skip_space(body, 0);
 	while (i < body.len) {
 		struct pair p;
 		i = parse_pair(body, i, &p);
 		if (i == 0)
 			break;
 		take_pair(&p, &found);
-		i = skip_space(body, i);
+		i = lex_skip_space(body, i);
 		if (i == body.len) {
 			*out = found;
 			return;
 		}
 		if (body.ptr[i] != ',')
 			break;
-		i = skip_space(body, i + 1);
+		i = lex_skip_space(body, i + 1);
 	}
 	static const char prefix[] = "tidemark_";
-	size_t start = skip_space(body, 0);
+	size_t start = lex_skip_space(body, 0);
 	if (found.present != out->present ||
 	    (body.len - start > sizeof(prefix) - 1 &&
 	     memcmp(body.ptr + start, prefix, sizeof(prefix) - 1) == 0))
@@ -289,8 +188,8 @@ static void take_comment(struct slice body, struct tags *out)
 static void take_comments(struct slice range, struct tags *out)
 {
 	for (size_t i = 0; i < range.len;) {
-		size_t end = comment_end(range, i);
-		if (end == 0)
+		size_t end = lex_comment_end(range, i);
+		if (end == LEX_UNTERMINATED)
 			return;
 		if (end == i) {
 			i++;

@@ -7,6 +7,7 @@
 #define TEXT_PADDING 8
 /* Nodes that wait to be visited; a text of CLASSIFY_TEXT_MAX bytes cannot hold more. */
 #define WALK_MAX (CLASSIFY_TEXT_MAX * 2)
+#define SCAN_WORK_MAX (1024 * 1024)
 
 static _Thread_local char *text_buffer;
 static _Thread_local Node **walk_stack;
@@ -21,6 +22,27 @@ void classify_thread_init(void)
 	pg_query_exit_memory_context(pg_query_enter_memory_context());
 }
 
+static bool is_operator_char(uint8_t c)
+{
+	return c && strchr("~!@#^&|`?+-*/%<>=", c);
+}
+
+/* PostgreSQL's scanner reads a whole run of operator characters anew for each comment that opens in it:
+ * 64 kB of slash and star would hold the thread for seconds. */
+static bool scans_slowly(struct slice text)
+{
+	size_t work = 0;
+	const uint8_t *p = text.ptr, *end = text.ptr + text.len;
+	while (p < end && (p = memmem(p, (size_t)(end - p), "/*", 2))) {
+		const uint8_t *run = p;
+		size_t opens = 0;
+		for (; p < end && is_operator_char(*p); p++)
+			opens += *p == '/' && p + 1 < end && p[1] == '*';
+		work += opens * (size_t)(p - run);
+	}
+	return work > SCAN_WORK_MAX;
+}
+
 void parse_begin(struct parse *p, struct slice text)
 {
 	*p = (struct parse){.len = text.len};
@@ -28,7 +50,7 @@ void parse_begin(struct parse *p, struct slice text)
 		classify_thread_init();
 	if (!text_buffer || !walk_stack || text.len > CLASSIFY_TEXT_MAX)
 		return;
-	if (text.len && memchr(text.ptr, 0, text.len))
+	if (text.len && (memchr(text.ptr, 0, text.len) || scans_slowly(text)))
 		return;
 	if (text.len)
 		memcpy(text_buffer, text.ptr, text.len);
