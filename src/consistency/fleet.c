@@ -333,7 +333,10 @@ static int64_t delay_now(const struct fleet *f, const struct node *n)
 {
 	uint32_t next = ring_first_past(f, n->at);
 	int64_t waited = next < f->ring_count ? n->sampled_at_us - f->ring[next].reached_us : 0;
-	return waited > n->replay_delay_us ? waited : n->replay_delay_us;
+	/* Nothing observed yet: as long again as it has taken so far, so that the first wait is tried and a
+	 * replica that stands still is not waited for again and again. */
+	int64_t usual = n->replay_delay_us == LAG_UNKNOWN ? 0 : n->replay_delay_us;
+	return waited > usual ? waited : usual;
 }
 
 int64_t fleet_catch_up_us(const struct fleet *f, int node, struct position want, int64_t now_us)
@@ -342,7 +345,7 @@ int64_t fleet_catch_up_us(const struct fleet *f, int node, struct position want,
 	const struct node *n = &f->nodes[node];
 	if (position_reached(n->at, want))
 		return 0;
-	if (!position_is_set(n->at) || n->replay_delay_us == LAG_UNKNOWN)
+	if (!position_is_set(n->at))
 		return LAG_UNKNOWN;
 
 	uint32_t entry = ring_first_reaching(f, want);

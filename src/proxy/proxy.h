@@ -96,6 +96,7 @@ struct database {
 	struct catalog *catalog;
 	struct stmt_cache *cache;
 	enum catalog_state catalog_state;
+	struct server *catalog_loader; /* runs the load; one at a time */
 	int64_t catalog_loaded_at_us;
 	struct list accounts;
 	struct database_stats stats;
@@ -293,6 +294,7 @@ struct client {
 	struct session *session; /* named */
 	struct session_mark *turn_mark; /* of the statement being run; == mark unless tagged */
 	struct session *turn_session;
+	struct session_mark *wait_mark; /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
 	struct client_options *options;
 

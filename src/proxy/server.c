@@ -238,13 +238,14 @@ static void verify_row(struct server *s, struct slice body)
 void server_task_if_wanted(struct server *s)
 {
 	struct database *db = s->pool->account->database;
-	if (db->catalog_state != CATALOG_WANTED || !server_is_primary(s))
+	if (db->catalog_state != CATALOG_WANTED || db->catalog_loader || !server_is_primary(s))
 		return;
 	list_remove(&s->link);
 	list_push_front(&s->pool->busy, &s->link);
 	s->pool->idle_count--;
 	s->pool->busy_count++;
 	s->task = TASK_CATALOG;
+	db->catalog_loader = s;
 	db->catalog_state = CATALOG_LOADING;
 	catalog_load_begin(db->catalog);
 	if (!ask(s, SERVER_TASK, slice_str(catalog_query)))
@@ -253,10 +254,13 @@ void server_task_if_wanted(struct server *s)
 
 static void catalog_row(struct server *s, struct slice body)
 {
+	struct database *db = s->pool->account->database;
 	struct slice name, unsafe;
+	if (db->catalog_state != CATALOG_LOADING)
+		return; /* DDL came meanwhile: what is read may be old already */
 	if (!msg_data_row_column(body, 0, &name) || !msg_data_row_column(body, 1, &unsafe) ||
 	    !name.ptr || !unsafe.ptr || unsafe.len != 1 ||
-	    !catalog_load_add(s->pool->account->database->catalog, name, unsafe.ptr[0] != 'f'))
+	    !catalog_load_add(db->catalog, name, unsafe.ptr[0] != 'f'))
 		s->own_failed = true;
 }
 
@@ -273,6 +277,7 @@ static void catalog_done(struct server *s)
 		log_warn("database=%s functions could not be read, calls to them stay on the primary: %s",
 		         db->name, s->own_error);
 	db->catalog_loaded_at_us = net_now_us();
+	db->catalog_loader = NULL;
 	if (!invalidated)
 		db->catalog_state = CATALOG_CURRENT;
 }
@@ -642,8 +647,10 @@ void server_close(struct server *s, const char *why)
 	if (!rerun && (s->replies.count > 0))
 		relay_void_all(s, c);
 	bool was_idle = s->state == SERVER_IDLE;
-	if (s->state == SERVER_TASK && s->task == TASK_CATALOG)
+	if (p->account->database->catalog_loader == s) {
+		p->account->database->catalog_loader = NULL;
 		p->account->database->catalog_state = CATALOG_WANTED;
+	}
 	s->state = SERVER_DEAD;
 	forget_turn(s);
 	net_stream_close(s->stream);

@@ -55,6 +55,8 @@ static void end_wait(struct client *c)
 	if (c->waiting_since_us > 0)
 		hist_record(&w->stats.token_wait, net_loop_now_us(w->loop) - c->waiting_since_us);
 	c->waiting_since_us = 0;
+	free(c->wait_mark);
+	c->wait_mark = NULL;
 }
 
 /* The session and level this unit names in its tags, over the connection's. */
@@ -118,9 +120,11 @@ static struct route decide(struct client *c, const struct unit *u)
 	if (!tags_ok)
 		return to_primary(REASON_MARK_UNKNOWN);
 
+	/* A statement that waits owes what was owed when it came, not what others have written since. */
+	struct session_mark *mark = c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
 	int64_t now = net_loop_now_us(w->loop);
-	session_settle(c->turn_mark, &w->fleet);
-	return route_decide(&w->fleet, c->turn_mark, &policy, c->waiting_since_us, now);
+	session_settle(mark, &w->fleet);
+	return route_decide(&w->fleet, mark, &policy, c->waiting_since_us, now);
 }
 
 /* Would this connection's own writes have allowed a replica? Then the obstacle is what other connections
@@ -139,6 +143,15 @@ static bool held_up_by_others(const struct client *c)
 	return false;
 }
 
+/* Without memory for the copy it waits for the live mark, which asks for more, never for less. */
+static void keep_mark(struct client *c)
+{
+	if (!c->wait_mark)
+		c->wait_mark = malloc(sizeof(*c->wait_mark));
+	if (c->wait_mark)
+		*c->wait_mark = *c->turn_mark;
+}
+
 /* False: too many wait already. */
 static bool start_wait(struct client *c, const struct route *r)
 {
@@ -152,6 +165,7 @@ static bool start_wait(struct client *c, const struct route *r)
 	}
 	if (c->waiting_since_us == 0) {
 		c->waiting_since_us = net_loop_now_us(w->loop);
+		keep_mark(c);
 		w->stats.reads_waited++;
 		c->waited_for_others = held_up_by_others(c);
 		w->stats.waited_for_others += c->waited_for_others;
@@ -599,7 +613,8 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 	int64_t now = net_now_us();
 	int node = s->pool->node;
 	if (s->on_replica) {
-		session_read(c->turn_mark, &w->fleet, node, now);
+		/* Another incarnation of the node may have replayed less than what was read here. */
+		session_read(c->turn_mark, &w->fleet, server_trusted(s) ? node : NODE_NONE, now);
 	} else if (wrote && captured) {
 		struct position at = corrected(w, node, *captured);
 		session_wrote(c->turn_mark, &w->fleet, at, s->capture_asked_us, now);
@@ -746,6 +761,8 @@ void turn_release(struct client *c)
 	if (c->turn_session)
 		sessions_put(&w->sessions, c->turn_session, net_loop_now_us(w->loop));
 	c->turn_session = NULL;
+	free(c->wait_mark);
+	c->wait_mark = NULL;
 	free_pending(c);
 	if (!cache)
 		return;
