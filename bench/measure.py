@@ -140,15 +140,16 @@ def run_counted(stage, peer, workload, per_client):
 
 # ---- system calls -------------------------------------------------------------------------------
 
-def can_trace_calls():
-    """perf counts without slowing the proxy; strace slows it, so that more work piles up between two
-    epoll_waits. None, "strace" or "perf"."""
+def call_tracers():
+    """Of "strace" and "perf", those that work here. perf's tracepoint counts without slowing the proxy;
+    strace slows it, so that more work piles up between two epoll_waits."""
+    found = ["strace"] if shutil.which("strace") else []
     if shutil.which("perf"):
         done = subprocess.run(["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "true"],
                               capture_output=True, text=True)
         if re.search(r"^\d+,.*raw_syscalls", done.stderr, re.M):
-            return "perf"
-    return "strace" if shutil.which("strace") else None
+            found.append("perf")
+    return found
 
 
 def _attached(tool, pids, output):

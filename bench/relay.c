@@ -188,8 +188,8 @@ static bool on_writable(struct side *to)
 
 	if (!has_unsent(to))
 		return true;
-	sent = send(to->fd, to->unsent + to->unsent_from, to->unsent_to - to->unsent_from,
-	            MSG_NOSIGNAL);
+	sent =
+		send(to->fd, to->unsent + to->unsent_from, to->unsent_to - to->unsent_from, MSG_NOSIGNAL);
 	if (sent < 0)
 		return would_block();
 	to->unsent_from += (size_t)sent;
@@ -230,13 +230,11 @@ static void on_event(struct side *s, uint32_t events)
 	}
 	if (events & EPOLLOUT)
 		alive = on_writable(s);
-	/* A hang-up is learnt by reading up to it; with both halves ended there is nothing to read. */
-	if (alive && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-		if (s->ended && (events & (EPOLLHUP | EPOLLERR)))
-			alive = false;
-		else
-			alive = on_readable(s);
-	}
+	/* A hang-up is learnt by reading up to it; what was read to its end has nothing more to say. */
+	if (alive && (events & EPOLLERR || (s->ended && events & EPOLLHUP)))
+		alive = false;
+	else if (alive && events & (EPOLLIN | EPOLLHUP))
+		alive = on_readable(s);
 	if (!alive)
 		pair_close(p);
 }
@@ -267,8 +265,8 @@ static void on_accept(int listener)
 
 	struct epoll_event e = {.events = EPOLLOUT, .data.ptr = &p->server};
 	if ((connect(p->server.fd, (struct sockaddr *)&address, sizeof(address)) < 0 &&
-	     errno != EINPROGRESS) ||
-	    epoll_ctl(loop, EPOLL_CTL_ADD, p->server.fd, &e) < 0)
+		 errno != EINPROGRESS) ||
+		epoll_ctl(loop, EPOLL_CTL_ADD, p->server.fd, &e) < 0)
 		pair_close(p);
 }
 

@@ -58,7 +58,7 @@ FULL = [(delays, pace, connection) for delays in ((0, 0), (50, 50), (200, 200), 
         for pace in PACES for connection in CONNECTIONS]
 QUICK = [((0, 0), "flat out", "same"), ((0, 0), "flat out", "second"), ((50, 50), "paced", "same"),
          ((50, 50), "paced", "second"), ((0, 200), "flat out", "same"), ((0, 200), "flat out", "second")]
-SMOKE = [((50, 50), "flat out", "same")]
+SMOKE = [((50, 50), "flat out", "second")]
 
 
 def _run(program, argv, seconds):
