@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * Two hash tables with chains. Shapes live in a fixed array and are replaced by a clock hand, because
- * a hit then costs one store; statements are objects of their own on a list, most recently used first.
+ * Two hash tables with chains. Shapes live in a fixed array and are replaced by a clock hand,
+ * because a hit then costs one store; statements are objects of their own on a list, most recently
+ * used first.
  */
 #include "cache.h"
 #include "shape.h"
@@ -9,14 +10,15 @@
 #include "base/list.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 /* Together, the texts of the statements that may be found; the oldest go first. */
 #define STATEMENT_BYTES_MAX (64 * 1024 * 1024)
-/* Texts without a shape that a standby refused, remembered by hash: a false hit only costs a read on
- * the primary. */
+/* Texts without a shape that a standby refused, remembered by hash: a false hit only costs a read
+ * on the primary. */
 #define REFUSED_LONG_MAX 64
 
 #define NO_SHAPE (-1)
@@ -26,10 +28,10 @@ struct shape_entry {
 	uint8_t *text; /* NULL: free */
 	uint32_t len;
 	uint32_t generation; /* of the catalog */
-	int32_t next; /* in the chain */
+	int32_t next;        /* in the chain */
 	struct traits traits;
 	uint8_t kind; /* enum shape_kind */
-	bool used; /* since the hand came by */
+	bool used;    /* since the hand came by */
 };
 
 struct stmt_node {
@@ -109,7 +111,8 @@ void stmt_cache_free(struct stmt_cache *c)
 		return;
 	for (int i = 0; c->shapes && i < c->max_shapes; i++)
 		free(c->shapes[i].text);
-	list_for_each (it, &c->by_use) {
+	list_for_each(it, &c->by_use)
+	{
 		struct stmt_node *n = node_of(it);
 		list_remove(it);
 		n->pub.cached = false;
@@ -178,10 +181,10 @@ static struct shape_entry *shape_insert(struct stmt_cache *c, const struct shape
 	struct shape_entry *e = shape_slot(c);
 	int32_t *chain = chain_of_shape(c, hash);
 	*e = (struct shape_entry){.hash = hash,
-	                          .text = text,
-	                          .len = (uint32_t)s->key.len,
-	                          .kind = (uint8_t)s->kind,
-	                          .next = *chain};
+							  .text = text,
+							  .len = (uint32_t)s->key.len,
+							  .kind = (uint8_t)s->kind,
+							  .next = *chain};
 	*chain = (int32_t)(e - c->shapes);
 	c->stats.shapes++;
 	return e;
@@ -226,7 +229,7 @@ static struct traits classify_long(struct stmt_cache *c, struct slice text)
 
 /* The entry of a shape, classified under the present catalog. `text` is one of its texts. */
 static struct shape_entry *shape_current(struct stmt_cache *c, const struct shape *s,
-                                         struct slice text)
+										 struct slice text)
 {
 	uint64_t hash = XXH3_64bits(s->key.ptr, s->key.len);
 	uint32_t generation = catalog_generation(c->catalog);
@@ -283,12 +286,12 @@ static uint64_t stmt_hash(struct slice text, struct slice types)
 }
 
 static struct stmt_node *stmt_find(struct stmt_cache *c, struct slice text, struct slice types,
-                                   uint64_t hash)
+								   uint64_t hash)
 {
 	struct stmt_node *n = c->stmt_chains[hash & c->stmt_mask];
 	for (; n; n = n->next)
 		if (n->hash == hash && slice_eq(slice_of(n->pub.text, n->pub.text_len), text) &&
-		    slice_eq(slice_of(n->pub.types, (size_t)n->pub.type_count * 4), types))
+			slice_eq(slice_of(n->pub.types, (size_t)n->pub.type_count * 4), types))
 			return n;
 	return NULL;
 }
@@ -316,7 +319,7 @@ static void stmt_evict(struct stmt_cache *c, struct stmt_node *n)
 static void stmt_make_room(struct stmt_cache *c)
 {
 	while (c->stats.statements > c->max_statements ||
-	       (c->statement_bytes > STATEMENT_BYTES_MAX && c->stats.statements > 1))
+		   (c->statement_bytes > STATEMENT_BYTES_MAX && c->stats.statements > 1))
 		stmt_evict(c, node_of(list_last(&c->by_use)));
 }
 

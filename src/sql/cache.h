@@ -4,15 +4,15 @@
  *
  *  shapes      text with its literals blanked out ──▶ traits. "WHERE id = 1" and "… = 2" are one
  *              shape. Only texts that a simple, unambiguous scan can blank (no backslash, no dollar
- *              quote, no comment inside, begins with SELECT, INSERT, UPDATE, DELETE, WITH, VALUES or
- *              TABLE) share a shape; any other text is its own. Two texts of one shape have the same token
+ *              quote, no comment inside, begins with SELECT, INSERT, UPDATE, DELETE, WITH, VALUES
+ * or TABLE) share a shape; any other text is its own. Two texts of one shape have the same token
  *              kinds in the same order, so the same traits. Comments at both ends are left out.
  *              A text above SHAPE_TEXT_MAX has no shape: it is classified each time.
  *  statements  exact text and parameter types ──▶ one counted object with an id, the identity of a
  *              prepared statement on every server connection.
  *
- * Both by XXH3, verified in full (pitfall 19). Bounded, least recently used out first; a statement in use is
- * kept alive by its count.
+ * Both by XXH3, verified in full (pitfall 19). Bounded, least recently used out first; a statement
+ * in use is kept alive by its count.
  */
 #ifndef TM_SQL_CACHE_H
 #define TM_SQL_CACHE_H

@@ -25,8 +25,8 @@ struct catalog *catalog_new(int max_names);
 void catalog_free(struct catalog *c);
 
 /* begin, add…, commit: replaces the names at once and opens a new generation. A load that is not
- * committed (error, lost connection) changes nothing. Commit is false, and nothing changes, if a row
- * did not fit or the catalog was invalidated since begin: load again. */
+ * committed (error, lost connection) changes nothing. Commit is false, and nothing changes, if a
+ * row did not fit or the catalog was invalidated since begin: load again. */
 void catalog_load_begin(struct catalog *c);
 bool catalog_load_add(struct catalog *c, struct slice name, bool unsafe);
 bool catalog_load_commit(struct catalog *c);
@@ -38,16 +38,16 @@ uint32_t catalog_generation(const struct catalog *c);
 
 enum function_safety {
 	FUNCTION_SAFE,
-	FUNCTION_UNSAFE, /* volatile, unknown, or means something else on a replica */
+	FUNCTION_UNSAFE,   /* volatile, unknown, or means something else on a replica */
 	FUNCTION_ADVISORY, /* takes a session-level advisory lock: binds */
 	FUNCTION_SET_CONFIG,
-	FUNCTION_SEQUENCE, /* currval, lastval */
+	FUNCTION_SEQUENCE,     /* currval, lastval */
 	FUNCTION_LARGE_OBJECT, /* lo_open and the descriptor calls */
 };
 /* `name` is the last part of the function's name, as the parser folded it. */
 enum function_safety catalog_function(const struct catalog *c, struct slice name);
-/* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's own
- * statistics and the like. The standby's refusal is the net. */
+/* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's
+ * own statistics and the like. The standby's refusal is the net. */
 bool catalog_relation_safe(const struct catalog *c, struct slice name);
 
 #endif

@@ -21,14 +21,15 @@ void classify_thread_init(void);
  * of the first statement that may not go to a replica. Pure but for libpg_query's arena. */
 struct traits classify(struct slice text, const struct catalog *c);
 
-/* The particulars of statements that the router acts on itself. Filled for a text of which the traits
- * say TRAIT_SETS, TRAIT_ROUTER, TRAIT_ROUTER_INSIDE or TRAIT_DEALLOCATE, one call back a statement in order. */
+/* The particulars of statements that the router acts on itself. Filled for a text of which the
+ * traits say TRAIT_SETS, TRAIT_ROUTER, TRAIT_ROUTER_INSIDE or TRAIT_DEALLOCATE, one call back a
+ * statement in order. */
 enum set_kind {
 	SET_VALUE, /* SET name = value (session level) */
 	SET_LOCAL, /* SET LOCAL: ends with the transaction */
 	SET_RESET, /* RESET name, SET name TO DEFAULT */
 	SET_RESET_ALL,
-	SET_SHOW, /* SHOW name: only for names of the router ("tidemark.…") */
+	SET_SHOW,       /* SHOW name: only for names of the router ("tidemark.…") */
 	SET_DEALLOCATE, /* name, or "" for ALL */
 };
 
@@ -37,7 +38,7 @@ struct set_stmt {
 	char name[64]; /* folded to lower case; "timezone" for TIME ZONE */
 	/* The value as one text: a single constant, or constants joined by ", "; for router names. */
 	char value[512];
-	bool value_ok; /* false: not plain constants, or too long */
+	bool value_ok;     /* false: not plain constants, or too long */
 	struct slice text; /* this statement's own text, borrows the input: for replay */
 };
 typedef void (*set_stmt_fn)(void *arg, const struct set_stmt *s);

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "classify.h"
 
+#include <stdio.h>
+
 const char *bind_reason_name(enum bind_reason reason)
 {
 	static const char *const names[BIND_COUNT] = {
-		[BIND_NONE] = "none",
-		[BIND_TEMP] = "temporary_object",
-		[BIND_LISTEN] = "listen",
-		[BIND_HOLD] = "cursor_with_hold",
-		[BIND_PREPARE] = "sql_prepare",
-		[BIND_ADVISORY] = "advisory_lock",
-		[BIND_ROLE] = "role",
-		[BIND_SET_CONFIG] = "set_config",
-		[BIND_LOAD] = "load",
-		[BIND_SETTINGS] = "settings",
-		[BIND_SEQUENCE] = "sequence",
-		[BIND_LARGE_OBJECT] = "large_object",
+		[BIND_NONE] = "none",           [BIND_TEMP] = "temporary_object",
+		[BIND_LISTEN] = "listen",       [BIND_HOLD] = "cursor_with_hold",
+		[BIND_PREPARE] = "sql_prepare", [BIND_ADVISORY] = "advisory_lock",
+		[BIND_ROLE] = "role",           [BIND_SET_CONFIG] = "set_config",
+		[BIND_LOAD] = "load",           [BIND_SETTINGS] = "settings",
+		[BIND_SEQUENCE] = "sequence",   [BIND_LARGE_OBJECT] = "large_object",
 	};
 	return reason >= 0 && reason < BIND_COUNT ? names[reason] : "unknown";
 }
@@ -32,5 +28,5 @@ void traits_describe(struct traits t, char *out, size_t cap)
 		snprintf(out, cap, "replica: plain read");
 	else
 		snprintf(out, cap, "primary: %s%s%s", route_reason_words(t.reason), also,
-		         binds ? binds : "");
+				 binds ? binds : "");
 }

@@ -15,18 +15,18 @@ static inline bool lex_is_space(uint8_t c)
 
 static inline bool lex_is_word(uint8_t c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '_' || c >= 0x80;
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+		   c >= 0x80;
 }
 
 size_t lex_skip_space(struct slice s, size_t i);
 #define LEX_UNTERMINATED SIZE_MAX
 
-/* One past the comment at i (block comments nest); i itself if there is none; LEX_UNTERMINATED if it
- * does not end. */
+/* One past the comment at i (block comments nest); i itself if there is none; LEX_UNTERMINATED if
+ * it does not end. */
 size_t lex_comment_end(struct slice s, size_t i);
-/* One past the token at i < s.len, which is neither space nor comment. Quoted text that does not end
- * is a token up to the end. */
+/* One past the token at i < s.len, which is neither space nor comment. Quoted text that does not
+ * end is a token up to the end. */
 size_t lex_token_end(struct slice s, size_t i);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * What can be said of a text that has no parse tree: too long, or in a syntax that is newer than our
- * parser. It is a write of unknown kind. It also binds the client if a word in it may leave
+ * What can be said of a text that has no parse tree: too long, or in a syntax that is newer than
+ * our parser. It is a write of unknown kind. It also binds the client if a word in it may leave
  * state in the session, since that state could neither be followed nor be cleaned up.
  */
 #ifndef TM_SQL_OPAQUE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The shape of a text: its bytes with each literal replaced by one byte that says its kind. Two texts
- * with the same shape have the same tokens but for the values of constants.
+ * The shape of a text: its bytes with each literal replaced by one byte that says its kind. Two
+ * texts with the same shape have the same tokens but for the values of constants.
  */
 #ifndef TM_SQL_SHAPE_H
 #define TM_SQL_SHAPE_H
@@ -15,7 +15,7 @@ enum shape_kind {
 
 struct shape {
 	enum shape_kind kind;
-	bool commented; /* there was a comment at either end */
+	bool commented;   /* there was a comment at either end */
 	struct slice key; /* borrows `out` or the text */
 };
 

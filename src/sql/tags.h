@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * Query tags: sqlcommenter comments, leading or trailing, key='value' pairs, URL-encoded, comma
- * separated. Only keys that begin with "tidemark_" are looked at; a comment anywhere else, or one that
- * is malformed, carries no tags. https://google.github.io/sqlcommenter/spec/
+ * separated. Only keys that begin with "tidemark_" are looked at; a comment anywhere else, or one
+ * that is malformed, carries no tags. https://google.github.io/sqlcommenter/spec/
  */
 #ifndef TM_SQL_TAGS_H
 #define TM_SQL_TAGS_H
@@ -12,7 +12,7 @@
 #define TAG_VALUE_MAX 128
 
 struct tags {
-	bool present; /* at least one recognised tag */
+	bool present;   /* at least one recognised tag */
 	bool malformed; /* a tidemark_ key with an unreadable value: the caller routes to the primary */
 	char session[TAG_VALUE_MAX]; /* "" if absent, like the others */
 	char consistency[16];

@@ -5,19 +5,13 @@
 
 /* The parser may look a little past the end for the rest of a cut multi-byte character. */
 #define TEXT_PADDING 8
-/* Nodes that wait to be visited; a text of CLASSIFY_TEXT_MAX bytes cannot hold more. */
+/* Nodes that wait to be visited: most statements need few, and no text has more than two a byte. */
+#define WALK_FIRST 128
 #define WALK_MAX (CLASSIFY_TEXT_MAX * 2)
 #define SCAN_WORK_MAX (1024 * 1024)
 
-static _Thread_local char *text_buffer;
-static _Thread_local Node **walk_stack;
-
 void classify_thread_init(void)
 {
-	if (!text_buffer)
-		text_buffer = malloc(CLASSIFY_TEXT_MAX + TEXT_PADDING);
-	if (!walk_stack)
-		walk_stack = malloc(WALK_MAX * sizeof(*walk_stack));
 	/* libpg_query sets up its memory contexts at the first use in a thread. */
 	pg_query_exit_memory_context(pg_query_enter_memory_context());
 }
@@ -27,8 +21,8 @@ static bool is_operator_char(uint8_t c)
 	return c && strchr("~!@#^&|`?+-*/%<>=", c);
 }
 
-/* PostgreSQL's scanner reads a whole run of operator characters anew for each comment that opens in it:
- * 64 kB of slash and star would hold the thread for seconds. */
+/* PostgreSQL's scanner reads a whole run of operator characters anew for each comment that opens in
+ * it: 64 kB of slash and star would hold the thread for seconds. */
 static bool scans_slowly(struct slice text)
 {
 	size_t work = 0;
@@ -43,27 +37,34 @@ static bool scans_slowly(struct slice text)
 	return work > SCAN_WORK_MAX;
 }
 
-void parse_begin(struct parse *p, struct slice text)
+static void parse_text(struct parse *p, const char *text)
 {
-	*p = (struct parse){.len = text.len};
-	if (!text_buffer || !walk_stack)
-		classify_thread_init();
-	if (!text_buffer || !walk_stack || text.len > CLASSIFY_TEXT_MAX)
-		return;
-	if (text.len && (memchr(text.ptr, 0, text.len) || scans_slowly(text)))
-		return;
-	if (text.len)
-		memcpy(text_buffer, text.ptr, text.len);
-	memset(text_buffer + text.len, 0, TEXT_PADDING);
-	p->text = text_buffer;
 	p->context = pg_query_enter_memory_context();
-	PgQueryInternalParsetreeAndError result = pg_query_raw_parse(text_buffer);
+	PgQueryInternalParsetreeAndError result = pg_query_raw_parse(text);
 	free(result.stderr_buffer);
 	p->ok = !result.error;
 	if (result.error)
 		pg_query_free_error(result.error);
 	else
 		p->statements = result.tree;
+}
+
+void parse_begin(struct parse *p, struct slice text)
+{
+	*p = (struct parse){0};
+	if (text.len > CLASSIFY_TEXT_MAX)
+		return;
+	if (text.len && (memchr(text.ptr, 0, text.len) || scans_slowly(text)))
+		return;
+	char *copy = malloc(text.len + TEXT_PADDING);
+	if (!copy)
+		return;
+	if (text.len)
+		memcpy(copy, text.ptr, text.len);
+	memset(copy + text.len, 0, TEXT_PADDING);
+	/* The trees do not point into the text. */
+	parse_text(p, copy);
+	free(copy);
 }
 
 void parse_end(struct parse *p)
@@ -76,18 +77,35 @@ void parse_end(struct parse *p)
 struct walk {
 	const struct catalog *catalog;
 	struct query_facts *facts;
-	size_t depth;
+	const Node **nodes; /* yet to be visited: `first`, or on the heap */
+	size_t depth, cap;
+	const Node *first[WALK_FIRST];
 };
+
+static bool walk_grow(struct walk *w)
+{
+	if (w->cap >= WALK_MAX)
+		return false;
+	bool on_heap = w->nodes != w->first;
+	const Node **nodes = realloc(on_heap ? w->nodes : NULL, w->cap * 4 * sizeof(*nodes));
+	if (!nodes)
+		return false;
+	if (!on_heap)
+		memcpy(nodes, w->first, sizeof(w->first));
+	w->nodes = nodes;
+	w->cap *= 4;
+	return true;
+}
 
 static void push(struct walk *w, const void *node)
 {
 	if (!node)
 		return;
-	if (w->depth == WALK_MAX) {
+	if (w->depth == w->cap && !walk_grow(w)) {
 		w->facts->unknown = true;
 		return;
 	}
-	walk_stack[w->depth++] = (Node *)node;
+	w->nodes[w->depth++] = node;
 }
 
 static void bind(struct query_facts *f, enum bind_reason reason)
@@ -108,13 +126,15 @@ static bool is_literal_true(const Node *n)
 	if (n && IsA(n, TypeCast))
 		n = ((const TypeCast *)n)->arg;
 	return n && IsA(n, A_Const) && !((const A_Const *)n)->isnull &&
-	       IsA(&((const A_Const *)n)->val.node, Boolean) && ((const A_Const *)n)->val.boolval.boolval;
+		   IsA(&((const A_Const *)n)->val.node, Boolean) &&
+		   ((const A_Const *)n)->val.boolval.boolval;
 }
 
 /* set_config(name, value, true) lives until the end of the transaction; anything else may not. */
 static bool set_config_is_local(const FuncCall *call)
 {
-	return list_length(call->args) == 3 && !call->func_variadic && is_literal_true(llast(call->args));
+	return list_length(call->args) == 3 && !call->func_variadic &&
+		   is_literal_true(llast(call->args));
 }
 
 static void visit_function_name(struct walk *w, const char *name, const FuncCall *call)
@@ -157,7 +177,7 @@ static void visit_column(struct walk *w, const ColumnRef *c)
 {
 	const char *name = last_name(c->fields);
 	if (strcmp(name, "last_value") == 0 || strcmp(name, "is_called") == 0 ||
-	    strcmp(name, "log_cnt") == 0)
+		strcmp(name, "log_cnt") == 0)
 		w->facts->server_local = true;
 }
 
@@ -441,10 +461,15 @@ static void visit_expression(struct walk *w, const Node *n)
 
 void query_walk(Node *root, const struct catalog *c, struct query_facts *facts)
 {
-	struct walk w = {.catalog = c, .facts = facts};
+	struct walk w;
+	w.catalog = c;
+	w.facts = facts;
+	w.nodes = w.first;
+	w.depth = 0;
+	w.cap = WALK_FIRST;
 	push(&w, root);
 	while (w.depth) {
-		const Node *n = walk_stack[--w.depth];
+		const Node *n = w.nodes[--w.depth];
 		if (IsA(n, List)) {
 			const ListCell *cell;
 			foreach (cell, (const List *)n)
@@ -453,10 +478,12 @@ void query_walk(Node *root, const struct catalog *c, struct query_facts *facts)
 			visit_expression(&w, n);
 		}
 	}
+	if (w.nodes != w.first)
+		free(w.nodes);
 }
 
 bool relation_is_temp(const RangeVar *rel)
 {
 	return rel && (rel->relpersistence == RELPERSISTENCE_TEMP ||
-	               (rel->schemaname && strncmp(rel->schemaname, "pg_temp", 7) == 0));
+				   (rel->schemaname && strncmp(rel->schemaname, "pg_temp", 7) == 0));
 }

@@ -3,11 +3,11 @@
  * The only door to libpg_query and PostgreSQL's own headers: text in, raw parse trees out, and a
  * walk over them that uses no stack of the thread.
  *
- * libpg_query never overflows the stack while it parses: its grammar keeps its own bounded stack. Only
- * walks over the finished tree do, since "1+1+…" is a tree as deep as the text is long. We
+ * libpg_query never overflows the stack while it parses: its grammar keeps its own bounded stack.
+ * Only walks over the finished tree do, since "1+1+…" is a tree as deep as the text is long. We
  * therefore walk with an explicit stack on the heap. One recursive walk is left inside the parser:
- * exprLocation(), when it complains of a second LIMIT or OFFSET, at 32 bytes a term; CLASSIFY_TEXT_MAX
- * keeps it below 1 MB.
+ * exprLocation(), when it complains of a second LIMIT or OFFSET, at 32 bytes a term;
+ * CLASSIFY_TEXT_MAX keeps it below 1 MB.
  */
 #ifndef TM_SQL_TREE_H
 #define TM_SQL_TREE_H
@@ -28,11 +28,9 @@
 #undef strerror
 #undef strerror_r
 
-/* A parse: the list of RawStmt, or NULL. Begin and end must pair; at most one at a time a thread. */
+/* A parse. Begin and end must pair; the trees live until the end. */
 struct parse {
-	const char *text; /* NUL-terminated copy, thread-local */
-	size_t len;
-	List *statements; /* NIL for no statement at all */
+	List *statements; /* of RawStmt; NIL for no statement at all */
 	bool ok;
 	MemoryContext context;
 };
@@ -43,22 +41,22 @@ void parse_end(struct parse *p);
 struct query_facts {
 	bool writes; /* INSERT, UPDATE, DELETE, MERGE or SELECT INTO, at any level */
 	bool into_temp;
-	bool locks; /* FOR UPDATE … FOR KEY SHARE */
+	bool locks;           /* FOR UPDATE … FOR KEY SHARE */
 	bool unsafe_function; /* calls one, or reads a relation that does */
-	bool server_local; /* reads what differs from server to server */
-	bool unknown; /* holds a node that we do not know, or is too large */
-	uint8_t binds; /* enum bind_reason, the first found */
+	bool server_local;    /* reads what differs from server to server */
+	bool unknown;         /* holds a node that we do not know, or is too large */
+	uint8_t binds;        /* enum bind_reason, the first found */
 };
 /* Walks `root` (any query or expression; NULL is fine) and adds to `facts`. */
 void query_walk(Node *root, const struct catalog *c, struct query_facts *facts);
 
 /* What kind of thing a SET, RESET or SHOW names. */
 enum setting_class {
-	SETTING_PLAIN, /* a value that can be replayed on another connection */
-	SETTING_ROUTER, /* tidemark.* */
+	SETTING_PLAIN,       /* a value that can be replayed on another connection */
+	SETTING_ROUTER,      /* tidemark.* */
 	SETTING_TRANSACTION, /* belongs to the transaction, whatever the SET says */
-	SETTING_ROLE, /* role, session_authorization */
-	SETTING_SESSION, /* session state that cannot be replayed */
+	SETTING_ROLE,        /* role, session_authorization */
+	SETTING_SESSION,     /* session state that cannot be replayed */
 };
 enum setting_class setting_class(const char *name);
 
