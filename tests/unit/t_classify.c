@@ -87,7 +87,7 @@ static bool words_agree(struct traits t, struct slice also)
 	snprintf(binds, sizeof(binds), "binds:%s", bind_reason_name(t.binds));
 	if (t.flags & TRAIT_BINDS)
 		return has_word(also, binds);
-	return t.binds == BIND_NONE && !memmem(also.ptr, also.len, "binds:", 6);
+	return t.binds == BIND_NONE && !(also.len && memmem(also.ptr, also.len, "binds:", 6));
 }
 
 static struct slice trim(struct slice s)
