@@ -6,6 +6,8 @@
 
 #include <signal.h>
 
+#include "admin/console.h"
+#include "admin/http.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "proxy/worker.h"
@@ -97,6 +99,7 @@ static void *router_thread(void *arg)
 {
 	struct router *r = arg;
 	char error[512];
+	struct admin_http *http = NULL;
 
 	r->worker = worker_new(r->settings, error, sizeof(error));
 	if (!r->worker) {
@@ -104,7 +107,14 @@ static void *router_thread(void *arg)
 		return NULL;
 	}
 	worker_set_reload(r->worker, reload, r);
-	r->result = worker_run(r->worker);
+	worker_set_console(r->worker, console_run, NULL);
+	if (r->settings->http_listen_port != 0)
+		http = admin_http_new(r->worker, error, sizeof(error));
+	if (http || r->settings->http_listen_port == 0)
+		r->result = worker_run(r->worker);
+	else
+		fprintf(stderr, "tidemark: %s\n", error);
+	admin_http_free(http);
 	worker_free(r->worker);
 	return NULL;
 }
