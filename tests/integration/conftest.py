@@ -59,21 +59,44 @@ def small_fleet(breakable_fleet):
     breakable_fleet.calm()
 
 
+class SharedRouter:
+    """The router with its defaults, for all tests that need no other options. A test that kills it fails, and
+    the next one gets a new router."""
+
+    def __init__(self, fleet):
+        self.fleet = fleet
+        self.router = None
+
+    def get(self):
+        if self.router is None:
+            self.router = harness.Tidemark(self.fleet, http=True)
+        return self.router
+
+    def judge(self):
+        """Fails if the router is no more."""
+        if self.router is not None and not self.router.alive():
+            self.stop()
+
+    def stop(self):
+        router, self.router = self.router, None
+        if router is not None:
+            router.stop()
+
+
 @pytest.fixture(scope="session")
 def shared_router(shared_fleet):
-    """The router with its defaults, shared by all tests that do not need other options."""
     skip_without_router()
-    tm = harness.Tidemark(shared_fleet, http=True)
-    yield tm
-    tm.stop()
+    shared = SharedRouter(shared_fleet)
+    yield shared
+    shared.stop()
 
 
 @pytest.fixture
 def tm(shared_router, fleet):
-    assert shared_router.alive(), "the shared router died in an earlier test"
-    shared_router.wait_fleet()
-    yield shared_router
-    assert shared_router.alive(), f"the router died:\n{harness.tail(shared_router.log)}"
+    t = shared_router.get()
+    t.wait_fleet()
+    yield t
+    shared_router.judge()
 
 
 @pytest.fixture

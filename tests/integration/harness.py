@@ -388,6 +388,10 @@ FAULT_MARKS = re.compile(r"\bBUG\b|AddressSanitizer|LeakSanitizer|ThreadSanitize
 live = []  # routers that run, so that a failing test can show their logs
 
 
+def outcome(code):
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+
+
 class Tidemark:
     """A running router. Options by name, underscores for dashes: Tidemark(fleet, wait_timeout="1s").
 
@@ -552,9 +556,9 @@ class Tidemark:
         last = "\n".join(log.splitlines()[-30:])
         assert not faults, "the router logged a fault of its own:\n" + "\n".join(faults[:10]) + "\n" + last
         assert early is None or early == self.expect_exit, \
-            f"the router ended by itself with status {early}:\n{last}"
+            f"the router ended by itself, {outcome(early)}:\n{last}"
         assert not hung, f"the router did not end within {timeout} s of SIGTERM:\n{last}"
-        assert code == self.expect_exit, f"the router ended with status {code}:\n{last}"
+        assert code == self.expect_exit, f"the router ended on SIGTERM, but {outcome(code)}:\n{last}"
 
     def __enter__(self):
         return self
