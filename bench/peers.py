@@ -83,8 +83,12 @@ class Peer:
         self.port = self.stage.free_port()
         self.prepare()
         self.process = self.stage.start(f"{self.name}-{self.port}", list(wrapper) + self.argv(), self.stop_signal())
-        self.stage.wait_listening(self.process, self.port, self.name, 60 if wrapper else 15)
-        self.wait_ready()
+        try:
+            self.stage.wait_listening(self.process, self.port, self.name, 60 if wrapper else 15)
+            self.wait_ready()
+        except BenchError:
+            self.stop()
+            raise
         return self
 
     def wait_ready(self):

@@ -137,6 +137,8 @@ def measure(stage, fleet, build, cells, seconds, wanted, say):
                     f"{router.title}", progress=True)
                 try:
                     results.append(_one(program, fleet, router, cell, seconds))
+                    if results[-1]["complaint"]:
+                        say(f"!! {router.title}: {results[-1]['complaint']}")
                 except BenchError as e:
                     say(f"!! {router.title}: {e}")
     finally:
