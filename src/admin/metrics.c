@@ -271,8 +271,8 @@ static void traffic(const struct census *c, struct buf *out)
 	single(out, "tidemark_transactions_total", COUNTER, t->xact_count, "Transactions finished.");
 	single(out, "tidemark_received_bytes_total", COUNTER, t->received, "Bytes read from clients.");
 	single(out, "tidemark_sent_bytes_total", COUNTER, t->sent, "Bytes of servers for clients.");
-	single_seconds(out, "tidemark_query_seconds_total", COUNTER, (int64_t)t->query_time_us,
-	               "Time that statements took, waits included.");
+	single_seconds(out, "tidemark_transaction_seconds_total", COUNTER, (int64_t)t->xact_time_us,
+	               "Time from a transaction's first statement to its end, waits included.");
 }
 
 static void caches(const struct worker *w, const struct census *c, struct buf *out)
