@@ -46,9 +46,12 @@ enum server_activity server_activity(const struct server *s)
 const char *client_activity_name(enum client_activity a)
 {
 	static const char *const names[CLIENT_ACTIVITIES] = {
-		[CLIENT_DOES_LOGIN] = "login",     [CLIENT_DOES_IDLE] = "idle",
-		[CLIENT_DOES_ACTIVE] = "active",   [CLIENT_DOES_WAIT] = "waiting",
-		[CLIENT_DOES_WAIT_REPLICA] = "waiting_replica", [CLIENT_DOES_CONSOLE] = "console",
+		[CLIENT_DOES_LOGIN] = "login",
+		[CLIENT_DOES_IDLE] = "idle",
+		[CLIENT_DOES_ACTIVE] = "active",
+		[CLIENT_DOES_WAIT] = "waiting",
+		[CLIENT_DOES_WAIT_REPLICA] = "waiting_replica",
+		[CLIENT_DOES_CONSOLE] = "console",
 	};
 	return names[a];
 }
@@ -63,9 +66,23 @@ const char *server_activity_name(enum server_activity a)
 	return names[a];
 }
 
+const char *node_role_name(enum node_role role)
+{
+	switch (role) {
+	case NODE_ROLE_PRIMARY:
+		return "primary";
+	case NODE_ROLE_REPLICA:
+		return "replica";
+	case NODE_ROLE_UNKNOWN:
+		break;
+	}
+	return "unknown";
+}
+
 static void count_servers(const struct list *servers, struct pool_census *out)
 {
-	list_each_const(it, servers) {
+	list_each_const(it, servers)
+	{
 		const struct server *s = container_of(it, struct server, link);
 		out->servers[server_activity(s)]++;
 		out->active_clients += s->client != NULL;
@@ -77,7 +94,8 @@ void pool_census(const struct pool *p, int64_t now_us, struct pool_census *out)
 	*out = (struct pool_census){.waiting_clients = (uint64_t)p->waiting_count};
 	count_servers(&p->idle, out);
 	count_servers(&p->busy, out);
-	list_each_const(it, &p->waiting) {
+	list_each_const(it, &p->waiting)
+	{
 		const struct client *c = container_of(it, struct client, queue);
 		int64_t since = c->turn_queued_at_us;
 		if (since > 0 && now_us - since > out->longest_wait_us)
@@ -92,7 +110,7 @@ static void count_client(const struct client *c, struct census *out)
 }
 
 static void count_account(const struct worker *w, const struct account *a, int64_t now_us,
-                          struct census *out)
+						  struct census *out)
 {
 	out->accounts++;
 	for (int node = 0; node < w->fleet.count; node++) {
@@ -100,13 +118,13 @@ static void count_account(const struct worker *w, const struct account *a, int64
 		pool_census(&a->pools[node], now_us, &pool);
 		for (int i = 0; i < SERVER_ACTIVITIES; i++)
 			out->servers[node][i] += pool.servers[i];
-		out->pools += a->pools[node].idle_count + a->pools[node].busy_count > 0 ||
-		              pool.waiting_clients > 0;
+		out->pools +=
+			a->pools[node].idle_count + a->pools[node].busy_count > 0 || pool.waiting_clients > 0;
 	}
 }
 
 static void count_database(const struct worker *w, const struct database *db, int64_t now_us,
-                           struct census *out)
+						   struct census *out)
 {
 	struct database_stats *sum = &out->totals;
 	const struct database_stats *of = &db->stats;
@@ -133,8 +151,7 @@ static void count_database(const struct worker *w, const struct database *db, in
 void census_take(const struct worker *w, int64_t now_us, struct census *out)
 {
 	*out = (struct census){0};
-	list_each_const(it, &w->clients)
-		count_client(container_of(it, struct client, link), out);
+	list_each_const(it, &w->clients) count_client(container_of(it, struct client, link), out);
 	list_each_const(it, &w->databases)
 		count_database(w, container_of(it, struct database, link), now_us, out);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * Who is here: clients and server connections counted by what they do. One walk over all of them, made
- * when somebody asks, so that the proxy keeps no counters for it.
+ * Who is here: clients and server connections counted by what they do. One walk over all of them,
+ * made when somebody asks, so that the proxy keeps no counters for it.
  */
 #ifndef TM_ADMIN_CENSUS_H
 #define TM_ADMIN_CENSUS_H
@@ -11,8 +11,8 @@
 enum client_activity {
 	CLIENT_DOES_LOGIN,
 	CLIENT_DOES_IDLE,
-	CLIENT_DOES_ACTIVE, /* has a server connection */
-	CLIENT_DOES_WAIT, /* for a server connection */
+	CLIENT_DOES_ACTIVE,       /* has a server connection */
+	CLIENT_DOES_WAIT,         /* for a server connection */
 	CLIENT_DOES_WAIT_REPLICA, /* for a replica to catch up, or for a sample */
 	CLIENT_DOES_CONSOLE,
 	CLIENT_ACTIVITIES,
@@ -23,7 +23,7 @@ enum server_activity {
 	SERVER_DOES_IDLE,
 	SERVER_DOES_ACTIVE,
 	SERVER_DOES_DRAIN, /* finishes what a client that left had begun */
-	SERVER_DOES_TASK, /* the router's own: catalog, reset */
+	SERVER_DOES_TASK,  /* the router's own: catalog, reset */
 	SERVER_ACTIVITIES,
 };
 
@@ -31,6 +31,7 @@ enum client_activity client_activity(const struct client *c);
 enum server_activity server_activity(const struct server *s);
 const char *client_activity_name(enum client_activity a);
 const char *server_activity_name(enum server_activity a);
+const char *node_role_name(enum node_role role);
 
 /* Of one pool. */
 struct pool_census {
@@ -45,13 +46,13 @@ struct census {
 	uint64_t clients_bound;
 	uint64_t servers[FLEET_NODES_MAX][SERVER_ACTIVITIES];
 	uint64_t databases, accounts, pools; /* pools that have or want a connection */
-	struct database_stats totals; /* of all databases */
-	struct stmt_cache_stats caches; /* likewise */
+	struct database_stats totals;        /* of all databases */
+	struct stmt_cache_stats caches;      /* likewise */
 };
 void census_take(const struct worker *w, int64_t now_us, struct census *out);
 
 /* The list loop for readers. */
-#define list_each_const(it, head)                                                                  \
+#define list_each_const(it, head) \
 	for (const struct list *it = (head)->next; it != (head); it = it->next)
 
 #endif

@@ -11,7 +11,8 @@
 
 struct admin_http;
 
-/* Listens where the worker's settings say, which must name a port. NULL with a sentence in `error`. */
+/* Listens where the worker's settings say, which must name a port. NULL with a sentence in `error`.
+ */
 struct admin_http *admin_http_new(struct worker *w, char *error, size_t cap);
 /* Before worker_free(); the loop must not run any more after it. NULL is fine. */
 void admin_http_free(struct admin_http *h);

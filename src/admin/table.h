@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * A result of the console: RowDescription, DataRows, CommandComplete, written cell by cell. What does
- * not fit is latched by the buffer and found out at its end.
+ * A result of the console: RowDescription, DataRows, CommandComplete, written cell by cell. What
+ * does not fit is latched by the buffer and found out at its end.
  */
 #ifndef TM_ADMIN_TABLE_H
 #define TM_ADMIN_TABLE_H

@@ -4,7 +4,8 @@
  *
  *   fleet     p (primary), a"b\c (replica, behind), lost (never connected)
  *   database  app ── account bob ── pools: one idle and one active server on p
- *   clients   one idle and named, one bound that holds the active server, one that waits for a replica
+ *   clients   one idle and named, one bound that holds the active server, one that waits for a
+ * replica
  */
 #ifndef TM_TESTS_ADMIN_WORLD_H
 #define TM_TESTS_ADMIN_WORLD_H
@@ -44,17 +45,18 @@ static inline void world_fleet(struct world *x)
 		n->port = 1 + i;
 		fleet_node_add(f, slice_str(n->name));
 	}
-	x->w->watch = watch_new(x->w->loop, f, x->settings.nodes, 3, &x->settings.watch,
-	                        world_fleet_told, NULL);
+	x->w->watch =
+		watch_new(x->w->loop, f, x->settings.nodes, 3, &x->settings.watch, world_fleet_told, NULL);
 	fleet_node_up(f, 0, NODE_ROLE_PRIMARY, 1, now - 5000);
 	fleet_node_up(f, 1, NODE_ROLE_REPLICA, 1, now - 5000);
-	assert(x->w->watch && fleet_node_sampled(f, 0, (struct position){0x1000}, now - 4000, now - 3900) &&
-	       fleet_node_sampled(f, 1, (struct position){0x1000}, now - 3000, now - 2900) &&
-	       fleet_node_sampled(f, 0, (struct position){0x3000}, now - 2000, now - 1900));
+	assert(x->w->watch &&
+		   fleet_node_sampled(f, 0, (struct position){0x1000}, now - 4000, now - 3900) &&
+		   fleet_node_sampled(f, 1, (struct position){0x1000}, now - 3000, now - 2900) &&
+		   fleet_node_sampled(f, 0, (struct position){0x3000}, now - 2000, now - 1900));
 }
 
 static inline void world_server(struct world *x, struct server *s, struct list *in,
-                                enum server_state state, uint32_t pid)
+								enum server_state state, uint32_t pid)
 {
 	s->worker = x->w;
 	s->pool = &x->account.pools[0];

@@ -128,8 +128,8 @@ static int teardown(void **state)
 
 static void commands_may_be_written_in_any_case_and_end_with_semicolons(void **state)
 {
-	static const char *const texts[] = {"SHOW FLEET",      "show fleet;", "  Show\tFleet ; ;\n",
-	                                    "sHoW   fLeEt ;", "SHOW FLEET\r\n"};
+	static const char *const texts[] = {"SHOW FLEET", "show fleet;", "  Show\tFleet ; ;\n",
+										"sHoW   fLeEt ;", "SHOW FLEET\r\n"};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		run(texts[i]);
 		assert_string_equal(got.kinds, "TDDDC");
@@ -151,8 +151,9 @@ static void unknown_commands_are_syntax_errors_with_a_hint(void **state)
 	char long_one[5001];
 	memset(long_one, 'x', sizeof(long_one) - 1);
 	long_one[sizeof(long_one) - 1] = '\0';
-	const char *const texts[] = {"SHOW",         "SHOW NOTHING",          "SELECT 1", "SHOW FLEET NOW",
-	                             "SHOW FLEET;x", "SHOW FLEET; SHOW FLEET", "\x01\xff", long_one};
+	const char *const texts[] = {"SHOW",           "SHOW NOTHING", "SELECT 1",
+								 "SHOW FLEET NOW", "SHOW FLEET;x", "SHOW FLEET; SHOW FLEET",
+								 "\x01\xff",       long_one};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		run(texts[i]);
 		assert_string_equal(got.kinds, "E");
@@ -228,8 +229,9 @@ static void reload_asks_the_program_and_tells_its_answer(void **state)
 static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 {
 	static const char *const names[] = {
-		"name",     "host",      "port",   "role",            "state",       "epoch",   "timeline",
-		"position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding", "samples", "error"};
+		"name",     "host",     "port",      "role",   "state",           "epoch",
+		"timeline", "position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding",
+		"samples",  "error"};
 	run("SHOW FLEET");
 	assert_int_equal(got.columns, 14);
 	for (int i = 0; i < got.columns; i++)
