@@ -59,9 +59,9 @@ void chain_cork(struct chain *ch)
 
 void chain_flush(struct chain *ch)
 {
-	if (ch->out->len > 0) {
+	if (ch->out->len > 0 || ch->held) {
 		chain_cork(ch);
-		if (!ch->failed && !out_flush(ch->stream, ch->out))
+		if (!ch->failed && !ch->held && !out_flush(ch->stream, ch->out))
 			ch->failed = true;
 		return;
 	}

@@ -18,6 +18,7 @@ struct chain {
 	struct buf *out;
 	int count;
 	size_t bytes, used;
+	bool held; /* chain_flush() only keeps what was gathered: more is to follow at once */
 	bool failed; /* the peer is gone or its buffer is full: close it */
 	struct iovec iov[CHAIN_PIECES];
 	uint8_t scratch[CHAIN_SCRATCH];
@@ -32,6 +33,7 @@ static inline void chain_init(struct chain *ch, struct net_stream *stream, struc
 	ch->bytes = 0;
 	ch->used = 0;
 	ch->failed = false;
+	ch->held = false;
 }
 
 /* Borrows until chain_flush(). */

@@ -383,7 +383,8 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 		keep_entry(s, &step.entry);
 	}
 	struct slice value;
-	if (step.entry.tag == TAG_CAPTURE && f->type == BE_DATA_ROW && whole &&
+	if (s->worker->settings->policy.fault == FAULT_POSITION_INSIDE &&
+	    step.entry.tag == TAG_CAPTURE && f->type == BE_DATA_ROW && whole &&
 	    msg_data_row_column(frame_body(f), 0, &value) && value.ptr && value.len == 8)
 		s->captured_inside.lsn = load_be64(value.ptr);
 	bool forward = step.verdict == REPLY_STEP_FORWARD && ch;
@@ -478,7 +479,7 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 		if (f.type == BE_READY && f.body_len == 1 && head && head->to == REPLY_CLIENT && c &&
 		    head->kind >= REPLY_SYNC) {
 			if (!ready(s, c, &f, at, ch)) {
-				chain_cork(ch);
+				ch->held = true;
 				break;
 			}
 		} else if (!answer(s, c, &f, at, here, ch)) {

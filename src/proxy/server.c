@@ -480,7 +480,7 @@ static size_t handle_bytes(struct server *s, struct slice in, bool *broken)
 		chain_flush(&ch);
 	if (ch.failed) {
 		client_close(c);
-	} else if (c->out.len > 0 && s->client == c && s->stream) {
+	} else if (c->out.len > 0 && !ch.held && s->client == c && s->stream) {
 		/* The client does not keep up: the server has to wait. */
 		net_stream_want(s->stream, net_stream_wanted(s->stream) & ~(unsigned)NET_READABLE);
 	}
