@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 import pytest
 
@@ -150,6 +151,17 @@ def libpq_client():
                     os.path.join(os.path.dirname(__file__), "libpq_client.c"), "-lpq"], check=True)
     yield out
     shutil.rmtree(d, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def watchdog(request):
+    """A client that waits for ever would hold up the whole run: the routers are ended under it. A module whose
+    tests take longer says so with HANG_LIMIT, in seconds."""
+    timer = threading.Timer(getattr(request.module, "HANG_LIMIT", 25), harness.end_hung_routers)
+    timer.daemon = True
+    timer.start()
+    yield
+    timer.cancel()
 
 
 @pytest.hookimpl(hookwrapper=True)

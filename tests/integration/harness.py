@@ -388,6 +388,13 @@ FAULT_MARKS = re.compile(r"\bBUG\b|AddressSanitizer|LeakSanitizer|ThreadSanitize
 live = []  # routers that run, so that a failing test can show their logs
 
 
+def end_hung_routers():
+    for t in list(live):
+        if t.process is not None:
+            t.hung = True
+            t.process.send_signal(signal.SIGABRT)
+
+
 def outcome(code):
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
 
@@ -407,6 +414,7 @@ class Tidemark:
         self.log = os.path.join(self.dir, "log")
         self.process = None
         self.expect_exit = 0
+        self.hung = False
         for name, text in (files or {}).items():
             self.write(name, text)
         self.argv = [program or (FAULTY_PROGRAM if fault else PROGRAM)]
@@ -424,6 +432,7 @@ class Tidemark:
                 self.argv += ["--replica", r if isinstance(r, str) else r.conninfo()]
             options.setdefault("admin_users", "postgres")
             options.setdefault("shutdown_timeout", "3s")
+        self.admin_password = options.pop("admin_password", None)
         if options.pop("http", False):
             self.http_port = free_port()
             options["http_listen"] = f"{HOST}:{self.http_port}"
@@ -450,6 +459,7 @@ class Tidemark:
             wait_until(self._listens, 15, f"{' '.join(self.argv)} to listen")
             if wait:
                 self.wait_fleet()
+                self._warm_up()
         except BaseException:
             live.remove(self)
             self.process.kill()
@@ -478,6 +488,18 @@ class Tidemark:
         except AssertionError as e:
             raise AssertionError(f"{e}\nSHOW FLEET: {self.show('FLEET')}\n{tail(self.log)}")
 
+    def _warm_up(self):
+        """Until the catalog of database app is loaded: before that every function of the user's, harness.WHERE
+        too, is taken for one that writes."""
+        if self.admin_password is not None or not self.replicas:
+            return
+        c = self.connect(options="-c tidemark.consistency=eventual")
+        try:
+            wait_until(lambda: where(c) != "primary", 10,
+                       lambda: f"the first read to go to a replica; {value(c, 'SHOW tidemark.route')}\n{tail(self.log)}")
+        finally:
+            c.close()
+
     # ---- ways in ----
 
     def connect(self, dbname="app", user="app", options=None, autocommit=True, **kw):
@@ -493,7 +515,7 @@ class Tidemark:
         """SHOW … on the admin console: a list of dicts."""
         c = rawpg.Raw(HOST, self.port)
         try:
-            c.startup(user="postgres", database="tidemark")
+            c.startup(user="postgres", database="tidemark", password=self.admin_password)
             return c.query_dicts(f"SHOW {what}")
         finally:
             c.close()
@@ -553,8 +575,9 @@ class Tidemark:
         code = process.returncode
         faults = [line for line in log.splitlines() if FAULT_MARKS.search(line)]
         shutil.rmtree(self.dir, ignore_errors=True)
-        last = "\n".join(log.splitlines()[-30:])
+        last = "\n".join(log.splitlines()[-12:])
         assert not faults, "the router logged a fault of its own:\n" + "\n".join(faults[:10]) + "\n" + last
+        assert not self.hung, f"somebody was left without an answer, so the test was ended:\n{last}"
         assert early is None or early == self.expect_exit, \
             f"the router ended by itself, {outcome(early)}:\n{last}"
         assert not hung, f"the router did not end within {timeout} s of SIGTERM:\n{last}"

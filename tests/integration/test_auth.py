@@ -50,8 +50,8 @@ def scram_verifier(password=PASSWORD, iterations=4096):
 def guarded(router):
     """A router that asks for passwords by `auth_type` and knows `secrets`."""
     def make(auth_type, secrets, **options):
-        return router(auth_type=auth_type, auth_file="{dir}/users",
-                      files={"users": userlist(**secrets)}, **options)
+        return router(auth_type=auth_type, auth_file="{dir}/users", admin_password="console",
+                      files={"users": userlist(**{"postgres": "console", **secrets})}, **options)
     return make
 
 
@@ -155,7 +155,7 @@ def test_users_do_not_share_server_connections(guarded):
 def test_userlist_is_read_again_on_reload(guarded):
     t = guarded("scram-sha-256", {"u_trust": "first"})
     t.connect(user="u_trust", password="first").close()
-    t.write("users", userlist(u_trust="second", app="third"))
+    t.write("users", userlist(postgres="console", u_trust="second", app="third"))
     t.reload()
 
     def renewed():
@@ -172,7 +172,7 @@ def test_userlist_is_read_again_on_reload(guarded):
 
 
 def test_the_console_is_for_admin_users_only(guarded, raw):
-    t = guarded("md5", {**PLAIN, "postgres": "console"}, wait=False)
+    t = guarded("md5", PLAIN)
     c = raw(t, user="postgres", database="tidemark", password="console")
     assert c.query_rows("SHOW FLEET")
     with pytest.raises(rawpg.ServerError) as e:

@@ -18,6 +18,7 @@ from harness import rows, value
 from test_routing import end_on_page_boundary, paused
 
 DISCRIMINATING = 50
+HANG_LIMIT = 90
 
 
 @pytest.fixture(autouse=True)
