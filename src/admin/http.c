@@ -17,7 +17,7 @@
 #define CONNECTION_MEMORY ((size_t)16 * 1024)
 #define BODY_MAX ((size_t)1024 * 1024)
 #define LISTEN_BACKLOG 32
-/* With nothing to do but look at time-outs. */
+/* With nothing to do but look at time-outs and the limit. */
 #define TICK_US 1000000
 /* How often libmicrohttpd may ask for another round before everybody else gets a turn. */
 #define ROUNDS_MAX 16
@@ -103,13 +103,15 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 
 /* ---------------------------------------------------------------------- loop */
 
-/* When it must be run again though its descriptor stays silent; INT64_MAX: never. */
+/* When it must be run again though its descriptor stays silent. Always after a while: at its limit
+ * of connections it stops listening, and begins again only in a run after the one that closed some.
+ */
 static int64_t next_run_us(struct MHD_Daemon *d)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
-	if (MHD_get_timeout(d, &ms) != MHD_YES)
-		return INT64_MAX;
-	return ms < TICK_US / 1000 ? (int64_t)ms * 1000 : TICK_US;
+	if (MHD_get_timeout(d, &ms) != MHD_YES || ms >= TICK_US / 1000)
+		return TICK_US;
+	return (int64_t)ms * 1000;
 }
 
 static void on_activity(void *arg)
@@ -120,10 +122,7 @@ static void on_activity(void *arg)
 		MHD_run(h->daemon);
 		next = next_run_us(h->daemon);
 	}
-	if (next == INT64_MAX)
-		net_timer_stop(h->timer);
-	else
-		net_timer_start(h->timer, next > 1000 ? next : 1000);
+	net_timer_start(h->timer, next > 1000 ? next : 1000);
 }
 
 /* ------------------------------------------------------------ life and end */
@@ -170,13 +169,14 @@ static int open_listener(const char *host, int port, char *error, size_t cap)
 	return fd;
 }
 
+/* Mostly about what peers sent, which anybody may make it say as often as they like. */
 __attribute__((format(printf, 2, 0))) static void log_line(void *arg, const char *fmt, va_list args)
 {
 	char line[512];
 	int n = vsnprintf(line, sizeof(line), fmt, args);
 	while (n > 0 && n < (int)sizeof(line) && line[n - 1] == '\n')
 		line[--n] = '\0';
-	log_warn("admin http: %s", line);
+	log_debug("admin http: %s", line);
 }
 
 static bool start(struct admin_http *h, char *error, size_t cap)
@@ -196,7 +196,10 @@ static bool start(struct admin_http *h, char *error, size_t cap)
 		return false; /* it has closed the socket */
 	const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
 	h->timer = net_timer_new(h->worker->loop, on_activity, h);
-	return info && h->timer && net_loop_watch_fd(h->worker->loop, info->epoll_fd, on_activity, h);
+	if (!info || !h->timer || !net_loop_watch_fd(h->worker->loop, info->epoll_fd, on_activity, h))
+		return false;
+	net_timer_start(h->timer, TICK_US);
+	return true;
 }
 
 struct admin_http *admin_http_new(struct worker *w, char *error, size_t cap)
