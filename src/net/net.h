@@ -98,6 +98,7 @@ typedef void (*net_accept_fn)(void *arg, struct net_stream *s);
 struct net_listener *net_listen(struct net_loop *l, const char *host, int port, int backlog,
                                 net_accept_fn fn, void *arg, char *error, size_t error_cap);
 int net_listener_port(const struct net_listener *l);
+/* NULL is fine. */
 void net_listener_close(struct net_listener *l);
 
 /* ---- timers ---- */

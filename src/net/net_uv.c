@@ -883,6 +883,8 @@ static void remove_socket_file(const struct net_listener *l)
 
 void net_listener_close(struct net_listener *l)
 {
+	if (!l)
+		return;
 	remove_socket_file(l);
 	uv_close((uv_handle_t *)&l->pause, on_listener_closed);
 	for (int i = 0; i < l->count; i++) {

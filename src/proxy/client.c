@@ -683,7 +683,7 @@ static void pause_if_full(struct client *c)
 	if (c->in.len < HOLD_MAX || growing)
 		return;
 	struct frame f;
-	if (frame_peek(buf_slice(&c->in), &f) == PARSE_OK && !frame_complete(&f, buf_slice(&c->in)))
+	if (c->skip == 0 && frame_peek(buf_slice(&c->in), &f) == PARSE_OK && !frame_complete(&f, buf_slice(&c->in)))
 		return; /* one long message that has to come in whole */
 	c->paused = true;
 	net_stream_want(c->stream, net_stream_wanted(c->stream) & ~(unsigned)NET_READABLE);

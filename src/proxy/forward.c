@@ -145,15 +145,8 @@ static bool error_here(struct forward *f, const char *sqlstate, const char *mess
 	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
-static bool make_room(struct forward *f)
+static bool close_prepared(struct forward *f, const struct stmt *old)
 {
-	struct server *s = f->s;
-	int max = f->c->worker->settings->max_prepared_statements;
-	if (s->stmts.count < max || s->in_tx_after)
-		return true;
-	struct stmt *old = server_stmts_oldest(&s->stmts);
-	if (!old)
-		return true;
 	char name[STMT_NAME_MAX];
 	struct buf close;
 	buf_init(&close, 128);
@@ -161,8 +154,36 @@ static bool make_room(struct forward *f)
 	struct slice bytes = buf_slice(&close);
 	chain_copy(f->out, bytes.ptr, bytes.len);
 	buf_release(&close);
-	server_stmts_drop(&s->stmts, f->cache, old);
+	server_stmts_drop(&f->s->stmts, f->cache, old);
 	return push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
+/* Closing a statement closes its portals too, so nothing is closed while a transaction may hold some. */
+static bool make_room(struct forward *f)
+{
+	struct server *s = f->s;
+	int max = f->c->worker->settings->max_prepared_statements;
+	struct stmt *old;
+	if (s->in_tx_after || s->stmts.count < max || !(old = server_stmts_oldest(&s->stmts)))
+		return true;
+	return close_prepared(f, old);
+}
+
+/* DDL went by since this server prepared its statements: "cached plan must not change result type" would
+ * be the answer to some of them. Prepared again, they have the new one. */
+static bool forget_outdated(struct forward *f)
+{
+	struct server *s = f->s;
+	uint32_t now = f->c->account->database->ddl_count;
+	if (s->stmts_ddl == now || s->in_tx_after)
+		return true;
+	struct stmt *old;
+	while ((old = server_stmts_oldest(&s->stmts)) != NULL) {
+		if (!close_prepared(f, old))
+			return false;
+	}
+	s->stmts_ddl = now;
+	return true;
 }
 
 /* Sends Parse for `stmt` under the given name; the entry is the caller's. */
@@ -552,7 +573,7 @@ static bool batch(struct forward *f, struct slice in)
 {
 	struct server *s = f->s;
 	size_t used = 0;
-	bool ok = true;
+	bool ok = s->replies.failed || forget_outdated(f);
 	while (ok && used < f->unit->size) {
 		struct slice at = slice_from(in, used);
 		struct frame fr;

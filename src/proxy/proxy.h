@@ -98,6 +98,7 @@ struct database {
 	enum catalog_state catalog_state;
 	struct server *catalog_loader; /* runs the load; one at a time */
 	int64_t catalog_loaded_at_us;
+	uint32_t ddl_count; /* DDL seen: what servers prepared before may have another result type now */
 	struct list accounts;
 	struct database_stats stats;
 };
@@ -148,6 +149,7 @@ struct server {
 	struct vars *vars; /* NULL: not known, never to be reused */
 	struct vars *vars_after; /* SYNC: what it will carry */
 	struct server_stmts stmts;
+	uint32_t stmts_ddl; /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
 	bool capture_prepared;
 	struct buf params; /* ParameterStatus, "name\0value\0…" */

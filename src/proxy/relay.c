@@ -148,6 +148,13 @@ enum outlook {
 	OUTLOOK_REFUSED,
 };
 
+/* A statement prepared before some DDL: preparing it again is the cure. */
+static bool is_outdated_plan(const struct error_fields *e)
+{
+	return slice_eq_str(e->sqlstate, "0A000") &&
+	       slice_eq_str(e->message, "cached plan must not change result type");
+}
+
 /* Looks ahead, without any effect, whether a read on a standby was refused. A single statement is
  * decided by its first row or its end; several only at the very end. */
 static enum outlook look_ahead(const struct server *s, struct slice in)
@@ -231,8 +238,10 @@ static size_t refused(struct server *s, struct slice in)
 			break;
 		}
 	}
-	/* A recovery conflict is bad luck; a refusal will happen again. */
-	if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
+	/* A recovery conflict is bad luck, a refusal will happen again. */
+	if (is_outdated_plan(&e))
+		s->close_after = true;
+	else if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
 	    slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
 		turn_remember_refusal(c, buf_slice(&s->replay));
 	if (!relay_rerun(s))
@@ -248,6 +257,8 @@ static void note_error(struct server *s, struct client *c, const struct frame *f
 	struct error_fields e;
 	if (!msg_error_parse(frame_body(f), &e))
 		return;
+	if (is_outdated_plan(&e))
+		s->close_after = true;
 	if (slice_eq_str(e.severity, "FATAL") || slice_eq_str(e.severity, "PANIC"))
 		s->fatal_seen = true;
 	if (slice_eq_str(e.sqlstate, "25006") && server_is_primary(s) && !c->tx_wrote && !c->sent_wrote)

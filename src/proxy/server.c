@@ -159,7 +159,7 @@ static void login_begin(struct server *s)
 	buf_init(&out, LOGIN_OUT_MAX);
 	bool ok = s->login &&
 	          login_start(s->login, slice_str(a->user), slice_str(a->database->dbname),
-	                      slice_str("tidemark"), a->secret_kind, slice_str(a->secret), &out) &&
+	                      (struct slice){0}, a->secret_kind, slice_str(a->secret), &out) &&
 	          server_send(s, &out);
 	buf_release(&out);
 	if (!ok)
@@ -484,6 +484,8 @@ static size_t handle_bytes(struct server *s, struct slice in, bool *broken)
 		/* The client does not keep up: the server has to wait. */
 		net_stream_want(s->stream, net_stream_wanted(s->stream) & ~(unsigned)NET_READABLE);
 	}
+	/* An answer may have been what the rest of the client's bytes waited for. */
+	client_kick(c);
 	return used;
 }
 

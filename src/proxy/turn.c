@@ -373,8 +373,10 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 static size_t pass_through(struct client *c, struct slice in)
 {
 	size_t n = c->skip < in.len ? (size_t)c->skip : in.len;
-	c->skip -= n;
 	struct server *s = c->server;
+	if (!c->skip_drop && s && s->out.len > 0)
+		return 0; /* the server does not keep up */
+	c->skip -= n;
 	if (c->skip_drop || !s)
 		return n;
 	struct chain ch;
@@ -634,6 +636,7 @@ static void ddl_done(struct client *c)
 	struct database *db = c->account->database;
 	catalog_invalidate(db->catalog);
 	db->catalog_state = CATALOG_WANTED;
+	db->ddl_count++;
 }
 
 void turn_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
