@@ -80,7 +80,8 @@ static bool scope_mark(struct client *c)
 			c->own = calloc(1, sizeof(*c->own));
 		c->mark = c->own;
 	}
-	if (!c->turn_mark || !c->server)
+	/* As below. It also must not stay at a named session that was just given back. */
+	if (!c->turn_session)
 		c->turn_mark = c->mark;
 	return c->mark != NULL;
 }
@@ -359,6 +360,8 @@ static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 	char text[160];
 	if (step != AUTH_BROKEN && step != AUTH_REFUSED)
 		client_say(c, out->data, out->len);
+	if (c->state == CLIENT_DEAD)
+		return; /* it hung up, and saying something told us */
 	switch (step) {
 	case AUTH_MORE:
 		c->state = CLIENT_AUTH;
@@ -443,7 +446,7 @@ static void start_session(struct client *c, const struct startup *st)
 		return;
 	}
 	negotiate_down(c, st);
-	if (c->account && !all_settings(c, st))
+	if (c->state == CLIENT_DEAD || (c->account && !all_settings(c, st)))
 		return;
 
 	struct buf out;
@@ -526,10 +529,10 @@ static void welcome_console(struct client *c)
 	write_parameter_status(&params, slice_str("server_encoding"), slice_str("UTF8"));
 	write_parameter_status(&params, slice_str("DateStyle"), slice_str("ISO, MDY"));
 	write_parameter_status(&params, slice_str("standard_conforming_strings"), slice_str("on"));
+	c->state = CLIENT_CONSOLE;
 	say_welcome(c, buf_slice(&params));
 	buf_release(&params);
 	login_free(c);
-	c->state = CLIENT_CONSOLE;
 }
 
 static void welcome_with(struct client *c, const struct welcome *wl)
