@@ -223,7 +223,9 @@ enum parse_result unit_scan(struct client *c, struct slice in, bool attached, st
 	case FE_CLOSE:
 	case FE_FLUSH:
 	case FE_SYNC:
-		return scan_batch(c, in, attached, u);
+		r = scan_batch(c, in, attached, u);
+		u->local_only &= u->statements > 0;
+		return r;
 	default:
 		return PARSE_INVALID;
 	}
