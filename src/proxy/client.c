@@ -21,12 +21,22 @@ static void client_event(void *owner, unsigned events);
 
 /* ------------------------------------------------------------------- saying */
 
+/* The client took all it was given: its server may go on. */
+static void unpause_server(struct client *c)
+{
+	struct server *s = c->server;
+	if (s && s->stream && !(net_stream_wanted(s->stream) & NET_READABLE))
+		net_stream_want(s->stream, net_stream_wanted(s->stream) | NET_READABLE);
+}
+
 void client_say(struct client *c, const void *ptr, size_t len)
 {
 	if (c->state == CLIENT_DEAD || len == 0)
 		return;
 	if (!buf_append(&c->out, ptr, len) || !out_flush(c->stream, &c->out))
 		client_close(c);
+	else if (c->out.len == 0)
+		unpause_server(c);
 }
 
 void client_fatal(struct client *c, const char *sqlstate, const char *message, const char *hint)
@@ -145,7 +155,7 @@ static void leave_server(struct client *c)
 	if (!s)
 		return;
 	bool rest = s->state == SERVER_ACTIVE && replies_at_rest(&s->replies) && s->out.len == 0 &&
-	            s->in.len == 0 && s->skip == 0;
+	            s->in.len == 0 && s->skip == 0 && (c->skip == 0 || c->skip_drop);
 	if (!rest && (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE))
 		session_wrote_unknown(c->turn_mark, &c->worker->fleet, net_now_us());
 	c->server = NULL;
@@ -173,6 +183,7 @@ void client_close(struct client *c)
 	c->state = CLIENT_DEAD;
 	list_remove(&c->queue);
 	turn_release(c);
+	pool_decline(c);
 	leave_server(c);
 	cancel_unregister(w, c);
 	if (c->account)
@@ -196,6 +207,7 @@ void client_free(struct client *c)
 	free(c->own);
 	free(c->options);
 	buf_release(&c->in);
+	buf_release(&c->redo);
 	buf_release(&c->out);
 	free(c);
 }
@@ -682,12 +694,8 @@ static size_t handle(struct client *c, struct slice in)
 /* Bytes that have to wait are kept; when there are enough of them, no more are read. */
 static void pause_if_full(struct client *c)
 {
-	bool growing = c->state == CLIENT_READY && !c->server && c->in.len > 0;
-	if (c->in.len < HOLD_MAX || growing)
+	if (c->in.len < HOLD_MAX || (c->state == CLIENT_READY && c->wants_more))
 		return;
-	struct frame f;
-	if (c->skip == 0 && frame_peek(buf_slice(&c->in), &f) == PARSE_OK && !frame_complete(&f, buf_slice(&c->in)))
-		return; /* one long message that has to come in whole */
 	c->paused = true;
 	net_stream_want(c->stream, net_stream_wanted(c->stream) & ~(unsigned)NET_READABLE);
 }
@@ -706,12 +714,10 @@ static void handle_kept(struct client *c)
 	size_t used = handle(c, buf_slice(&c->in));
 	if (c->state == CLIENT_DEAD)
 		return;
-	/* A read that is to be run again may have been put in front meanwhile: only what was looked at
-	 * goes, and turn_server_lost() never happens within handle() of a read. */
 	buf_consume(&c->in, used);
 	if (c->in.len == 0)
 		buf_release(&c->in);
-	if (used > 0 || before == 0)
+	if (used > 0 || before == 0 || c->wants_more)
 		unpause(c);
 }
 
@@ -749,13 +755,6 @@ static void on_readable(struct client *c)
 		pause_if_full(c);
 }
 
-static void unpause_server(struct client *c)
-{
-	struct server *s = c->server;
-	if (s && s->stream && !(net_stream_wanted(s->stream) & NET_READABLE))
-		net_stream_want(s->stream, net_stream_wanted(s->stream) | NET_READABLE);
-}
-
 static void client_event(void *owner, unsigned events)
 {
 	struct client *c = owner;
@@ -764,8 +763,10 @@ static void client_event(void *owner, unsigned events)
 			client_close(c);
 			return;
 		}
-		if (c->out.len == 0)
+		if (c->out.len == 0) {
 			unpause_server(c);
+			client_kick(c);
+		}
 	}
 	if (c->state != CLIENT_DEAD && events & NET_READABLE)
 		on_readable(c);
@@ -779,6 +780,25 @@ void client_kick(struct client *c)
 		worker_make_runnable(c->worker, c);
 }
 
+/* Puts a read that is to be run again in front of what the client sent after it. */
+static bool take_redo(struct client *c)
+{
+	if (c->redo.len == 0)
+		return true;
+	struct slice after = buf_slice(&c->in);
+	size_t max = c->in.max;
+	c->redo.max = max + HOLD_MAX;
+	if (!buf_append(&c->redo, after.ptr, after.len)) {
+		client_fatal(c, "53200", "out of memory", NULL);
+		return false;
+	}
+	buf_release(&c->in);
+	c->in = c->redo;
+	c->in.max = max;
+	buf_init(&c->redo, 0);
+	return true;
+}
+
 void client_resume(struct client *c)
 {
 	if (c->state == CLIENT_DEAD)
@@ -787,15 +807,18 @@ void client_resume(struct client *c)
 	pool_leave_queue(c);
 	if (c->state == CLIENT_WELCOME) {
 		welcome_from_server(c);
-		if (c->state != CLIENT_READY)
+		if (c->state != CLIENT_READY) {
+			pool_decline(c);
 			return;
+		}
 	} else {
 		if (c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER ||
 		    c->state == CLIENT_WAIT_SYNC)
 			c->state = CLIENT_READY;
 	}
-	handle_kept(c);
-	c->granted = false;
+	if (take_redo(c))
+		handle_kept(c);
+	pool_decline(c);
 	if (c->state != CLIENT_DEAD)
 		pause_if_full(c);
 }

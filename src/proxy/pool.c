@@ -256,8 +256,10 @@ static int connecting(const struct pool *p)
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out)
 {
 	struct worker *w = c->worker;
-	bool first_in_line = c->granted || list_empty(&p->waiting);
-	if (first_in_line && (*out = take_idle(p)) != NULL)
+	bool granted = c->granted == p;
+	if (granted)
+		c->granted = NULL;
+	if ((granted || list_empty(&p->waiting)) && (*out = take_idle(p)) != NULL)
 		return POOL_TAKEN;
 
 	int64_t now = net_loop_now_us(w->loop);
@@ -266,7 +268,7 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 	if (p->waiting_count >= w->settings->max_pool_waiting)
 		return POOL_FULL;
 
-	if (c->granted)
+	if (granted)
 		list_push_front(&p->waiting, &c->queue);
 	else
 		list_push_back(&p->waiting, &c->queue);
@@ -287,6 +289,14 @@ void pool_leave_queue(struct client *c)
 	c->waits_for = NULL;
 }
 
+void pool_decline(struct client *c)
+{
+	struct pool *p = c->granted;
+	c->granted = NULL;
+	if (p && !list_empty(&p->waiting))
+		pool_kick(p);
+}
+
 void pool_kick(struct pool *p)
 {
 	struct worker *w = p->account->database->worker;
@@ -294,7 +304,7 @@ void pool_kick(struct pool *p)
 	while (free_servers-- > 0 && !list_empty(&p->waiting)) {
 		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
 		pool_leave_queue(c);
-		c->granted = true;
+		c->granted = p;
 		worker_make_runnable(w, c);
 	}
 	if (connecting(p) < p->waiting_count && may_connect(p, net_loop_now_us(w->loop)))

@@ -30,6 +30,8 @@ enum pool_answer {
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out);
 /* The client waits no more. Safe if it does not. */
 void pool_leave_queue(struct client *c);
+/* The client did not take the server it was woken for: the next in line may. Safe if it did. */
+void pool_decline(struct client *c);
 /* Gives idle servers to waiting clients, opens connections where that helps. */
 void pool_kick(struct pool *p);
 /* A connect failed: everybody who waits and has no hope of another server is told. */

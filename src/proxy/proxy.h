@@ -206,7 +206,9 @@ enum reply_tag {
 	TAG_PARSE_UNNAMED, /* struct stmt, counted */
 	TAG_PARSE_NAMED, /* struct name_undo: the client's name was added */
 	TAG_PARSE_INJECTED, /* struct stmt, counted: prepared on this server only */
+	TAG_PARSE_INJECTED_UNNAMED, /* the same, as the unnamed one */
 	TAG_CLOSE_NAMED, /* struct name_undo: the client's name was removed */
+	TAG_CLOSE_EVICTED, /* struct stmt, counted: closed on this server to make room */
 	TAG_CAPTURE, /* part of a capture: commit position asked behind a write */
 	TAG_CAPTURE_PARSE,
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
@@ -262,8 +264,10 @@ struct client {
 	struct account *account;
 	struct server *server;
 	struct pool *waits_for; /* WAIT_SERVER */
+	struct pool *granted; /* a server came free there: may take it ahead of those behind */
 	struct client_login *login;
 	struct buf in, out;
+	struct buf redo; /* a read that is to be run again: comes before `in` once the client goes on */
 	uint64_t skip; /* bytes left of a message that is passed through to the server */
 	bool skip_drop; /* … or thrown away */
 
@@ -275,10 +279,10 @@ struct client {
 	bool tx_ddl; /* … and may have changed the catalog */
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
 	bool turn_error; /* an ErrorResponse went by since the last ReadyForQuery */
-	bool granted; /* taken from a pool's queue: may take the server ahead of those behind */
 	bool force_primary; /* a standby refused what is being run again */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
 	bool paused; /* not reading: what came in has to wait, and there is enough of it */
+	bool wants_more; /* what came in cannot be judged before more of it is here */
 	bool cancelled; /* a cancel request came while it waited */
 	bool timed_out; /* waited longer than query_wait_timeout for a server */
 	bool waited_for_others;

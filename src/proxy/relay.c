@@ -193,26 +193,14 @@ static enum outlook look_ahead(const struct server *s, struct slice in)
 	return OUTLOOK_OPEN;
 }
 
-/* Puts the bytes of the read back in front of what the client sent after it. */
-static bool give_back(struct client *c, const struct buf *replay)
-{
-	struct buf joined;
-	buf_init(&joined, c->in.max);
-	struct slice first = buf_slice(replay), then = buf_slice(&c->in);
-	if (!buf_append(&joined, first.ptr, first.len) || !buf_append(&joined, then.ptr, then.len)) {
-		buf_release(&joined);
-		return false;
-	}
-	buf_release(&c->in);
-	c->in = joined;
-	return true;
-}
-
 bool relay_rerun(struct server *s)
 {
 	struct client *c = s->client;
-	if (!c || !s->reading || s->replay.len == 0 || !give_back(c, &s->replay))
+	if (!c || !s->reading || s->replay.len == 0)
 		return false;
+	/* The client's bytes may be on the call stack: its own buffer must stay as it is until it goes on. */
+	c->redo = s->replay;
+	buf_init(&s->replay, HOLD_MAX);
 	s->worker->stats.retried++;
 	relay_void_all(s, c);
 	c->server = NULL;

@@ -43,6 +43,8 @@ static void refuse_unit(struct client *c, const struct unit *u, const char *sqls
 		say_ready(c);
 	else
 		c->to_sync = true;
+	c->skip = u->rest;
+	c->skip_drop = true;
 	c->batch_bits = 0;
 	c->force_primary = false;
 }
@@ -385,6 +387,8 @@ static size_t pass_through(struct client *c, struct slice in)
 	chain_flush(&ch);
 	if (ch.failed)
 		server_close(s, "the server closed the connection");
+	else if (c->skip == 0 && s->state == SERVER_ACTIVE && replies_at_rest(&s->replies))
+		turn_rest(s);
 	return n;
 }
 
@@ -449,8 +453,10 @@ static size_t step(struct client *c, struct slice in)
 {
 	struct frame f;
 	enum parse_result r = frame_peek(in, &f);
-	if (r == PARSE_PARTIAL)
+	if (r == PARSE_PARTIAL) {
+		c->wants_more = true;
 		return 0;
+	}
 	if (r == PARSE_INVALID)
 		return protocol_error(c, "invalid message length");
 	if (f.type == FE_TERMINATE) {
@@ -459,7 +465,7 @@ static size_t step(struct client *c, struct slice in)
 	}
 	if (c->to_sync)
 		return skip_to_sync(c, &f, in);
-	if (c->server && c->server->out.len > 0)
+	if (c->server && (c->server->out.len > 0 || c->server->replies.count > REPLIES_MAX / 2))
 		return 0;
 	if (is_copy(c, f.type))
 		return copy_message(c, &f, in);
@@ -476,8 +482,10 @@ static size_t step(struct client *c, struct slice in)
 		unit_release(c, &u);
 		return protocol_error(c, "invalid or unexpected message");
 	}
-	if (r == PARSE_PARTIAL)
+	if (r == PARSE_PARTIAL) {
+		c->wants_more = true;
 		goto out;
+	}
 	if (c->server && !accepts(c, c->server, &u))
 		goto out;
 	if (c->cancelled || c->timed_out) {
@@ -533,7 +541,10 @@ out:
 size_t turn_from_client(struct client *c, struct slice in)
 {
 	size_t used = 0;
-	while (used < in.len && c->state == CLIENT_READY) {
+	c->wants_more = false;
+	/* A read that has to be run again comes first, and so do answers the client has not taken. */
+	while (used < in.len && c->state == CLIENT_READY && c->redo.len == 0 &&
+	       c->out.len < READ_CHUNK) {
 		struct slice rest = slice_from(in, used);
 		size_t n = c->skip > 0 ? pass_through(c, rest) : step(c, rest);
 		if (n == 0)
@@ -690,6 +701,9 @@ void turn_rest(struct server *s)
 	c->force_primary = false;
 	s->rolled_back = false;
 	if (c->bound && !s->on_replica)
+		return;
+	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it. */
+	if (c->skip > 0 && !c->skip_drop)
 		return;
 	c->server = NULL;
 	server_release(s);

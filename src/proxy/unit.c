@@ -44,6 +44,7 @@ static enum parse_result scan_query(struct client *c, struct slice in, const str
 		if (f->body_len <= CLASSIFY_TEXT_MAX)
 			return PARSE_PARTIAL;
 		u->size = in.len;
+		u->rest = frame_size(f) - in.len;
 		unite(u, too_long(), (struct slice){0});
 		return PARSE_OK;
 	}
@@ -61,6 +62,7 @@ static enum parse_result scan_function(struct slice in, const struct frame *f, s
 	u->type = FE_FUNCTION_CALL;
 	u->ends = true;
 	u->size = frame_complete(f, in) ? frame_size(f) : in.len;
+	u->rest = frame_size(f) - u->size;
 	unite(u,
 	      (struct traits){.flags = TRAIT_MAY_WRITE | TRAIT_CAPTURABLE,
 	                      .reason = REASON_UNSAFE_FUNCTION},
@@ -158,6 +160,7 @@ static enum parse_result scan_batch(struct client *c, struct slice in, bool atta
 				u->local_only = false;
 				u->open = true;
 				u->size = in.len;
+				u->rest = frame_size(&f) - rest.len;
 				return PARSE_OK;
 			}
 			break;
@@ -201,7 +204,7 @@ cut:
 
 enum parse_result unit_scan(struct client *c, struct slice in, bool attached, struct unit *u)
 {
-	u->size = 0;
+	u->size = u->rest = 0;
 	u->ends = u->open = u->local_only = false;
 	u->statements = u->executes = u->parsed_count = 0;
 	u->traits = (struct traits){0};

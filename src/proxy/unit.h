@@ -12,6 +12,7 @@
 
 struct unit {
 	size_t size; /* bytes that are there and belong to it */
+	size_t rest; /* bytes of its last message that are still to come */
 	uint8_t type; /* FE_QUERY, FE_FUNCTION_CALL, or FE_SYNC for a batch */
 	bool ends; /* a batch: its Sync is there */
 	bool open; /* a batch that must go on its way before its Sync was seen */

@@ -178,7 +178,7 @@ static void tend_draining(struct worker *w, int64_t now)
 {
 	list_for_each(it, &w->clients) {
 		struct client *c = container_of(it, struct client, link);
-		bool at_rest = !c->server && c->in.len == 0;
+		bool at_rest = !c->server && c->in.len == 0 && c->redo.len == 0;
 		if (at_rest && (c->state == CLIENT_READY || c->state == CLIENT_CONSOLE))
 			client_fatal(c, "57P01", "the router is shutting down", NULL);
 	}
