@@ -65,16 +65,20 @@ static bool ends_with_ready(uint8_t kind)
 
 /* During COPY IN the server ignores Sync and Flush, so Syncs sent before it told us that it had
  * entered that mode will not be answered. */
-static void take_back_ignored_syncs(struct replies *r)
+static uint8_t take_back_ignored_syncs(struct replies *r)
 {
+	uint8_t bits = 0;
 	if (replies_head(r)->kind != REPLY_EXECUTE)
-		return;
-	uint32_t kept = 1;
+		return bits;
+	uint32_t kept = 1, end = r->copy_end ? r->copy_end : r->count;
 	for (uint32_t i = 1; i < r->count; i++) {
-		if (replies_at(r, i)->kind != REPLY_SYNC)
+		if (i < end && replies_at(r, i)->kind == REPLY_SYNC)
+			bits |= replies_at(r, i)->bits;
+		else
 			*replies_at(r, kept++) = *replies_at(r, i);
 	}
 	r->count = kept;
+	return bits;
 }
 
 static struct reply_step enter_copy(struct replies *r, enum copy_state state)
@@ -83,9 +87,14 @@ static struct reply_step enter_copy(struct replies *r, enum copy_state state)
 	if (e->kind != REPLY_QUERY && e->kind != REPLY_EXECUTE)
 		return invalid();
 	r->copy = (uint8_t)state;
-	if (state == COPY_IN)
-		take_back_ignored_syncs(r);
-	return part_of(replies_head(r));
+	struct reply_step step = part_of(e);
+	if (state == COPY_IN) {
+		step.inherited = take_back_ignored_syncs(r);
+		if (r->copy_end > 0)
+			r->copy = COPY_NONE;
+		r->copy_end = 0;
+	}
+	return step;
 }
 
 static struct reply_step on_error(struct replies *r)

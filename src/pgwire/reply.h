@@ -59,6 +59,7 @@ struct replies {
 	uint8_t tx; /* of the last ReadyForQuery: TX_IDLE, TX_OPEN, TX_FAILED; 0 before the first */
 	uint8_t copy; /* enum copy_state */
 	bool failed; /* an error was seen since the last ReadyForQuery */
+	uint32_t copy_end; /* entries sent before a CopyDone or CopyFail that preceded the CopyInResponse */
 };
 
 void replies_release(struct replies *r);
@@ -77,6 +78,7 @@ static inline struct reply *replies_head(struct replies *r)
 static inline struct reply replies_pop(struct replies *r)
 {
 	struct reply e = r->slots[r->head];
+	r->copy_end -= r->copy_end > 0;
 	r->head = (r->head + 1) & (r->cap - 1);
 	r->count--;
 	return e;
@@ -96,7 +98,18 @@ struct reply_step {
 	 * it is a QUERY, FUNCTION or SYNC, else the first of those to be popped. */
 	uint32_t voided;
 	struct reply entry;
+	/* CopyInResponse: the united bits of the Syncs that were taken back, which the next one inherits. */
+	uint8_t inherited;
 };
+
+/* CopyDone or CopyFail was sent: from here on the server answers Syncs again. */
+static inline void replies_copy_ends(struct replies *r)
+{
+	if (r->copy == COPY_IN)
+		r->copy = COPY_NONE;
+	else if (r->copy == COPY_NONE)
+		r->copy_end = r->count;
+}
 
 /* One message of the server; only its type, and the status byte of ReadyForQuery, are looked at.
  * Asynchronous messages (NoticeResponse, ParameterStatus, NotificationResponse) are the caller's

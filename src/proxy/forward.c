@@ -145,7 +145,22 @@ static bool error_here(struct forward *f, const char *sqlstate, const char *mess
 	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
-static bool close_prepared(struct forward *f, const struct stmt *old)
+static bool push_stmt(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, struct stmt *stmt)
+{
+	if (push(f, kind, to, tag, stmt_ref(stmt)))
+		return true;
+	stmt_put(f->cache, stmt);
+	return false;
+}
+
+static void undo_drop(struct forward *f, struct name_undo *undo)
+{
+	if (undo)
+		stmt_put(f->cache, undo->stmt);
+	free(undo);
+}
+
+static bool close_prepared(struct forward *f, struct stmt *old)
 {
 	char name[STMT_NAME_MAX];
 	struct buf close;
@@ -154,8 +169,10 @@ static bool close_prepared(struct forward *f, const struct stmt *old)
 	struct slice bytes = buf_slice(&close);
 	chain_copy(f->out, bytes.ptr, bytes.len);
 	buf_release(&close);
+	/* Behind an error the server skips it: then the statement is still there. */
+	bool ok = push_stmt(f, REPLY_CLOSE, REPLY_NOBODY, TAG_CLOSE_EVICTED, old);
 	server_stmts_drop(&f->s->stmts, f->cache, old);
-	return push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	return ok;
 }
 
 /* Closing a statement closes its portals too, so nothing is closed while a transaction may hold some. */
@@ -215,7 +232,7 @@ static bool ensure_prepared(struct forward *f, struct stmt *stmt)
 		return f->why ? false : no_memory(f);
 	f->c->worker->stats.prepares++;
 	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
-	return push(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt_ref(stmt));
+	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt);
 }
 
 static void server_unnamed(struct forward *f, struct stmt *stmt)
@@ -239,7 +256,7 @@ static bool ensure_unnamed(struct forward *f, struct stmt *stmt)
 	server_unnamed(f, stmt);
 	f->c->worker->stats.prepares++;
 	send_parse(f, stmt, (struct slice){0});
-	return push(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt_ref(stmt));
+	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED_UNNAMED, stmt);
 }
 
 static bool is_local(struct forward *f, struct stmt *stmt)
@@ -332,7 +349,7 @@ static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
 		} else {
 			server_unnamed(f, stmt);
 			chain_range(f->out, at.ptr, frame_size(fr));
-			ok = push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt_ref(stmt));
+			ok = push_stmt(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt);
 		}
 	} else if (client_stmts_find(&c->stmts, m.name)) {
 		char text[160];
@@ -343,7 +360,7 @@ static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
 		struct name_undo *undo = undo_new(m.name, stmt);
 		if (!undo || !client_stmts_add(&c->stmts, f->cache, m.name, stmt_ref(stmt))) {
 			stmt_put(f->cache, stmt);
-			free(undo);
+			undo_drop(f, undo);
 			return no_memory(f);
 		}
 		if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt)) {
@@ -354,6 +371,8 @@ static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
 			send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
 			ok = ok && push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_NAMED, undo);
 		}
+		if (!ok)
+			undo_drop(f, undo);
 	}
 	stmt_put(f->cache, stmt);
 	return ok;
@@ -406,6 +425,8 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	if (portal.len == 0)
 		close_local_portal(c, f->cache);
 
+	/* Where the message is not sent, what follows of a long one must not be sent either. */
+	c->skip_drop = true;
 	struct stmt *stmt = name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, name);
 	if (!stmt)
 		return no_such_statement(f, name);
@@ -420,6 +441,7 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	if (t.flags & TRAIT_SETS && !remember_sets(f, slice_of(stmt->text, stmt->text_len)))
 		return false;
 
+	c->skip_drop = false;
 	if (name.len == 0) {
 		if (!ensure_unnamed(f, stmt))
 			return false;
@@ -528,7 +550,12 @@ static bool on_close(struct forward *f, const struct frame *fr, struct slice at)
 			return push_plain_bytes(f, REPLY_CLOSE, BE_CLOSE_COMPLETE);
 		struct name_undo *undo = undo_new(m.name, stmt);
 		stmt_put(f->cache, stmt);
-		return undo ? push(f, REPLY_CLOSE, REPLY_LOCAL, TAG_CLOSE_NAMED, undo) : no_memory(f);
+		if (!undo)
+			return no_memory(f);
+		if (push(f, REPLY_CLOSE, REPLY_LOCAL, TAG_CLOSE_NAMED, undo))
+			return true;
+		undo_drop(f, undo);
+		return false;
 	}
 	if (m.kind == 'S') {
 		client_unnamed(f, NULL);
@@ -569,11 +596,18 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 	return push_ready(f, REPLY_SYNC) && (!capture || inside || push_capture(f));
 }
 
+/* Is the server skipping to a Sync that it has not been sent yet? What is sent behind an outstanding one
+ * counts. */
+static bool failed_batch(const struct server *s)
+{
+	return s->replies.failed && s->replies.count == 0;
+}
+
 static bool batch(struct forward *f, struct slice in)
 {
 	struct server *s = f->s;
 	size_t used = 0;
-	bool ok = s->replies.failed || forget_outdated(f);
+	bool ok = failed_batch(s) || forget_outdated(f);
 	while (ok && used < f->unit->size) {
 		struct slice at = slice_from(in, used);
 		struct frame fr;
@@ -583,7 +617,7 @@ static bool batch(struct forward *f, struct slice in)
 		}
 		size_t here = frame_complete(&fr, at) ? frame_size(&fr) : at.len;
 		/* After an error the server skips everything up to Sync; so do we. */
-		bool skipped = s->replies.failed && fr.type != FE_SYNC;
+		bool skipped = failed_batch(s) && fr.type != FE_SYNC;
 		if (skipped) {
 			if (fr.type == FE_PARSE)
 				f->next_parsed++;
@@ -674,8 +708,8 @@ size_t forward_copy(struct client *c, struct server *s, const struct frame *f, s
                     struct chain *to_server)
 {
 	size_t here = frame_complete(f, in) ? frame_size(f) : in.len;
-	if ((f->type == FE_COPY_DONE || f->type == FE_COPY_FAIL) && s->replies.copy == COPY_IN)
-		s->replies.copy = COPY_NONE;
+	if (f->type == FE_COPY_DONE || f->type == FE_COPY_FAIL)
+		replies_copy_ends(&s->replies);
 	chain_range(to_server, in.ptr, here);
 	c->skip = frame_size(f) - here;
 	c->skip_drop = false;

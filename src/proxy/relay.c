@@ -9,6 +9,10 @@
 #include "turn.h"
 #include "worker.h"
 
+/* reply.size of an entry that the server answered before the whole is run again elsewhere: what it
+ * prepared stays prepared. */
+#define ANSWERED 1
+
 /* ---------------------------------------------------- undoing what was sent */
 
 static void undo_free(struct stmt_cache *cache, struct name_undo *u)
@@ -40,14 +44,24 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 		stmt_put(cache, e->data);
 		break;
 	case TAG_PARSE_INJECTED:
+		if (e->size != ANSWERED)
+			server_stmts_drop(&s->stmts, cache, e->data);
+		stmt_put(cache, e->data);
+		break;
+	case TAG_PARSE_INJECTED_UNNAMED:
 		if (s->unnamed == e->data)
 			forget_unnamed(s, cache);
-		server_stmts_drop(&s->stmts, cache, e->data);
+		stmt_put(cache, e->data);
+		break;
+	case TAG_CLOSE_EVICTED:
+		if (e->size != ANSWERED && !server_stmts_touch(&s->stmts, e->data) &&
+		    !server_stmts_add(&s->stmts, e->data))
+			s->close_after = true;
 		stmt_put(cache, e->data);
 		break;
 	case TAG_PARSE_NAMED:
 		u = e->data;
-		if (e->to == REPLY_CLIENT)
+		if (e->to == REPLY_CLIENT && e->size != ANSWERED)
 			server_stmts_drop(&s->stmts, cache, u->stmt);
 		if (c && client_stmts_find(&c->stmts, slice_of(u->name, u->len)) == u->stmt)
 			stmt_put(cache, client_stmts_remove(&c->stmts, slice_of(u->name, u->len)));
@@ -92,6 +106,8 @@ static void keep_entry(struct server *s, const struct reply *e)
 	switch (e->tag) {
 	case TAG_PARSE_UNNAMED:
 	case TAG_PARSE_INJECTED:
+	case TAG_PARSE_INJECTED_UNNAMED:
+	case TAG_CLOSE_EVICTED:
 		stmt_put(cache, e->data);
 		break;
 	case TAG_PARSE_NAMED:
@@ -211,6 +227,19 @@ bool relay_rerun(struct server *s)
 	return true;
 }
 
+/* Returns the index of the next entry. */
+static uint32_t mark_answered(struct replies *r, uint32_t i, uint8_t type)
+{
+	if (!memchr("123TnCIs", type, 8))
+		return i;
+	while (i < r->count && replies_at(r, i)->to == REPLY_LOCAL)
+		i++;
+	if (i == r->count || replies_at(r, i)->kind >= REPLY_SYNC)
+		return i;
+	replies_at(r, i)->size = ANSWERED;
+	return i + 1;
+}
+
 /* The standby refused: the bytes up to its ErrorResponse are used up (the number is returned), and the
  * ReadyForQuery still to come is nobody's. 0: it cannot be run again. */
 static size_t refused(struct server *s, struct slice in)
@@ -219,12 +248,14 @@ static size_t refused(struct server *s, struct slice in)
 	struct frame f;
 	struct error_fields e = {0};
 	size_t used = 0;
+	uint32_t entry = 0;
 	while (frame_peek(slice_from(in, used), &f) == PARSE_OK) {
 		used += frame_size(&f);
 		if (f.type == BE_ERROR) {
 			msg_error_parse(frame_body(&f), &e);
 			break;
 		}
+		entry = mark_answered(&s->replies, entry, f.type);
 	}
 	/* A recovery conflict is bad luck, a refusal will happen again. */
 	if (is_outdated_plan(&e))
@@ -272,8 +303,9 @@ static void note_tag(struct server *s, struct client *c, const struct frame *f)
 		turn_deallocated_all(c, s);
 }
 
-/* Asynchronous: not an answer to anything. True if it was one. */
-static bool asynchronous(struct server *s, const struct frame *f, struct slice at, struct chain *ch)
+/* Asynchronous: not an answer to anything. True if it was one. Only a notice may be here in part. */
+static bool asynchronous(struct server *s, const struct frame *f, struct slice at, size_t here,
+                         struct chain *ch)
 {
 	struct slice name, value;
 	const struct reply *head = replies_head(&s->replies);
@@ -296,7 +328,9 @@ static bool asynchronous(struct server *s, const struct frame *f, struct slice a
 		return false;
 	}
 	if (forward)
-		chain_range(ch, at.ptr, frame_size(f));
+		chain_range(ch, at.ptr, here);
+	s->skip = frame_size(f) - here;
+	s->skip_forward = forward;
 	return true;
 }
 
@@ -376,6 +410,8 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 			c->turn_error = true;
 		undo_first(s, c, step.voided);
 	}
+	if (c)
+		c->batch_bits |= step.inherited;
 	if (step.completed) {
 		if (step.entry.tag == TAG_CAPTURE && f->type == BE_READY && --s->captures == 0)
 			s->capture_asked_us = 0;
@@ -421,6 +457,20 @@ static bool guarded(struct server *s)
 	}
 	watch_kick(s->worker->watch, s->pool->node);
 	return true;
+}
+
+void relay_local_answers(struct server *s)
+{
+	struct client *c = s->client;
+	const struct reply *head = replies_head(&s->replies);
+	if (!c || s->reading || s->skip > 0 || !head || head->to != REPLY_LOCAL)
+		return;
+	struct chain ch;
+	chain_init(&ch, c->stream, &c->out);
+	emit_local(s, &ch);
+	chain_flush(&ch);
+	if (ch.failed)
+		client_close(c);
 }
 
 size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bool *broken)
@@ -470,8 +520,8 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			break;
 		size_t here = whole ? size : at.len;
 
-		if (whole && asynchronous(s, &f, at, ch)) {
-			used += size;
+		if ((whole || f.type == BE_NOTICE) && asynchronous(s, &f, at, here, ch)) {
+			used += here;
 			continue;
 		}
 		const struct reply *head = replies_head(&s->replies);

@@ -13,6 +13,8 @@
 /* Handles bytes from the server of an ACTIVE or DRAIN connection; returns how many were used up. What
  * is for the client goes to `ch` (NULL when draining). *broken: the server is out of step. */
 size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bool *broken);
+/* The router's own answers that wait for none of the server's: after a Flush nothing else may come. */
+void relay_local_answers(struct server *s);
 /* A standby's refusal, or the loss of its connection, before the client heard anything: the client will
  * run the same bytes on the primary. False: not possible. */
 bool relay_rerun(struct server *s);

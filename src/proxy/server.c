@@ -121,7 +121,7 @@ void server_connect(struct pool *p)
 	s->state = SERVER_CONNECTING;
 	s->connected_at_us = net_now_us();
 	buf_init(&s->in, 2 * READ_CHUNK + MESSAGE_HELD_MAX);
-	buf_init(&s->out, OUT_MAX);
+	buf_init(&s->out, OUT_MAX + w->settings->max_packet_size);
 	buf_init(&s->replay, HOLD_MAX);
 	buf_init(&s->params, PARAMS_BYTES_MAX);
 	server_stmts_init(&s->stmts);

@@ -369,7 +369,9 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 		return c->state != CLIENT_DEAD;
 	}
 	c->account->database->stats.query_count++;
-	return true;
+	if (u->open)
+		relay_local_answers(s);
+	return c->state != CLIENT_DEAD;
 }
 
 static size_t pass_through(struct client *c, struct slice in)
