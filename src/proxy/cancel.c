@@ -12,7 +12,10 @@
 struct cancel {
 	struct list link;
 	struct worker *worker;
-	struct server *server; /* NULL once it is gone */
+	struct server *server; /* NULL once it is gone: its process may still be at work */
+	uint32_t pid;
+	uint16_t key_len;
+	uint8_t key[256];
 	struct net_stream *stream;
 	struct net_timer *timer;
 };
@@ -68,15 +71,10 @@ static void on_timeout(void *arg)
 static void on_event(void *owner, unsigned events)
 {
 	struct cancel *k = owner;
-	struct server *s = k->server;
 	if (events & NET_CONNECTED) {
-		if (!s || s->state == SERVER_DEAD) {
-			finish(k);
-			return;
-		}
 		struct buf b;
 		buf_init(&b, 512);
-		bool ok = write_cancel(&b, s->pid, slice_of(s->key, s->key_len)) &&
+		bool ok = write_cancel(&b, k->pid, slice_of(k->key, k->key_len)) &&
 		          net_stream_write(k->stream, b.data, b.len) == (ssize_t)b.len;
 		buf_release(&b);
 		if (!ok)
@@ -98,6 +96,9 @@ void cancel_send(struct server *s)
 		return;
 	k->worker = w;
 	k->server = s;
+	k->pid = s->pid;
+	k->key_len = s->key_len;
+	memcpy(k->key, s->key, s->key_len);
 	k->timer = net_timer_new(w->loop, on_timeout, k);
 	k->stream = net_connect(w->loop, n->host, n->port, CANCEL_TIMEOUT_US, on_event, k);
 	if (!k->stream || !k->timer) {
