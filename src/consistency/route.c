@@ -125,6 +125,8 @@ static node_set within_lag(const struct fleet *f, node_set set, int64_t max_lag_
 
 /* ---- level session, by position ---- */
 
+#define SPREAD_OUTSTANDING 16
+
 /* What the eligible replicas have to offer. */
 struct outlook {
 	node_set fresh; /* at or past what the session has seen */
@@ -132,7 +134,8 @@ struct outlook {
 	struct position soon_need; /* … when it has reached this (the least of them) */
 	int soon_node; /* the one expected first */
 	int64_t soon_us;
-	bool asked; /* one might do, and a sample will tell */
+	bool asked; /* one might do, and a sample will tell … */
+	node_set asked_nodes; /* … these */
 	bool unknown; /* for one at least, what it must have reached is not known */
 	bool behind; /* one is behind what is known of the mark */
 };
@@ -158,6 +161,7 @@ static void look_at_replica(const struct fleet *f, const struct session_mark *ma
 		return;
 	if (!certain) {
 		o->asked = true;
+		o->asked_nodes |= (node_set)1 << node;
 		return;
 	}
 	if (!o->soon || !position_reached(need, o->soon_need))
@@ -167,6 +171,19 @@ static void look_at_replica(const struct fleet *f, const struct session_mark *ma
 		o->soon_us = expected_us;
 	}
 	o->soon = true;
+}
+
+/* A session shared by many connections reads on one replica as long as it owes reads to it. When that one
+ * has far more to do than another, waiting for a sample, which lets the session change over, is worth
+ * while; not so for a trifle. */
+static bool far_busier(const struct fleet *f, int node, node_set others)
+{
+	for (int i = 0; i < f->count; i++) {
+		if (set_has(others, i) &&
+		    f->nodes[node].outstanding > 2 * f->nodes[i].outstanding + SPREAD_OUTSTANDING)
+			return true;
+	}
+	return false;
 }
 
 static struct route by_position(const struct fleet *f, const struct session_mark *mark,
@@ -181,8 +198,11 @@ static struct route by_position(const struct fleet *f, const struct session_mark
 	}
 
 	struct route r;
-	if (o.fresh != 0)
-		r = to_replica(choose(f, mark, o.fresh, now_us), REASON_REPLICA_FRESH);
+	int fresh = o.fresh != 0 ? choose(f, mark, o.fresh, now_us) : NODE_NONE;
+	if (fresh != NODE_NONE && waiting_since_us == 0 && far_busier(f, fresh, o.asked_nodes))
+		r = wait_for_sample(session_owed_since(mark, f), until_us);
+	else if (fresh != NODE_NONE)
+		r = to_replica(fresh, REASON_REPLICA_FRESH);
 	else if (waiting_since_us != 0 && now_us >= until_us)
 		r = to_primary(REASON_WAIT_TIMEOUT);
 	else if (o.asked)

@@ -58,6 +58,15 @@ struct client_options *client_options(struct client *c)
 	return c->options;
 }
 
+void client_reset_options(struct client *c)
+{
+	const struct client_options *start = c->startup_options;
+	if (!c->options)
+		return;
+	*c->options = start ? *start : (struct client_options){0};
+	client_set_session(c, slice_str(start ? start->session : ""));
+}
+
 void client_set_vars(struct client *c, struct vars *vars)
 {
 	vars_put(&c->worker->vars, c->vars);
@@ -129,6 +138,7 @@ void client_accept(void *arg, struct net_stream *stream)
 	c->worker = w;
 	c->stream = stream;
 	c->last_node = NODE_NONE;
+	c->serial = ++w->next_serial;
 	c->seen_at_us = net_loop_now_us(w->loop);
 	list_init(&c->queue);
 	buf_init(&c->in, w->settings->max_packet_size + 2 * READ_CHUNK);
@@ -206,6 +216,7 @@ void client_free(struct client *c)
 		sessions_put(&w->sessions, c->session, net_loop_now_us(w->loop));
 	free(c->own);
 	free(c->options);
+	free(c->startup_options);
 	buf_release(&c->in);
 	buf_release(&c->redo);
 	buf_release(&c->out);
@@ -587,7 +598,7 @@ static void welcome_from_server(struct client *c)
 		}
 	}
 	if (s->vars != c->vars) {
-		if (!server_sync(s, c))
+		if (!server_sync(s, c, ""))
 			server_close(s, "settings could not be sent");
 		return;
 	}

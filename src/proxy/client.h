@@ -27,6 +27,8 @@ struct route_policy client_policy(const struct client *c);
  * primary then. */
 bool client_set_session(struct client *c, struct slice name);
 struct client_options *client_options(struct client *c);
+/* RESET ALL, DISCARD ALL: the router's own settings go back to those of the startup packet. */
+void client_reset_options(struct client *c);
 /* Where the client's settings went: interned sets change hands. Takes the count. */
 void client_set_vars(struct client *c, struct vars *vars);
 /* The server may be read again: the client took what it was given. */

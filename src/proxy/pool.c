@@ -237,6 +237,17 @@ static struct server *take_idle(struct pool *p)
 	return s;
 }
 
+void pool_prefer(struct pool *p, uint64_t serial)
+{
+	list_for_each(it, &p->idle) {
+		if (container_of(it, struct server, link)->sequence_user == serial) {
+			list_remove(it);
+			list_push_front(&p->idle, it);
+			return;
+		}
+	}
+}
+
 static bool may_connect(const struct pool *p, int64_t now_us)
 {
 	return p->idle_count + p->busy_count < pool_size(p) && now_us >= p->retry_at_us;

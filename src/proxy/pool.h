@@ -28,6 +28,8 @@ enum pool_answer {
 	POOL_DOWN, /* the node cannot be reached: pool.error, pool.sqlstate */
 };
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out);
+/* An idle server that only this client has used for writing, if there is one, is taken next. */
+void pool_prefer(struct pool *p, uint64_t serial);
 /* The client waits no more. Safe if it does not. */
 void pool_leave_queue(struct client *c);
 /* The client did not take the server it was woken for: the next in line may. Safe if it did. */

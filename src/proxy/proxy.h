@@ -152,6 +152,8 @@ struct server {
 	uint32_t stmts_ddl; /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
 	bool capture_prepared;
+	/* Who may have called nextval() here: a client's serial, 0 nobody, UINT64_MAX several. */
+	uint64_t sequence_user;
 	struct buf params; /* ParameterStatus, "name\0value\0…" */
 	uint32_t pid;
 	uint8_t key[256];
@@ -234,6 +236,7 @@ struct client_options {
 	enum consistency_level level;
 	int64_t max_lag_us, wait_timeout_us;
 	char last_token[TOKEN_TEXT_MAX]; /* as last reported */
+	char session[SESSION_NAME_MAX + 1];
 };
 
 /* A SET in a transaction that has not ended yet. */
@@ -303,6 +306,7 @@ struct client {
 	struct session_mark *wait_mark; /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
 	struct client_options *options;
+	struct client_options *startup_options; /* what RESET ALL and DISCARD ALL go back to */
 
 	struct waiter waiter;
 	int64_t waiting_since_us; /* for a position, a sample or a server */
@@ -310,6 +314,7 @@ struct client {
 	int64_t turn_started_us;
 	int64_t seen_at_us; /* connected, or last statement */
 	uint32_t id, secret; /* cancel key */
+	uint64_t serial; /* never given twice */
 };
 
 /* ----------------------------------------------------------------- worker */
@@ -345,6 +350,7 @@ struct worker {
 
 	struct stats stats;
 	int64_t started_at_us;
+	uint64_t next_serial;
 	struct buf capture_parse, capture_ask; /* the bytes of the capture, made once */
 	console_fn console;
 	void *console_arg;

@@ -302,17 +302,20 @@ static void reset_done(struct server *s)
 		stmt_put(cache, s->unnamed);
 	s->unnamed = NULL;
 	s->capture_prepared = false;
+	s->sequence_user = 0;
 	vars_put(&s->worker->vars, s->vars);
 	s->vars = vars_ref(s->worker->vars.none);
 }
 
 /* ------------------------------------------------------------------- sync */
 
-bool server_sync(struct server *s, struct client *c)
+bool server_sync(struct server *s, struct client *c, const char *first)
 {
 	struct buf sql;
 	buf_init(&sql, VARS_BYTES * 3);
-	bool ok = s->vars && vars_diff(s->vars, c->vars, &sql);
+	if (first[0])
+		s->sequence_user = 0;
+	bool ok = s->vars && buf_append_str(&sql, first) && vars_diff(s->vars, c->vars, &sql);
 	if (ok) {
 		s->vars_after = vars_ref(c->vars);
 		s->worker->stats.syncs++;

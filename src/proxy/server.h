@@ -24,8 +24,9 @@ void server_release(struct server *s);
 void server_abandon(struct server *s);
 /* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
 void server_reset(struct server *s);
-/* Replays the client's settings; the client goes on when they are there. False: cannot. */
-bool server_sync(struct server *s, struct client *c);
+/* Replays the client's settings, after `first` (statements ended by ";", or ""); the client goes on when
+ * that is done. False: cannot. */
+bool server_sync(struct server *s, struct client *c, const char *first);
 /* Its node is up in the epoch it was verified in; the primary may be trusted while its watcher is
  * away, as PostgreSQL itself refuses writes after a demotion. */
 bool server_trusted(const struct server *s);

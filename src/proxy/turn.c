@@ -209,12 +209,15 @@ static enum dispatch refused(struct client *c, const struct unit *u, const char 
 }
 
 /* A server that has the client's settings; or the client waits for that. */
-static enum dispatch with_settings(struct client *c, struct server *s)
+static enum dispatch with_settings(struct client *c, struct server *s, const struct unit *u)
 {
-	if (s->vars == c->vars)
+	/* currval() and lastval() must not tell what another client's nextval() gave. */
+	bool strangers = u->traits.binds == BIND_SEQUENCE && s->sequence_user != 0 &&
+	                 s->sequence_user != c->serial;
+	if (s->vars == c->vars && !strangers)
 		return DISPATCH_GO;
 	c->state = CLIENT_WAIT_SYNC;
-	if (!server_sync(s, c))
+	if (!server_sync(s, c, strangers ? "DISCARD SEQUENCES;" : ""))
 		server_close(s, "settings could not be sent");
 	return DISPATCH_WAIT;
 }
@@ -224,6 +227,8 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	struct worker *w = c->worker;
 	struct server *s = NULL;
 	struct pool *p = &c->account->pools[r->node];
+	if (u->traits.binds == BIND_SEQUENCE)
+		pool_prefer(p, c->serial);
 	enum pool_answer answer = pool_acquire(p, c, &s);
 	if (answer == POOL_DOWN && r->target == ROUTE_REPLICA) {
 		/* The watcher reaches it and the pool does not: not the client's problem. */
@@ -280,7 +285,7 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 	if (d == DISPATCH_REFUSED)
 		return d;
 	c->turn_started_us = net_loop_now_us(w->loop);
-	return with_settings(c, c->server);
+	return with_settings(c, c->server, u);
 }
 
 /* --------------------------------------------------------- client to server */
@@ -356,6 +361,8 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	const char *why = NULL;
 	chain_init(&ch, s->stream, &s->out);
 	keep_for_rerun(s, in, u);
+	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)
+		s->sequence_user = s->sequence_user == 0 ? c->serial : UINT64_MAX;
 	bool ok = forward_unit(c, s, in, u, &ch, &why);
 	if (ok)
 		chain_flush(&ch);
@@ -596,6 +603,7 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 		its = s->vars ? vars_without(t, s->vars, p->name) : NULL;
 		break;
 	case SET_RESET_ALL:
+		client_reset_options(c);
 		mine = vars_ref(c->startup_vars);
 		its = vars_ref(t->none);
 		break;
@@ -745,9 +753,11 @@ void turn_discarded_all(struct client *c, struct server *s)
 {
 	turn_deallocated_all(c, s);
 	free_pending(c);
+	client_reset_options(c);
 	client_set_vars(c, vars_ref(c->startup_vars));
 	vars_put(&c->worker->vars, s->vars);
 	s->vars = vars_ref(c->worker->vars.none);
+	s->sequence_user = 0;
 	c->bound = BIND_NONE;
 }
 
