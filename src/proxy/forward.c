@@ -97,8 +97,7 @@ static bool ends_at_rest(const struct server *s, struct traits t)
 static bool wants_capture(const struct client *c, const struct server *s, const struct unit *u)
 {
 	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE || u->traits.flags & TRAIT_MAY_WRITE;
-	bool blind = u->traits.flags & TRAIT_MAY_WRITE && !(u->traits.flags & TRAIT_CAPTURABLE);
-	return wrote && !blind && ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
+	return wrote && !(c->batch_bits & TURN_BLIND) && ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
 }
 
 /* -------------------------------------------------------------- statements */
@@ -593,6 +592,7 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 	/* The server ignores a Sync while it waits for COPY data. */
 	if (s->replies.copy == COPY_IN)
 		return true;
+	s->mid_batch = false;
 	return push_ready(f, REPLY_SYNC) && (!capture || inside || push_capture(f));
 }
 
@@ -670,11 +670,23 @@ static bool query(struct forward *f, struct slice in)
 			return false;
 	}
 	c->batch_bits |= TURN_RAN;
+	f->s->mid_batch = false;
 	chain_range(f->out, in.ptr, f->unit->size);
 	c->skip = frame_size(&fr) - f->unit->size;
 	c->skip_drop = false;
 	return push_ready(f, f->unit->type == FE_QUERY ? REPLY_QUERY : REPLY_FUNCTION) &&
 	       (!capture || push_capture(f));
+}
+
+/* A SET counts if the transaction that it stands in commits, which is told by how that transaction ends in a
+ * unit of its own. Any other end, or a return to a savepoint, leaves it open which SETs counted. */
+static bool sets_are_uncertain(const struct client *c, uint32_t flags)
+{
+	bool in_batch = flags & TRAIT_SETS || c->batch_bits & TURN_SETS;
+	if (in_batch && c->batch_bits & TURN_CONTROL)
+		return true;
+	bool chained = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
+	return c->pending_sets && (chained || flags & TRAIT_TX_PARTIAL);
 }
 
 bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
@@ -687,13 +699,23 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		s->in_tx_after = s->replies.tx != TX_IDLE;
 	if (flags & TRAIT_MAY_WRITE)
 		c->batch_bits |= TURN_WROTE;
+	if (flags & TRAIT_MAY_WRITE && !(flags & TRAIT_CAPTURABLE))
+		c->batch_bits |= TURN_BLIND;
 	if (flags & TRAIT_DDL)
 		c->batch_bits |= TURN_DDL;
+	if (flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
+		c->batch_bits |= TURN_CONTROL;
 	if (flags & TRAIT_BINDS && !c->bound) {
 		c->bound = u->traits.binds;
 		c->worker->stats.binds++;
 	}
 
+	if (!c->bound && sets_are_uncertain(c, flags)) {
+		c->bound = BIND_SETTINGS;
+		c->worker->stats.binds++;
+	}
+
+	s->mid_batch |= u->type == FE_SYNC;
 	bool ok = u->type == FE_SYNC ? batch(&f, in) : query(&f, in);
 	if (flags & TRAIT_TX_BEGIN)
 		s->in_tx_after = true;

@@ -161,6 +161,7 @@ struct server {
 
 	/* The turn it runs. */
 	bool in_tx_after; /* once everything sent has run, a transaction is open */
+	bool mid_batch; /* messages of a batch were sent and its Sync was not: it may hold a transaction open */
 	bool counted; /* in the fleet's outstanding */
 	bool on_replica; /* the turn runs on a replica */
 	bool reading; /* the turn is a plain read on a replica: may be run again on the primary */
@@ -222,6 +223,8 @@ enum turn_bit {
 	TURN_DDL = 2,
 	TURN_SETS = 4,
 	TURN_RAN = 8, /* a statement was run on the server */
+	TURN_BLIND = 16, /* … behind which no capture may be sent */
+	TURN_CONTROL = 32, /* … that begins or ends a transaction */
 };
 
 struct name_undo {

@@ -387,6 +387,16 @@ static bool ready(struct server *s, struct client *c, const struct frame *f, str
 	return true;
 }
 
+/* False: the Syncs that were sent behind a COPY were ignored by the server, so its batch goes on. */
+static bool sync_owed(struct server *s)
+{
+	for (uint32_t i = 0; i < s->replies.count; i++) {
+		if (replies_at(&s->replies, i)->kind == REPLY_SYNC)
+			return true;
+	}
+	return false;
+}
+
 /* A whole message, or the known part of a large one. False: out of step. */
 static bool answer(struct server *s, struct client *c, const struct frame *f, struct slice at,
                    size_t here, struct chain *ch)
@@ -403,6 +413,8 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 	struct reply_step step = replies_step(&s->replies, f);
 	if (step.verdict == REPLY_STEP_INVALID)
 		return false;
+	if (f->type == BE_COPY_IN && step.entry.kind == REPLY_EXECUTE && !sync_owed(s))
+		s->mid_batch = true;
 	if (f->type == BE_COMMAND_COMPLETE && whole && c && step.verdict == REPLY_STEP_FORWARD)
 		note_tag(s, c, f);
 	if (f->type == BE_ERROR) {

@@ -596,6 +596,7 @@ static void forget_turn(struct server *s)
 	count_out(s);
 	s->client = NULL;
 	s->in_tx_after = false;
+	s->mid_batch = false;
 	s->reading = false;
 	s->many = false;
 	s->rolled_back = false;

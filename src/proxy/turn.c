@@ -340,6 +340,9 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 		return true;
 	if (s->on_replica)
 		return false;
+	/* The rest of a batch: what was sent of it may not be answered before its Sync. */
+	if (s->mid_batch && u->type == FE_SYNC)
+		return true;
 	return !(u->traits.flags & TRAIT_SETS) && !c->pending_sets && !u->local_only;
 }
 
@@ -587,8 +590,7 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 	struct slice sql = slice_of(p->sql, p->sql_len);
 	struct vars *mine = NULL, *its = NULL;
 	const char *at_start;
-	/* transaction_isolation and its kin end with their transaction. */
-	if (strncmp(p->name, "transaction_", 12) == 0 || strncmp(p->name, "tidemark.", 9) == 0)
+	if (strncmp(p->name, "tidemark.", 9) == 0)
 		return;
 	switch (p->kind) {
 	case SET_VALUE:
@@ -682,6 +684,9 @@ void turn_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 	}
 	if (tx != TX_FAILED)
 		c->turn_error = false;
+	/* ROLLBACK TO SAVEPOINT says the same, and ends nothing. */
+	if (tx == TX_OPEN)
+		s->rolled_back = false;
 
 	if (c->options && c->options->report) {
 		char token[TOKEN_TEXT_MAX];
@@ -713,7 +718,7 @@ void turn_rest(struct server *s)
 	if (c->bound && !s->on_replica)
 		return;
 	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it. */
-	if (c->skip > 0 && !c->skip_drop)
+	if (s->mid_batch || (c->skip > 0 && !c->skip_drop))
 		return;
 	c->server = NULL;
 	server_release(s);

@@ -182,7 +182,8 @@ bool vars_diff(const struct vars *from, const struct vars *to, struct buf *out)
 	for (int i = 0; i < to->count; i++) {
 		const char *have = vars_find(from, to->items[i].name);
 		if (!have || strcmp(have, to->items[i].sql) != 0)
-			ok = buf_append_str(out, to->items[i].sql) && buf_append_str(out, ";") && ok;
+			/* The text may end with a comment: up to the end of its line. */
+			ok = buf_append_str(out, to->items[i].sql) && buf_append_str(out, "\n;") && ok;
 	}
 	return ok && !out->overflow;
 }
