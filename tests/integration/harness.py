@@ -464,6 +464,7 @@ class Tidemark:
             live.remove(self)
             self.process.kill()
             self.process.wait()
+            shutil.rmtree(self.dir, ignore_errors=True)
             raise
 
     def _listens(self):
