@@ -102,6 +102,11 @@ void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
 /* Up, a replica, sample present and young enough, on the primary's timeline where both are known.
  * If the generation is not the first one, an unknown timeline is not eligible. */
 bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);
+/* The newest position the primary is known to have reached; unset if none is known. */
+static inline struct position fleet_newest(const struct fleet *f)
+{
+	return f->ring_count ? f->ring[f->ring_count - 1].at : (struct position){0};
+}
 /* Bytes of WAL behind the newest known primary position; UINT64_MAX when not known. */
 uint64_t fleet_lag_bytes(const struct fleet *f, int node);
 /* Clock-free staleness: now minus the time of the newest ring entry the node has replayed, 0 if it

@@ -93,7 +93,7 @@ static bool scope_mark(struct client *c)
 {
 	struct database *db = c->account->database;
 	if (db->scope == SCOPE_DATABASE) {
-		c->mark = &db->shared;
+		c->mark = db->shared;
 	} else {
 		if (!c->own)
 			c->own = calloc(1, sizeof(*c->own));
@@ -111,15 +111,19 @@ bool client_set_session(struct client *c, struct slice name)
 	int64_t now = net_now_us();
 	struct session *fresh = NULL;
 	if (name.len > 0 &&
-	    !(fresh = sessions_get(&w->sessions, &w->fleet, c->account->database, name, now)))
+	    !(fresh = sessions_get(&w->sessions, &w->fleet, c->account->database->shared, name, now)))
 		return false;
-	if (c->session)
+	/* A transaction under way keeps the mark it began with, and the new session joins in. */
+	if (c->server && c->session && !c->turn_session)
+		c->turn_session = c->session;
+	else if (c->session)
 		sessions_put(&w->sessions, c->session, now);
 	c->session = fresh;
 	if (!fresh)
 		return scope_mark(c);
 	c->mark = &fresh->mark;
-	/* A statement under way keeps the mark it began with only if it was tagged. */
+	if (c->server)
+		return turn_join_session(c, fresh);
 	if (!c->turn_session)
 		c->turn_mark = c->mark;
 	return true;
@@ -597,8 +601,8 @@ static void welcome_from_server(struct client *c)
 			return;
 		}
 	}
-	if (s->vars != c->vars) {
-		if (!server_sync(s, c, ""))
+	if (!server_suits(s, c, false)) {
+		if (!server_sync(s, c, false))
 			server_close(s, "settings could not be sent");
 		return;
 	}

@@ -695,8 +695,11 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	struct forward f = {
 		.c = c, .s = s, .out = to_server, .cache = c->account->database->cache, .unit = u};
 	uint32_t flags = u->traits.flags;
-	if (s->replies.count == 0)
+	if (s->replies.count == 0) {
 		s->in_tx_after = s->replies.tx != TX_IDLE;
+		s->barrier = false;
+	}
+	s->barrier |= (flags & TRAIT_DEALLOCATE_ALL) != 0;
 	if (flags & TRAIT_MAY_WRITE)
 		c->batch_bits |= TURN_WROTE;
 	if (flags & TRAIT_MAY_WRITE && !(flags & TRAIT_CAPTURABLE))

@@ -90,11 +90,14 @@ void local_read_after(struct client *c, struct session_mark *mark, const char *t
 	struct token t;
 	if (text[0] == '\0')
 		return;
+	struct position newest = fleet_newest(&w->fleet);
 	if (token_parse(slice_str(text), &t) && t.cluster == cluster_id(w) &&
-	    t.generation == w->fleet.generation) {
+	    t.generation == w->fleet.generation && position_reached(newest, t.at)) {
 		session_read_after(mark, &w->fleet, t.at);
 		return;
 	}
+	/* One that is ahead of all we know may be another router's, younger than our last sample, or a lie:
+	 * the sample covers the one and is not led astray by the other. */
 	w->stats.tokens_refused++;
 	session_wrote_unknown(mark, &w->fleet, net_now_us());
 }

@@ -38,12 +38,22 @@ static const struct database_entry *entry_find(const struct settings *s, const c
 static void database_configure(struct database *db, const struct database_entry *e)
 {
 	const struct settings *s = db->worker->settings;
-	snprintf(db->dbname, sizeof(db->dbname), "%s", e->dbname[0] ? e->dbname : db->name);
 	db->pool_size = e->pool_size > 0 ? e->pool_size : s->default_pool_size;
 	db->scope = e->has_scope ? e->scope : s->scope;
 	db->policy = s->policy;
 	if (e->has_consistency)
 		db->policy.level = e->consistency;
+}
+
+/* Two names of one database on the servers are one session. */
+static struct session_mark *shared_mark(struct database *db)
+{
+	list_for_each(it, &db->worker->databases) {
+		struct database *other = container_of(it, struct database, link);
+		if (other != db && strcmp(other->dbname, db->dbname) == 0)
+			return other->shared;
+	}
+	return &db->own_shared;
 }
 
 struct database *database_get(struct worker *w, struct slice name)
@@ -66,6 +76,7 @@ struct database *database_get(struct worker *w, struct slice name)
 	db->worker = w;
 	snprintf(db->name, sizeof(db->name), "%s", key);
 	list_init(&db->accounts);
+	snprintf(db->dbname, sizeof(db->dbname), "%s", e->dbname[0] ? e->dbname : db->name);
 	database_configure(db, e);
 	int cached = w->settings->max_cached_statements;
 	db->catalog = catalog_new(CATALOG_NAMES_MAX);
@@ -77,7 +88,8 @@ struct database *database_get(struct worker *w, struct slice name)
 	}
 	/* What clients of an earlier run of the router wrote is not known: the first read owes a
 	 * sample of the primary. */
-	session_wrote_unknown(&db->shared, &w->fleet, net_now_us());
+	session_wrote_unknown(&db->own_shared, &w->fleet, net_now_us());
+	db->shared = shared_mark(db);
 	list_push_back(&w->databases, &db->link);
 	return db;
 }
@@ -89,6 +101,8 @@ void databases_reload(struct worker *w)
 		const struct database_entry *e = entry_find(w->settings, db->name);
 		if (e)
 			database_configure(db, e);
+		if (e && strcmp(db->dbname, e->dbname[0] ? e->dbname : db->name) != 0)
+			log_warn("database=%s keeps dbname=%s until a restart", db->name, db->dbname);
 	}
 }
 

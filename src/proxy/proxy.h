@@ -92,7 +92,8 @@ struct database {
 	int pool_size;
 	enum scope scope;
 	struct route_policy policy;
-	struct session_mark shared; /* SCOPE_DATABASE */
+	/* SCOPE_DATABASE: one mark for all names of one database on the servers. */
+	struct session_mark *shared, own_shared;
 	struct catalog *catalog;
 	struct stmt_cache *cache;
 	enum catalog_state catalog_state;
@@ -152,8 +153,9 @@ struct server {
 	uint32_t stmts_ddl; /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
 	bool capture_prepared;
-	/* Who may have called nextval() here: a client's serial, 0 nobody, UINT64_MAX several. */
-	uint64_t sequence_user;
+	/* Who may have called nextval() here, and who has run functions of the user's, which may have left
+	 * state that nobody saw: a client's serial, 0 nobody, UINT64_MAX several. */
+	uint64_t sequence_user, code_user;
 	struct buf params; /* ParameterStatus, "name\0value\0…" */
 	uint32_t pid;
 	uint8_t key[256];
@@ -161,6 +163,7 @@ struct server {
 
 	/* The turn it runs. */
 	bool in_tx_after; /* once everything sent has run, a transaction is open */
+	bool barrier; /* what was sent drops prepared statements: nothing follows before its answer */
 	bool mid_batch; /* messages of a batch were sent and its Sync was not: it may hold a transaction open */
 	bool counted; /* in the fleet's outstanding */
 	bool on_replica; /* the turn runs on a replica */
@@ -251,6 +254,14 @@ struct pending_set {
 	char sql[];
 };
 
+/* Sessions that statements inside a transaction, or of a bound client, named by tag: what commits is
+ * theirs too. */
+#define TX_SESSIONS_MAX 8
+struct tx_sessions {
+	int count;
+	struct session *it[TX_SESSIONS_MAX];
+};
+
 /* Login in progress; freed after it. */
 struct client_login {
 	struct vars *vars;
@@ -306,6 +317,7 @@ struct client {
 	struct session *session; /* named */
 	struct session_mark *turn_mark; /* of the statement being run; == mark unless tagged */
 	struct session *turn_session;
+	struct tx_sessions *tx_sessions; /* further sessions tagged in the open transaction */
 	struct session_mark *wait_mark; /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
 	struct client_options *options;

@@ -302,20 +302,45 @@ static void reset_done(struct server *s)
 		stmt_put(cache, s->unnamed);
 	s->unnamed = NULL;
 	s->capture_prepared = false;
-	s->sequence_user = 0;
+	s->sequence_user = s->code_user = 0;
 	vars_put(&s->worker->vars, s->vars);
 	s->vars = vars_ref(s->worker->vars.none);
 }
 
 /* ------------------------------------------------------------------- sync */
 
-bool server_sync(struct server *s, struct client *c, const char *first)
+static bool strangers(uint64_t user, const struct client *c)
+{
+	return user != 0 && user != c->serial;
+}
+
+bool server_suits(const struct server *s, const struct client *c, bool sequences)
+{
+	return s->vars == c->vars && !strangers(s->code_user, c) &&
+	       !(sequences && strangers(s->sequence_user, c));
+}
+
+/* What functions may have left behind: all that DISCARD ALL takes away but the prepared statements, which
+ * are ours. */
+static const char take_away[] =
+	"RESET SESSION AUTHORIZATION;RESET ALL;CLOSE ALL;UNLISTEN *;"
+	"SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;";
+
+bool server_sync(struct server *s, struct client *c, bool sequences)
 {
 	struct buf sql;
 	buf_init(&sql, VARS_BYTES * 3);
-	if (first[0])
+	const struct vars *from = s->vars;
+	const char *first = "";
+	if (strangers(s->code_user, c)) {
+		first = take_away;
+		from = s->worker->vars.none;
+		s->code_user = s->sequence_user = 0;
+	} else if (sequences && strangers(s->sequence_user, c)) {
+		first = "DISCARD SEQUENCES;";
 		s->sequence_user = 0;
-	bool ok = s->vars && buf_append_str(&sql, first) && vars_diff(s->vars, c->vars, &sql);
+	}
+	bool ok = s->vars && buf_append_str(&sql, first) && vars_diff(from, c->vars, &sql);
 	if (ok) {
 		s->vars_after = vars_ref(c->vars);
 		s->worker->stats.syncs++;

@@ -24,9 +24,12 @@ void server_release(struct server *s);
 void server_abandon(struct server *s);
 /* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
 void server_reset(struct server *s);
-/* Replays the client's settings, after `first` (statements ended by ";", or ""); the client goes on when
- * that is done. False: cannot. */
-bool server_sync(struct server *s, struct client *c, const char *first);
+/* The server carries this client's settings and nothing of others that it could see. `sequences`: it is
+ * about to ask for currval() or lastval(). */
+bool server_suits(const struct server *s, const struct client *c, bool sequences);
+/* Makes it so: replays settings, takes away what others left. The client goes on when that is done. False:
+ * cannot. */
+bool server_sync(struct server *s, struct client *c, bool sequences);
 /* Its node is up in the epoch it was verified in; the primary may be trusted while its watcher is
  * away, as PostgreSQL itself refuses writes after a demotion. */
 bool server_trusted(const struct server *s);

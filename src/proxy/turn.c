@@ -73,7 +73,7 @@ static bool apply_tags(struct client *c, const struct unit *u, struct route_poli
 	if (!t.present)
 		return !t.malformed;
 	if (t.session[0]) {
-		c->turn_session = sessions_get(&w->sessions, &w->fleet, c->account->database,
+		c->turn_session = sessions_get(&w->sessions, &w->fleet, c->account->database->shared,
 		                               slice_str(t.session), net_now_us());
 		if (!c->turn_session)
 			return false;
@@ -97,6 +97,49 @@ static void begin_turn_mark(struct client *c)
 		sessions_put(&c->worker->sessions, c->turn_session, net_loop_now_us(c->worker->loop));
 	c->turn_session = NULL;
 	c->turn_mark = c->mark;
+}
+
+static void drop_tx_sessions(struct client *c)
+{
+	struct worker *w = c->worker;
+	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+		sessions_put(&w->sessions, c->tx_sessions->it[i], net_loop_now_us(w->loop));
+	free(c->tx_sessions);
+	c->tx_sessions = NULL;
+}
+
+bool turn_join_session(struct client *c, struct session *it)
+{
+	if (!it || (!c->tx_sessions && !(c->tx_sessions = calloc(1, sizeof(*c->tx_sessions)))))
+		return false;
+	struct tx_sessions *all = c->tx_sessions;
+	bool known = it == c->turn_session;
+	for (int i = 0; i < all->count; i++)
+		known |= all->it[i] == it;
+	if (known || all->count == TX_SESSIONS_MAX)
+		return known;
+	it->refs++;
+	all->it[all->count++] = it;
+	return true;
+}
+
+/* A session tagged where the way is decided already: inside a transaction, or by a bound client. What
+ * commits is that session's write too. False: too many of them. */
+static bool join_tagged(struct client *c, const struct unit *u)
+{
+	struct worker *w = c->worker;
+	struct tags t;
+	if (!(u->traits.flags & TRAIT_COMMENTED) || !w->settings->query_tags)
+		return true;
+	tags_parse(u->text, &t);
+	if (!t.present || !t.session[0])
+		return true;
+	int64_t now = net_now_us();
+	struct session *it = sessions_get(&w->sessions, &w->fleet, c->account->database->shared,
+	                                  slice_str(t.session), now);
+	bool ok = turn_join_session(c, it);
+	sessions_put(&w->sessions, it, now);
+	return ok;
 }
 
 static struct route to_primary(enum route_reason reason)
@@ -134,7 +177,7 @@ static struct route decide(struct client *c, const struct unit *u)
 static bool held_up_by_others(const struct client *c)
 {
 	const struct worker *w = c->worker;
-	if (c->turn_mark != &c->account->database->shared)
+	if (c->turn_mark != c->account->database->shared)
 		return false;
 	int64_t now = net_loop_now_us(w->loop);
 	for (int i = 0; i < w->fleet.count; i++) {
@@ -211,13 +254,11 @@ static enum dispatch refused(struct client *c, const struct unit *u, const char 
 /* A server that has the client's settings; or the client waits for that. */
 static enum dispatch with_settings(struct client *c, struct server *s, const struct unit *u)
 {
-	/* currval() and lastval() must not tell what another client's nextval() gave. */
-	bool strangers = u->traits.binds == BIND_SEQUENCE && s->sequence_user != 0 &&
-	                 s->sequence_user != c->serial;
-	if (s->vars == c->vars && !strangers)
+	bool sequences = u->traits.binds == BIND_SEQUENCE;
+	if (server_suits(s, c, sequences))
 		return DISPATCH_GO;
 	c->state = CLIENT_WAIT_SYNC;
-	if (!server_sync(s, c, strangers ? "DISCARD SEQUENCES;" : ""))
+	if (!server_sync(s, c, sequences))
 		server_close(s, "settings could not be sent");
 	return DISPATCH_WAIT;
 }
@@ -330,6 +371,15 @@ static bool apply_inside(struct client *c, const struct unit *u)
 	return false;
 }
 
+static bool names_session(const struct client *c, const struct unit *u)
+{
+	struct tags t;
+	if (!(u->traits.flags & TRAIT_COMMENTED) || !c->worker->settings->query_tags)
+		return false;
+	tags_parse(u->text, &t);
+	return t.present && t.session[0];
+}
+
 /* May more be sent to the server the client has, before what was sent is answered? On a replica one unit
  * at a time: it may have to be run again elsewhere. */
 static bool accepts(const struct client *c, const struct server *s, const struct unit *u)
@@ -343,7 +393,11 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 	/* The rest of a batch: what was sent of it may not be answered before its Sync. */
 	if (s->mid_batch && u->type == FE_SYNC)
 		return true;
-	return !(u->traits.flags & TRAIT_SETS) && !c->pending_sets && !u->local_only;
+	/* What the answer changes, the next statement has to find changed. */
+	if (u->traits.flags & (TRAIT_SETS | TRAIT_ROUTER_INSIDE) || c->pending_sets || u->local_only || s->barrier)
+		return false;
+	/* Each answer is written to the session of its own statement. */
+	return !c->turn_session && !c->tx_sessions && !names_session(c, u);
 }
 
 /* Keeps the bytes of a read on a replica, so that it can be run again on the primary. */
@@ -366,6 +420,8 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	keep_for_rerun(s, in, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)
 		s->sequence_user = s->sequence_user == 0 ? c->serial : UINT64_MAX;
+	if (u->traits.flags & TRAIT_USER_CODE && s->code_user != c->serial)
+		s->code_user = s->code_user == 0 ? c->serial : UINT64_MAX;
 	bool ok = forward_unit(c, s, in, u, &ch, &why);
 	if (ok)
 		chain_flush(&ch);
@@ -525,6 +581,7 @@ static size_t step(struct client *c, struct slice in)
 		used = u.size;
 		goto out;
 	}
+	bool attached = c->server != NULL;
 	if (!c->server) {
 		if (!apply_inside(c, &u)) {
 			used = u.size;
@@ -540,10 +597,17 @@ static size_t step(struct client *c, struct slice in)
 		c->last_reason = REASON_BOUND;
 		c->worker->stats.by_reason[REASON_BOUND]++;
 	} else if (c->server->replies.tx != TX_IDLE) {
+		if (u.traits.flags & TRAIT_TX_PARTIAL && c->pending_sets && !c->bound) {
+			/* Which of the SETs outlive the savepoint is the server's to know. */
+			c->bound = BIND_SETTINGS;
+			c->worker->stats.binds++;
+		}
 		c->last_reason = REASON_TRANSACTION;
 		c->worker->stats.by_reason[REASON_TRANSACTION]++;
 	}
-	if (send_unit(c, in, &u))
+	if (attached && !join_tagged(c, &u))
+		client_fatal(c, "54000", "too many sessions are tagged in one transaction, or in all", NULL);
+	else if (send_unit(c, in, &u))
 		used = u.size;
 out:
 	unit_release(c, &u);
@@ -631,27 +695,40 @@ static void settle_sets(struct client *c, struct server *s)
 	free_pending(c);
 }
 
+/* What a turn means for one session. `at` is the position of its commit, NULL if it is not known. */
+static void settle_one(struct session_mark *mark, const struct server *s, bool wrote,
+                       const struct position *at, int64_t now)
+{
+	const struct fleet *f = &s->worker->fleet;
+	/* Another incarnation of a replica may have replayed less than what was read here. */
+	if (s->on_replica)
+		session_read(mark, f, server_trusted(s) ? s->pool->node : NODE_NONE, now);
+	else if (wrote && at)
+		session_wrote(mark, f, *at, s->capture_asked_us, now);
+	else if (wrote)
+		session_wrote_unknown(mark, f, now);
+	else
+		session_read(mark, f, s->pool->node, now);
+}
+
 static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran,
                         const struct position *captured)
 {
 	struct worker *w = c->worker;
+	if (!wrote && !ran && !s->on_replica)
+		return;
 	int64_t now = net_now_us();
-	int node = s->pool->node;
-	if (s->on_replica) {
-		/* Another incarnation of the node may have replayed less than what was read here. */
-		session_read(c->turn_mark, &w->fleet, server_trusted(s) ? node : NODE_NONE, now);
-	} else if (wrote && captured) {
-		struct position at = corrected(w, node, *captured);
-		session_wrote(c->turn_mark, &w->fleet, at, s->capture_asked_us, now);
+	struct position at = {0};
+	if (wrote && captured) {
+		at = corrected(w, s->pool->node, *captured);
 		fleet_primary_reached(&w->fleet, at, now);
 		c->own_write = position_max(c->own_write, at);
-		w->stats.captures++;
-	} else if (wrote) {
-		session_wrote_unknown(c->turn_mark, &w->fleet, now);
-		w->stats.writes_uncaptured++;
-	} else if (ran) {
-		session_read(c->turn_mark, &w->fleet, node, now);
 	}
+	w->stats.captures += wrote && captured;
+	w->stats.writes_uncaptured += wrote && !captured;
+	settle_one(c->turn_mark, s, wrote, captured ? &at : NULL, now);
+	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+		settle_one(&c->tx_sessions->it[i]->mark, s, wrote, captured ? &at : NULL, now);
 }
 
 static void ddl_done(struct client *c)
@@ -673,6 +750,7 @@ void turn_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 			settle_sets(c, s);
 		if (ddl)
 			ddl_done(c);
+		drop_tx_sessions(c);
 		c->tx_wrote = false;
 		c->tx_ddl = false;
 		c->account->database->stats.xact_count++;
@@ -762,7 +840,7 @@ void turn_discarded_all(struct client *c, struct server *s)
 	client_set_vars(c, vars_ref(c->startup_vars));
 	vars_put(&c->worker->vars, s->vars);
 	s->vars = vars_ref(c->worker->vars.none);
-	s->sequence_user = 0;
+	s->sequence_user = s->code_user = 0;
 	c->bound = BIND_NONE;
 }
 
@@ -795,6 +873,7 @@ void turn_release(struct client *c)
 	if (c->turn_session)
 		sessions_put(&w->sessions, c->turn_session, net_loop_now_us(w->loop));
 	c->turn_session = NULL;
+	drop_tx_sessions(c);
 	free(c->wait_mark);
 	c->wait_mark = NULL;
 	free_pending(c);

@@ -27,6 +27,9 @@ void turn_server_lost(struct client *c, bool told);
 void turn_remember_refusal(struct client *c, struct slice unit);
 void turn_discarded_all(struct client *c, struct server *s);
 void turn_deallocated_all(struct client *c, struct server *s);
+/* The session was named where the way is decided already: what the transaction under way does is its doing
+ * too. Takes its own count. False: too many of them, or no memory. */
+bool turn_join_session(struct client *c, struct session *it);
 /* The client goes away: gives back what the turn holds. */
 void turn_release(struct client *c);
 

@@ -29,10 +29,12 @@ static void unite(struct unit *u, struct traits t, struct slice text)
 	              (capturable && all->flags & TRAIT_MAY_WRITE ? (uint32_t)TRAIT_CAPTURABLE : 0);
 }
 
-/* A text that is not here as a whole, or is too long to be understood. */
-static struct traits too_long(void)
+/* A text that passes by without being here as a whole: it may leave anything behind. */
+static struct traits unseen(void)
 {
-	return (struct traits){.flags = TRAIT_MAY_WRITE, .reason = REASON_TOO_LONG};
+	return (struct traits){.flags = TRAIT_MAY_WRITE | TRAIT_DDL | TRAIT_BINDS,
+	                       .reason = REASON_TOO_LONG,
+	                       .binds = BIND_SETTINGS};
 }
 
 static enum parse_result scan_query(struct client *c, struct slice in, const struct frame *f,
@@ -41,11 +43,12 @@ static enum parse_result scan_query(struct client *c, struct slice in, const str
 	u->type = FE_QUERY;
 	u->ends = true;
 	if (!frame_complete(f, in)) {
-		if (f->body_len <= CLASSIFY_TEXT_MAX)
+		/* Too long to be parsed, but its words may tell what it leaves behind. */
+		if (f->body_len <= c->worker->settings->max_packet_size)
 			return PARSE_PARTIAL;
 		u->size = in.len;
 		u->rest = frame_size(f) - in.len;
-		unite(u, too_long(), (struct slice){0});
+		unite(u, unseen(), (struct slice){0});
 		return PARSE_OK;
 	}
 	struct slice text;

@@ -283,6 +283,11 @@ static bool builtin_safe(struct slice name)
 	return false;
 }
 
+bool catalog_user_function(const struct catalog *c, struct slice name)
+{
+	return !c->loaded || table_find(&c->names, name) != NULL;
+}
+
 enum function_safety catalog_function(const struct catalog *c, struct slice name)
 {
 	if (name.len == 0)

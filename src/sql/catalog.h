@@ -44,6 +44,8 @@ enum function_safety {
 	FUNCTION_SEQUENCE,     /* currval, lastval */
 	FUNCTION_LARGE_OBJECT, /* lo_open and the descriptor calls */
 };
+/* Defined by the user, as far as is known: what it does to the session is not seen. */
+bool catalog_user_function(const struct catalog *c, struct slice name);
 /* `name` is the last part of the function's name, as the parser folded it. */
 enum function_safety catalog_function(const struct catalog *c, struct slice name);
 /* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's

@@ -41,6 +41,8 @@ static struct traits facts_to_traits(const struct query_facts *f)
 		t = traits_of(TRAIT_CAPTURABLE, REASON_UNSAFE_FUNCTION);
 	else
 		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
+	if (f->user_code)
+		t.flags |= TRAIT_USER_CODE;
 	if (f->into_temp)
 		t = with_bind(t, BIND_TEMP);
 	if (f->binds)
@@ -226,7 +228,7 @@ static bool contains_word(const char *text, const char *word)
 /* The body is another language to us: bind if it speaks of what would outlive it. */
 static struct traits classify_do(const DoStmt *s)
 {
-	struct traits t = utility(TRAIT_MAY_WRITE, REASON_UNSAFE_FUNCTION);
+	struct traits t = utility(TRAIT_MAY_WRITE | TRAIT_USER_CODE, REASON_UNSAFE_FUNCTION);
 	const ListCell *cell;
 	foreach (cell, s->args) {
 		const DefElem *item = lfirst(cell);
@@ -249,7 +251,7 @@ static struct traits classify_call(const CallStmt *s, const struct catalog *c)
 {
 	struct traits t = classify_query((Node *)s->funccall, c);
 	t.flags &= ~(uint32_t)TRAIT_READ;
-	t.flags |= TRAIT_MAY_WRITE;
+	t.flags |= TRAIT_MAY_WRITE | TRAIT_USER_CODE;
 	t.reason = REASON_UNSAFE_FUNCTION;
 	return t;
 }

@@ -29,6 +29,7 @@ enum trait {
 	TRAIT_COMMENTED = 1 << 15, /* has a leading or trailing comment: look for query tags */
 	TRAIT_DEALLOCATE_ALL = 1 << 16, /* DEALLOCATE ALL, DISCARD ALL, DISCARD PLANS is not one */
 	TRAIT_COPY = 1 << 17, /* any COPY */
+	TRAIT_USER_CODE = 1 << 19, /* runs functions of the user's that may change session state unseen */
 	TRAIT_RESULT_FREE = 1 << 18, /* returns no rows (utility without result): for Describe */
 };
 

@@ -143,6 +143,8 @@ static void visit_function_name(struct walk *w, const char *name, const FuncCall
 	if (safety == FUNCTION_SAFE)
 		return;
 	w->facts->unsafe_function = true;
+	if (safety == FUNCTION_UNSAFE)
+		w->facts->user_code |= catalog_user_function(w->catalog, slice_str(name));
 	switch (safety) {
 	case FUNCTION_ADVISORY:
 		bind(w->facts, BIND_ADVISORY);
