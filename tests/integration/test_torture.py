@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Bytes, orders and moments that no decent client chooses: partial messages, errors amid pipelines, readers
+that do not read, servers that do not listen, clients that hang up. Whatever happens, the router neither dies,
+leaks nor loses count, and the next client finds everything in order.
+"""
+
+import random
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+import harness
+import rawpg
+from rawpg import (bind, close, copy_data, copy_done, copy_fail, describe, errors, execute, flush, function_call,
+                   kinds, message, parse, query, sync)
+
+HANG_LIMIT = 60
+
+MB = 1024 * 1024
+NAP = 0.05
+
+
+@pytest.fixture
+def router(need_router, fleet):
+    """Routers with options of the test's own, stopped and judged at its end."""
+    made = []
+
+    def make(**options):
+        made.append(harness.Tidemark(fleet, **options))
+        return made[-1]
+
+    yield make
+    for t in made:
+        t.stop()
+
+
+def reset_connection(raw):
+    """Hangs up with RST."""
+    raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.sock.close()
+
+
+def memory_kb(tm):
+    with open(f"/proc/{tm.process.pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+
+def works(to, raw):
+    """A new client is served."""
+    assert raw(to).query_rows("SELECT 42") == [["42"]]
+
+
+# ---- long messages -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size", [70_000, 3 * MB, 12 * MB])
+def test_long_messages_arrive_as_they_were(target, raw, size):
+    c = raw(target, timeout=30)
+    text = "x" * size
+    assert c.query_rows(f"SELECT length('{text}')") == [[str(size)]]
+    c.send(parse("long", f"SELECT length('{text}')"), bind("", "long"), execute(), sync())
+    assert [m.columns() for m in c.until_ready() if m.kind == "D"] == [[str(size).encode()]]
+    c.send(parse("", "SELECT length($1), $1::text"), bind("", "", [text]), execute(), sync())
+    row = next(m.columns() for m in c.until_ready() if m.kind == "D")
+    assert row[0] == str(size).encode() and len(row[1]) == size
+
+
+def test_a_long_notice_is_forwarded(target, raw):
+    c = raw(target)
+    got = c.query("DO $$ BEGIN RAISE NOTICE '%', repeat('n', 300000); END $$")
+    assert kinds(got) == "CZ"
+    assert [len(m.fields()["M"]) for m in got if m.kind == "N"] == [300000]
+
+
+def test_a_long_error_is_forwarded(target, raw):
+    c = raw(target)
+    got = c.query("DO $$ BEGIN RAISE EXCEPTION '%', repeat('n', 300000); END $$")
+    assert kinds(got) == "EZ" and len(got[-2].fields()["M"]) == 300000
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
+@pytest.mark.parametrize("statement", ["nosuch", "SET tidemark.consistency = strong"])
+def test_the_rest_of_a_long_bind_that_goes_nowhere_is_dropped(router, raw, statement):
+    tm = router()
+    c = raw(tm)
+    if " " in statement:
+        c.send(parse("here", statement), sync()).until_ready()
+        statement = "here"
+    # Its tail would be a message of its own if it were taken for one.
+    values = [b"v" * 100_000 + query("SELECT 'smuggled'") * 1000]
+    whole = bind("", statement, values)
+    c.send(whole[:80_000])
+    time.sleep(NAP)
+    c.send(whole[80_000:], execute(), sync())
+    got = c.until_ready()
+    assert "D" not in kinds(got)
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
+def test_a_long_query_that_is_refused_is_dropped_to_its_end(router, raw):
+    tm = router(default_pool_size=1, query_wait_timeout="300ms")
+    holder = raw(tm)
+    holder.query("BEGIN")
+    holder.query("DELETE FROM scratch WHERE false")
+    whole = query("SELECT '" + "x" * 500_000 + "'")
+    c = raw(tm)
+    c.send(whole[:100_000])
+    assert errors(c.until_ready()) == ["53300"]
+    c.send(whole[100_000:])
+    holder.query("COMMIT")
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
+# ---- pipelines -----------------------------------------------------------------------------------
+
+def test_a_batch_sent_behind_a_failed_one_counts(target, raw):
+    """The error is answered before the ReadyForQuery of its batch: what is sent in between is not skipped."""
+    c = raw(target)
+    c.query("DELETE FROM scratch")
+    c.query("INSERT INTO scratch VALUES (1, 'a')")
+    for i in range(100):
+        c.send(parse("", "INSERT INTO scratch VALUES (1, 'b')"), bind(), execute(), sync())
+        c.recv_until("E")
+        c.send(parse("", f"SELECT {i}"), bind(), execute(), sync())
+        assert kinds(c.until_ready()) == "Z"
+        assert kinds(c.until_ready()) == "12DCZ", i
+
+
+def test_flush_brings_what_the_server_is_not_asked_for(target, raw):
+    c = raw(target)
+    c.send(parse("one", "SELECT 1"), sync()).until_ready()
+    c.send(parse("two", "SELECT 1"), flush())
+    assert c.recv().kind == "1"
+    c.send(close("S", "one"), flush())
+    assert c.recv().kind == "3"
+    c.send(close("S", "nosuch"), flush())
+    assert c.recv().kind == "3"
+    c.send(bind("", "two"), execute(), sync())
+    assert kinds(c.until_ready()) == "2DCZ"
+
+
+def test_few_prepared_statements_under_a_failing_pipeline(router, raw):
+    """Closes that make room are skipped behind an error, and must not be believed."""
+    tm = router(max_prepared_statements=2, default_pool_size=1)
+    c = raw(tm)
+    names = [f"s{i}" for i in range(6)]
+    for i, n in enumerate(names):
+        c.send(parse(n, f"SELECT {i} + $1::int"), sync())
+        assert kinds(c.until_ready()) == "1Z"
+    dice = random.Random(7)
+    for _ in range(60):
+        order = [dice.choice(names) for _ in range(8)]
+        bad = dice.randrange(9)
+        for at, n in enumerate(order):
+            if at == bad:
+                c.send(bind("", n, ["no number"]), execute())
+            c.send(bind("", n, ["1"]), execute())
+        c.send(sync())
+        got = c.until_ready()
+        assert errors(got) == (["22P02"] if bad < 8 else []), order
+        assert kinds(got) == "2DC" * min(bad, 8) + ("E" if bad < 8 else "") + "Z"
+    for i, n in enumerate(names):
+        c.send(bind("", n, ["1"]), execute(), sync())
+        assert kinds(c.until_ready()) == "2DCZ", n
+
+
+def test_the_same_text_named_and_unnamed(router, raw):
+    tm = router(default_pool_size=1)
+    c, d = raw(tm), raw(tm)
+    text = "SELECT $1::int"
+    for who in (c, d):
+        who.send(parse("n", text), parse("", text), sync()).until_ready()
+    for _ in range(3):
+        # The unnamed one is prepared again behind c's back, behind an error, so it is skipped.
+        c.send(bind("", "n", ["x"]), bind("", "", ["1"]), execute(), sync())
+        assert errors(c.until_ready()) == ["22P02"]
+        d.send(bind("", "n", ["x"]), bind("", "", ["1"]), execute(), sync())
+        assert errors(d.until_ready()) == ["22P02"]
+        c.query("SELECT 1")
+        d.send(bind("", "n", ["1"]), execute(), sync())
+        assert kinds(d.until_ready()) == "2DCZ"
+
+
+def test_a_pipeline_that_nobody_reads_for_long(target, raw):
+    """More messages than may be outstanding: the client has to wait, and loses nothing."""
+    c = raw(target, timeout=50)
+    count = 12_000
+    unit = b"".join([bind("", "p", ["7"]), describe("P"), execute(), close("P")])
+    c.send(parse("p", "SELECT $1::int"), sync()).until_ready()
+    sender = threading.Thread(target=lambda: c.sock.sendall(unit * count + sync()))
+    c.sock.settimeout(50)
+    sender.start()
+    time.sleep(0.5)
+    got = c.until_ready()
+    sender.join(30)
+    assert sum(m.kind == "D" for m in got) == count and not errors(got)
+
+
+@pytest.mark.parametrize("piece", [sync(), query("SHOW tidemark.token"), query("")])
+def test_answers_that_nobody_reads_are_not_piled_up(router, raw, piece):
+    tm = router()
+    c = raw(tm, timeout=30)
+    count = 60_000 if piece == sync() else 4_000
+    sender = threading.Thread(target=lambda: c.sock.sendall(piece * count))
+    sender.start()
+    time.sleep(0.5)
+    got = 0
+    while got < count:
+        got += c.recv().kind == "Z"
+    sender.join(30)
+    works(tm, raw)
+
+
+# ---- COPY ----------------------------------------------------------------------------------------
+
+def test_copy_that_fails_amid_a_message_harms_nobody(router, raw):
+    """The server of the failed COPY still waits for the rest of a message: nobody else may get it."""
+    tm = router(default_pool_size=1)
+    c = raw(tm)
+    assert c.send(query("COPY scratch FROM STDIN")).recv().kind == "G"
+    row = copy_data(b"x" * (2 * MB))
+    c.send(copy_data(b"no number\n"), row[:200_000])
+    assert errors(c.recv_until("E")) == ["22P02"]
+    time.sleep(NAP)
+    other = raw(tm, login=False)
+    other.send(rawpg.startup_packet({"user": "app", "database": "app"}))
+    c.send(row[200_000:], copy_done())
+    assert kinds(c.until_ready()) == "Z"
+    other.finish_login("app")
+    assert other.query_rows("SELECT 1") == [["1"]]
+    assert c.query_rows("SELECT 2") == [["2"]]
+
+
+def test_copy_that_fails_amid_a_message_and_a_client_that_leaves_then(router, raw):
+    tm = router(default_pool_size=1)
+    c = raw(tm)
+    assert c.send(query("COPY scratch FROM STDIN")).recv().kind == "G"
+    c.send(copy_data(b"no number\n"), copy_data(b"x" * (2 * MB))[:200_000])
+    c.recv_until("E")
+    time.sleep(NAP)
+    c.close()
+    works(tm, raw)
+
+
+def test_copy_to_a_server_that_does_not_read(router, fleet, raw):
+    """What a slow server does not take stays with the client, in rows of any length."""
+    tm = router()
+    c = raw(tm, timeout=30)
+    c.query("DELETE FROM scratch")
+    blocker = fleet.primary.connect(user="postgres")
+    harness.rows(blocker, "BEGIN; LOCK TABLE scratch IN ACCESS EXCLUSIVE MODE")
+    before = memory_kb(tm)
+    row = b"1\t" + b"y" * (24 * MB) + b"\n"
+    small = b"".join(b"%d\t%s\n" % (i, b"z" * 1000) for i in range(2, 20_000))
+    data = query("COPY scratch FROM STDIN") + copy_data(row) + b"".join(
+        copy_data(small[i:i + 8000]) for i in range(0, len(small), 8000)) + copy_done()
+    sender = threading.Thread(target=lambda: c.sock.sendall(data))
+    sender.start()
+    time.sleep(1)
+    grown = memory_kb(tm) - before
+    blocker.rollback()
+    blocker.close()
+    assert kinds(c.until_ready()) == "GCZ"
+    sender.join(30)
+    assert grown < 20_000, f"{grown} kB more while the server did not read"
+    assert c.query_rows("SELECT count(*), max(length(v)) FROM scratch") == [["19999", str(24 * MB)]]
+    c.query("DELETE FROM scratch")
+
+
+def test_copy_in_the_extended_protocol_is_read_afterwards(router, fleet, raw):
+    """A Sync that the server ignored because of the COPY does not take the knowledge of the write with it."""
+    tm = router(wait_timeout="50ms")
+    c = raw(tm)
+    c.query("DELETE FROM scratch")
+    fleet.sync()
+    for i in (1, 2):
+        fleet.pause_replay(i)
+    c.send(parse("", "COPY scratch FROM STDIN"), bind(), execute(), sync())
+    assert kinds(c.recv_until("G")) == "12G"
+    c.send(copy_data(b"1\ta\n"), copy_done(), sync())
+    assert kinds(c.until_ready()) == "CZ"
+    assert c.query_rows("SELECT count(*) FROM scratch") == [["1"]]
+
+
+@pytest.mark.parametrize("ending, tail", [(copy_done(), "C"), (copy_fail("no"), "E")])
+def test_a_copy_sent_without_waiting(target, raw, ending, tail):
+    c = raw(target)
+    c.query("DELETE FROM scratch")
+    for _ in range(20):
+        c.send(parse("", "COPY scratch FROM STDIN"), bind(), execute(), copy_data(b""), ending, sync(),
+               query("SELECT 1"))
+        assert kinds(c.until_ready()) == f"12G{tail}Z"
+        assert kinds(c.until_ready()) == "TDCZ"
+
+
+# ---- readers that do not read --------------------------------------------------------------------
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_big_result_for_a_slow_reader(router, raw, write):
+    tm = router()
+    c = raw(tm, timeout=30)
+    if write:
+        c.query("BEGIN")
+    before = memory_kb(tm)
+    c.send(query("SELECT g, repeat('x', 100000) FROM generate_series(1, 600) g"))
+    time.sleep(1)
+    grown = memory_kb(tm) - before
+    got = c.until_ready()
+    assert sum(m.kind == "D" for m in got) == 600
+    assert grown < 20_000, f"{grown} kB more while the client did not read"
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
+def test_a_slow_reader_that_leaves(router, raw):
+    tm = router(default_pool_size=1)
+    for _ in range(3):
+        c = raw(tm)
+        c.send(query("SELECT repeat('x', 100000) FROM generate_series(1, 400)"))
+        time.sleep(NAP)
+        reset_connection(c)
+        works(tm, raw)
+
+
+# ---- clients that leave --------------------------------------------------------------------------
+
+def test_the_statement_of_a_client_that_left_is_cancelled(router, fleet, raw):
+    tm = router()
+    c = raw(tm)
+    c.send(query("SELECT pg_sleep(50) /* left behind */"))
+    running = ("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%left behind */' "
+               "AND pid <> pg_backend_pid()")
+    servers = fleet.servers
+    harness.wait_until(lambda: any(s.value(running) for s in servers), what="the statement to run")
+    c.close()
+    harness.wait_until(lambda: not any(s.value(running) for s in servers), 5, "it to be cancelled")
+
+
+def test_hanging_up_during_the_login(router, raw):
+    tm = router(auth_type="scram-sha-256", auth_file="{dir}/users", wait=False,
+                files={"users": '"app" "secret"\n'})
+    start = rawpg.startup_packet({"user": "app", "database": "app"})
+    newer = rawpg.startup_packet({"user": "app", "database": "app"}, 0x00030002)
+    console = rawpg.startup_packet({"user": "postgres", "database": "tidemark"})
+    nonsense = message("p", b"SCRAM-SHA-256\0" + struct.pack("!I", 3) + b"n,,")
+    for what in (start, newer, console, start + nonsense, newer + nonsense * 3):
+        for _ in range(40):
+            c = raw(tm, login=False)
+            c.send(what)
+            reset_connection(c)
+    c = raw(tm, login=False)
+    c.startup(password="secret")
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
+def test_a_session_that_is_left_within_a_transaction(router, raw):
+    tm = router(max_sessions=16)
+    c = raw(tm)
+    c.query("SET tidemark.session = 'first'")
+    c.query("BEGIN")
+    c.query("INSERT INTO scratch VALUES (77, 'a') ON CONFLICT DO NOTHING")
+    c.query("SET tidemark.session = ''")
+    d = raw(tm)
+    for i in range(100):
+        d.query(f"SET tidemark.session = 'other{i}'")
+    c.query("COMMIT")
+    assert c.query_rows("SELECT count(*) FROM scratch WHERE id = 77") == [["1"]]
+    c.query("DELETE FROM scratch")
+
+
+# ---- everything at once --------------------------------------------------------------------------
+
+def random_messages(dice):
+    """A conversation that is now and then reasonable."""
+    texts = ["SELECT 1", "SELECT $1::int", "SELEC", "", "BEGIN", "COMMIT", "ROLLBACK", "SELECT count(*) FROM items",
+             "UPDATE items SET n = n + 1 WHERE id = 1", "COPY scratch FROM STDIN", "COPY items TO STDOUT",
+             "SET work_mem = '1MB'", "SET tidemark.consistency = 'strong'", "SHOW tidemark.token", "DISCARD ALL",
+             "DEALLOCATE ALL", "LISTEN ears", "NOTIFY ears", "SELECT 1; SELECT 2", "PREPARE q AS SELECT 1",
+             "DEALLOCATE a", "CREATE TEMP TABLE IF NOT EXISTS t (i int)", "SELECT repeat('x', 100000)",
+             "DECLARE c CURSOR FOR SELECT 1", "SELECT pg_sleep(0.01)", "SELECT lo_create(0)",
+             "/*tidemark_session='u'*/ SELECT 1"]
+    names = ["", "a", "b"]
+    pick = dice.choice
+    makers = [
+        lambda: query(pick(texts)), lambda: query(pick(texts)), lambda: parse(pick(names), pick(texts)),
+        lambda: parse(pick(names), pick(texts)), lambda: bind("", pick(names), pick([[], ["1"], ["x"]])),
+        lambda: bind(pick(names), pick(names), ["1"]), lambda: execute(pick(names), pick([0, 1])), execute,
+        lambda: describe(pick("SP"), pick(names)), lambda: close(pick("SP"), pick(names)), sync, sync, sync, flush,
+        lambda: copy_data(b"1\tx\n"), lambda: copy_data(b"q\n"), copy_done, lambda: copy_fail("no"),
+        lambda: function_call(1598, []), lambda: bind("", "a", [b"x" * dice.choice([10, 70_000, 300_000])]),
+        lambda: copy_data(b"7\t" + b"x" * 200_000),
+        lambda: message(dice.randbytes(1), dice.randbytes(dice.randrange(20))),
+        lambda: pick([b"Q\0\0\0\0", b"P\xff\xff\xff\xff", b"B\x7f\xff\xff\xff", b"D\0\0\0\4", b"C\0\0\0\5S",
+                      b"E\0\0\0\x05x", b"B\0\0\0\x06\0\0", b"P\0\0\0\x05\0", b"X\0\0\0\4", b"d\0\x10\0\0abc"]),
+    ]
+    # The last two are mostly fatal.
+    weights = [4] * (len(makers) - 2) + [1, 1]
+    return b"".join(dice.choices(makers, weights)[0]() for _ in range(dice.randrange(1, 30)))
+
+
+def abuse(port, seed, rounds):
+    """Sends nonsense in odd pieces; reads as it likes; leaves when it likes."""
+    dice = random.Random(seed)
+    for _ in range(rounds):
+        with socket.create_connection((harness.HOST, port), 10) as s:
+            s.settimeout(0.05)
+            start = rawpg.startup_packet({"user": "app", "database": "app"})
+            if dice.random() < 0.05:
+                start = dice.randbytes(dice.randrange(1, 40))
+            data = start + random_messages(dice) + (sync() if dice.random() < 0.5 else b"")
+            if dice.random() < 0.2:
+                data = data[:dice.randrange(len(data))]
+            at, key = 0, b""
+            try:
+                while at < len(data):
+                    n = dice.choice([1, 3, 7, 100, 5000, 1 << 20]) if len(data) < 2000 else 50_000
+                    s.sendall(data[at:at + n])
+                    at += n
+                    if dice.random() < 0.1:
+                        key = s.recv(1 << 16)
+                if dice.random() < 0.8:
+                    for _ in range(dice.randrange(6)):
+                        s.recv(1 << 16)
+                if key.find(b"K\0\0\0\x0c") >= 0 and dice.random() < 0.3:
+                    k = key.find(b"K\0\0\0\x0c") + 5
+                    with socket.create_connection((harness.HOST, port), 10) as cancel:
+                        cancel.sendall(message(b"", struct.pack("!I", rawpg.CANCEL) + key[k:k + 8]))
+                if dice.random() < 0.3:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                pass
+
+
+@pytest.mark.parametrize("options", [{}, {"default_pool_size": 1, "max_prepared_statements": 2,
+                                         "scope": "connection"}])
+def test_random_abuse(router, raw, options):
+    tm = router(query_wait_timeout="2s", **options)
+    threads = [threading.Thread(target=abuse, args=(tm.port, seed, 40)) for seed in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(50)
+    assert tm.alive()
+    for _ in range(10):
+        works(tm, raw)
+    c = raw(tm)
+    assert c.query_rows("SELECT count(*) FROM items") == [["100"]]
+    c.query("DELETE FROM scratch")
+
+
+def test_reload_and_shutdown_under_load(router):
+    tm = router(shutdown_timeout="2s")
+    load = [subprocess.Popen(["pgbench", "-n", "-c", "4", "-T", "3", "-M", mode, *extra, "-f", "-", "-h", harness.HOST,
+                              "-p", str(tm.port), "-U", "app", "app"], stdin=subprocess.PIPE,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for mode, extra in (("simple", ["-C"]), ("extended", []), ("prepared", []))]
+    for p in load:
+        p.stdin.write(b"SELECT * FROM items WHERE id = 5;\nUPDATE items SET n = n + 1 WHERE id = 9;\n")
+        p.stdin.close()
+    for _ in range(5):
+        time.sleep(0.2)
+        tm.reload()
+    tm.stop()
+    for p in load:
+        p.wait(20)
