@@ -173,7 +173,8 @@ def test_pinning_keeps_its_word_while_the_window_is_longer_than_the_lag(router, 
 
 def test_commits_at_page_boundaries_are_read_back(router, fleet):
     """With asynchronous commit the end of such a commit is where the write pointer has not been yet."""
-    t = router()
+    # Asynchronous commits are flushed, and sent, within 0.4 s; a page header that nobody writes would take longer.
+    t = router(wait_timeout="1s")
     delays(fleet, 30, 0)
     writer, reader = t.connect(), t.connect()
     rows(writer, "SET synchronous_commit = off")
