@@ -95,14 +95,24 @@ static bool scope_mark(struct client *c)
 	if (db->scope == SCOPE_DATABASE) {
 		c->mark = db->shared;
 	} else {
-		if (!c->own)
-			c->own = calloc(1, sizeof(*c->own));
+		if (!c->own && (c->own = calloc(1, sizeof(*c->own))) && c->mark)
+			session_wrote_unknown(c->own, &c->worker->fleet, net_now_us());
 		c->mark = c->own;
 	}
 	/* As below. It also must not stay at a named session that was just given back. */
 	if (!c->turn_session)
 		c->turn_mark = c->mark;
 	return c->mark != NULL;
+}
+
+void client_scope_changed(struct client *c)
+{
+	if (c->session || !c->mark)
+		return;
+	if (!scope_mark(c))
+		client_fatal(c, "53200", "out of memory", NULL);
+	else
+		session_wrote_unknown(c->mark, &c->worker->fleet, net_now_us());
 }
 
 bool client_set_session(struct client *c, struct slice name)
@@ -119,8 +129,10 @@ bool client_set_session(struct client *c, struct slice name)
 	else if (c->session)
 		sessions_put(&w->sessions, c->session, now);
 	c->session = fresh;
-	if (!fresh)
+	if (!fresh) {
+		c->scope_joins = c->server != NULL;
 		return scope_mark(c);
+	}
 	c->mark = &fresh->mark;
 	if (c->server)
 		return turn_join_session(c, fresh);

@@ -26,6 +26,8 @@ struct route_policy client_policy(const struct client *c);
 /* Names the session (empty: back to the scope's). False: no such can be had; reads go to the
  * primary then. */
 bool client_set_session(struct client *c, struct slice name);
+/* The configured scope is another now: what the connection has seen is owed to its new mark. */
+void client_scope_changed(struct client *c);
 struct client_options *client_options(struct client *c);
 /* RESET ALL, DISCARD ALL: the router's own settings go back to those of the startup packet. */
 void client_reset_options(struct client *c);

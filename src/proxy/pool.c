@@ -94,13 +94,26 @@ struct database *database_get(struct worker *w, struct slice name)
 	return db;
 }
 
+static void scope_changed(struct database *db)
+{
+	list_for_each(it, &db->worker->clients) {
+		struct client *c = container_of(it, struct client, link);
+		if (c->account && c->account->database == db)
+			client_scope_changed(c);
+	}
+	session_wrote_unknown(db->shared, &db->worker->fleet, net_now_us());
+}
+
 void databases_reload(struct worker *w)
 {
 	list_for_each(it, &w->databases) {
 		struct database *db = container_of(it, struct database, link);
 		const struct database_entry *e = entry_find(w->settings, db->name);
+		enum scope before = db->scope;
 		if (e)
 			database_configure(db, e);
+		if (db->scope != before)
+			scope_changed(db);
 		if (e && strcmp(db->dbname, e->dbname[0] ? e->dbname : db->name) != 0)
 			log_warn("database=%s keeps dbname=%s until a restart", db->name, db->dbname);
 	}

@@ -318,6 +318,7 @@ struct client {
 	struct session_mark *turn_mark; /* of the statement being run; == mark unless tagged */
 	struct session *turn_session;
 	struct tx_sessions *tx_sessions; /* further sessions tagged in the open transaction */
+	bool scope_joins; /* … and the scope's own: the named one was left in it */
 	struct session_mark *wait_mark; /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
 	struct client_options *options;

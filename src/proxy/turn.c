@@ -106,6 +106,7 @@ static void drop_tx_sessions(struct client *c)
 		sessions_put(&w->sessions, c->tx_sessions->it[i], net_loop_now_us(w->loop));
 	free(c->tx_sessions);
 	c->tx_sessions = NULL;
+	c->scope_joins = false;
 }
 
 bool turn_join_session(struct client *c, struct session *it)
@@ -582,11 +583,11 @@ static size_t step(struct client *c, struct slice in)
 		goto out;
 	}
 	bool attached = c->server != NULL;
+	if (!apply_inside(c, &u)) {
+		used = u.size;
+		goto out;
+	}
 	if (!c->server) {
-		if (!apply_inside(c, &u)) {
-			used = u.size;
-			goto out;
-		}
 		enum dispatch d = dispatch(c, &u);
 		if (d == DISPATCH_REFUSED)
 			used = u.size;
@@ -719,6 +720,9 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 		return;
 	int64_t now = net_now_us();
 	struct position at = {0};
+	/* A position of a server that is no longer the primary says nothing about the one that is. */
+	if (!server_is_primary(s) || !server_trusted(s))
+		captured = NULL;
 	if (wrote && captured) {
 		at = corrected(w, s->pool->node, *captured);
 		fleet_primary_reached(&w->fleet, at, now);
@@ -729,6 +733,8 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 	settle_one(c->turn_mark, s, wrote, captured ? &at : NULL, now);
 	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
 		settle_one(&c->tx_sessions->it[i]->mark, s, wrote, captured ? &at : NULL, now);
+	if (c->scope_joins)
+		settle_one(c->mark, s, wrote, captured ? &at : NULL, now);
 }
 
 static void ddl_done(struct client *c)
