@@ -306,6 +306,7 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 	if (p->waiting_count >= w->settings->max_pool_waiting)
 		return POOL_FULL;
 
+	list_remove(&c->queue); /* it may have been runnable */
 	if (granted)
 		list_push_front(&p->waiting, &c->queue);
 	else
