@@ -297,7 +297,7 @@ struct set_note {
 static void note_set(void *arg, const struct set_stmt *st)
 {
 	struct set_note *note = arg;
-	if (st->kind == SET_LOCAL || st->kind == SET_SHOW || st->kind == SET_DEALLOCATE)
+	if (st->kind != SET_VALUE && st->kind != SET_RESET && st->kind != SET_RESET_ALL)
 		return;
 	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
 	if (!p) {
@@ -389,6 +389,14 @@ static bool no_such_statement(struct forward *f, struct slice name)
 	return error_here(f, "26000", text);
 }
 
+/* A name the router does not know may be one of SQL PREPARE, on the connection the client is bound to; ours
+ * are not for clients. */
+static bool may_be_sql_prepared(const struct client *c, struct slice name)
+{
+	size_t n = sizeof(STMT_NAME_PREFIX) - 1;
+	return c->bound && name.len > 0 && !(name.len >= n && memcmp(name.ptr, STMT_NAME_PREFIX, n) == 0);
+}
+
 static void close_local_portal(struct client *c, struct stmt_cache *cache)
 {
 	if (c->local_stmt)
@@ -427,6 +435,10 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	/* Where the message is not sent, what follows of a long one must not be sent either. */
 	c->skip_drop = true;
 	struct stmt *stmt = name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, name);
+	if (!stmt && may_be_sql_prepared(c, name)) {
+		chain_range(f->out, at.ptr, here);
+		return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
+	}
 	if (!stmt)
 		return no_such_statement(f, name);
 	if (is_local(f, stmt)) {
@@ -485,6 +497,10 @@ static bool on_describe(struct forward *f, const struct frame *fr, struct slice 
 	}
 
 	struct stmt *stmt = m.name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, m.name);
+	if (!stmt && may_be_sql_prepared(c, m.name)) {
+		chain_range(f->out, at.ptr, frame_size(fr));
+		return push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
+	}
 	if (!stmt)
 		return no_such_statement(f, m.name);
 	if (is_local(f, stmt)) {
@@ -654,6 +670,30 @@ static bool batch(struct forward *f, struct slice in)
 	return ok;
 }
 
+/* EXECUTE in SQL of a statement prepared by the protocol: the server knows it by our name only. The client
+ * is bound to this connection from now on, so the statement gets the client's name there too. */
+static void prepare_as_named(void *arg, const struct set_stmt *st)
+{
+	struct forward *f = arg;
+	struct slice name = slice_str(st->name);
+	struct stmt *stmt = st->kind == SET_EXECUTE ? client_stmts_find(&f->c->stmts, name) : NULL;
+	if (!stmt)
+		return;
+	struct buf close, sync;
+	buf_init(&close, 256);
+	buf_init(&sync, 16);
+	write_close(&close, 'S', name);
+	write_sync(&sync);
+	chain_copy(f->out, close.data, close.len);
+	send_parse(f, stmt, name);
+	chain_copy(f->out, sync.data, sync.len);
+	buf_release(&close);
+	buf_release(&sync);
+	push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	push(f, REPLY_PARSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	push(f, REPLY_SYNC, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
 static bool query(struct forward *f, struct slice in)
 {
 	struct frame fr;
@@ -668,6 +708,8 @@ static bool query(struct forward *f, struct slice in)
 		server_unnamed(f, NULL);
 		if (f->unit->traits.flags & TRAIT_SETS && !remember_sets(f, f->unit->text))
 			return false;
+		if (f->unit->traits.binds == BIND_PREPARE && c->stmts.count > 0)
+			classify_settings(f->unit->text, prepare_as_named, f);
 	}
 	c->batch_bits |= TURN_RAN;
 	f->s->mid_batch = false;

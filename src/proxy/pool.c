@@ -220,6 +220,18 @@ struct welcome *welcome_find(struct account *a, const struct vars *vars)
 	return NULL;
 }
 
+void params_write(const struct server *s, struct buf *out)
+{
+	struct slice left = buf_slice(&s->params);
+	struct slice name, value;
+	while (server_next_param(&left, &name, &value)) {
+		/* The client is connected to the fleet, not to a standby, whichever server we asked. */
+		if (slice_eq_str(name, "in_hot_standby"))
+			value = slice_str("off");
+		write_parameter_status(out, name, value);
+	}
+}
+
 struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct server *s)
 {
 	if (a->welcome_count >= WELCOMES_MAX) {
@@ -230,14 +242,7 @@ struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct
 	if (!wl)
 		return NULL;
 	buf_init(&wl->bytes, 64 * 1024);
-	struct slice left = buf_slice(&s->params);
-	struct slice name, value;
-	while (server_next_param(&left, &name, &value)) {
-		/* The client is connected to the fleet, not to a standby, whichever server we asked. */
-		if (slice_eq_str(name, "in_hot_standby"))
-			value = slice_str("off");
-		write_parameter_status(&wl->bytes, name, value);
-	}
+	params_write(s, &wl->bytes);
 	wl->vars = vars_ref(vars);
 	list_push_front(&a->welcomes, &wl->link);
 	a->welcome_count++;

@@ -21,6 +21,9 @@ struct welcome *welcome_find(struct account *a, const struct vars *vars);
 /* Remembers what `s` reported as what a client with these settings should hear. */
 struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct server *s);
 
+/* The server's parameters as ParameterStatus messages, as a client of the fleet should hear them. */
+void params_write(const struct server *s, struct buf *out);
+
 enum pool_answer {
 	POOL_TAKEN, /* *out is the client's now */
 	POOL_QUEUED, /* the client will be made runnable */

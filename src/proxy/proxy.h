@@ -295,6 +295,7 @@ struct client {
 	bool sent_wrote; /* the same, by what was sent since the last rest */
 	bool tx_ddl; /* … and may have changed the catalog */
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
+	bool tell_params; /* a RESET went back to startup settings that only another connection had */
 	bool turn_error; /* an ErrorResponse went by since the last ReadyForQuery */
 	bool force_primary; /* a standby refused what is being run again */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */

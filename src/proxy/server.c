@@ -361,6 +361,8 @@ static void sync_done(struct server *s)
 		snprintf(error, sizeof(error), "%s", s->own_error);
 		snprintf(sqlstate, sizeof(sqlstate), "%s", s->own_sqlstate);
 		vars_put(&s->worker->vars, after);
+		/* What was to be taken away first is still there. */
+		s->code_user = s->sequence_user = UINT64_MAX;
 		c->server = NULL;
 		s->client = NULL;
 		server_release(s);

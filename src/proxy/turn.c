@@ -411,12 +411,30 @@ static void keep_for_rerun(struct server *s, struct slice in, const struct unit 
 	s->many = u->executes > 1 || u->traits.flags & TRAIT_MULTI;
 }
 
+/* What the server said at the RESET was its own idea of the start; the client's has been replayed since. */
+static void tell_params(struct client *c, const struct server *s)
+{
+	if (s->vars != c->vars)
+		return;
+	struct buf b;
+	buf_init(&b, READ_CHUNK);
+	params_write(s, &b);
+	c->tell_params = false;
+	client_say(c, b.data, b.len);
+	buf_release(&b);
+}
+
 /* Returns false if the client is gone. */
 static bool send_unit(struct client *c, struct slice in, struct unit *u)
 {
 	struct server *s = c->server;
 	struct chain ch;
 	const char *why = NULL;
+	if (c->tell_params && s->replies.count == 0) {
+		tell_params(c, s);
+		if (c->state == CLIENT_DEAD)
+			return false;
+	}
 	chain_init(&ch, s->stream, &s->out);
 	keep_for_rerun(s, in, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)
@@ -665,12 +683,14 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 	case SET_RESET:
 		/* What came in the startup packet is what RESET goes back to. */
 		at_start = vars_find(c->startup_vars, p->name);
+		c->tell_params |= at_start != NULL;
 		mine = at_start ? vars_with(t, c->vars, p->name, slice_str(at_start))
 		                : vars_without(t, c->vars, p->name);
 		its = s->vars ? vars_without(t, s->vars, p->name) : NULL;
 		break;
 	case SET_RESET_ALL:
 		client_reset_options(c);
+		c->tell_params |= c->startup_vars->count > 0;
 		mine = vars_ref(c->startup_vars);
 		its = vars_ref(t->none);
 		break;
@@ -843,6 +863,7 @@ void turn_discarded_all(struct client *c, struct server *s)
 	turn_deallocated_all(c, s);
 	free_pending(c);
 	client_reset_options(c);
+	c->tell_params |= c->startup_vars->count > 0;
 	client_set_vars(c, vars_ref(c->startup_vars));
 	vars_put(&c->worker->vars, s->vars);
 	s->vars = vars_ref(c->worker->vars.none);

@@ -124,6 +124,13 @@ static bool fill(struct set_stmt *s, const Node *n)
 			memcpy(s->name, name, strlen(name) + 1);
 		return !name || s->name[0];
 	}
+	case T_ExecuteStmt: {
+		const char *name = ((const ExecuteStmt *)n)->name;
+		s->kind = SET_EXECUTE;
+		if (strlen(name) < sizeof(s->name))
+			memcpy(s->name, name, strlen(name) + 1);
+		return s->name[0];
+	}
 	default:
 		return false;
 	}
