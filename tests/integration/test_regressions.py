@@ -364,3 +364,24 @@ def test_scope_changed_by_reload_forgets_no_write(fleet, need_router):
                 rows(c, f"UPDATE items SET v = '{stamp}' WHERE id = 16")
                 for reader in (c, d, e) if scope == "database" else (c,):
                     assert value(reader, "SELECT v FROM items WHERE id = 16") == stamp
+
+
+@pytest.mark.parametrize("text", ["RESET datestyle", "RESET ALL", "DISCARD ALL"])
+def test_parameters_told_after_a_reset_are_those_in_use(target, raw, text):
+    c = raw(target, datestyle="German")
+    assert c.parameters["DateStyle"] == "German, DMY"
+    c.query("SET datestyle = 'SQL, MDY'")
+    c.query(text)
+    assert c.query_rows("SELECT date '2020-12-31' FROM (SELECT 1 FOR UPDATE) a") == [["31.12.2020"]]
+    assert c.parameters["DateStyle"] == "German, DMY"
+
+
+def test_what_a_function_left_behind_goes_even_if_the_next_client_cannot_be_served(single, raw, fleet):
+    fleet.primary.sql("CREATE OR REPLACE FUNCTION leave_setting() RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
+                      "PERFORM set_config('my.left', 'x', false); RETURN 1; END $$")
+    c = raw(single)
+    c.query("SELECT leave_setting()")
+    c.close()
+    with pytest.raises(rawpg.ServerError):
+        raw(single, work_mem="nonsense")
+    assert setting_of_the_next_client(single, "my.left") in (None, "")
