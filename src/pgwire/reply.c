@@ -107,7 +107,7 @@ static struct reply_step on_error(struct replies *r)
 		.entry = *e,
 	};
 	if (!ends_with_ready(e->kind)) {
-		while (step.voided < r->count && !ends_with_ready(replies_at(r, step.voided)->kind))
+		while (step.voided < r->count && replies_at(r, step.voided)->kind != REPLY_SYNC)
 			step.voided++;
 	}
 	return step;

@@ -13,8 +13,8 @@
  *   Query              QUERY      ReadyForQuery
  *   FunctionCall       FUNCTION   ReadyForQuery
  *
- * An ErrorResponse to an extended message voids every entry up to the next SYNC, as the server
- * skips them. A Sync that the server reads during COPY IN is ignored by it ("COPY Operations"), so
+ * An ErrorResponse to an extended message voids every entry up to the next SYNC, queries included, as
+ * the server skips them. A Sync that the server reads during COPY IN is ignored by it ("COPY Operations"), so
  * its entry is taken back. LOCAL entries are answers the router itself gives at that place.
  */
 #ifndef TM_PGWIRE_REPLY_H

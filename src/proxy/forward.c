@@ -619,6 +619,13 @@ static bool failed_batch(const struct server *s)
 	return s->replies.failed && s->replies.count == 0;
 }
 
+/* Was part of a batch sent, and not its Sync? If it fails, everything is skipped up to the next Sync: one
+ * of ours must not come before the client's. */
+static bool open_batch(struct server *s)
+{
+	return s->replies.count > 0 && replies_at(&s->replies, s->replies.count - 1)->kind < REPLY_SYNC;
+}
+
 static bool batch(struct forward *f, struct slice in)
 {
 	struct server *s = f->s;
@@ -700,7 +707,12 @@ static bool query(struct forward *f, struct slice in)
 	if (frame_peek(in, &fr) != PARSE_OK)
 		return false;
 	struct client *c = f->c;
-	bool capture = wants_capture(c, f->s, f->unit) && fr.body_len == f->unit->size - FRAME_HEADER &&
+	if (failed_batch(f->s)) {
+		c->skip = frame_size(&fr) - f->unit->size;
+		c->skip_drop = true;
+		return true;
+	}
+	bool capture = !open_batch(f->s) && wants_capture(c, f->s, f->unit) && fr.body_len == f->unit->size - FRAME_HEADER &&
 	               c->worker->settings->policy.fault != FAULT_POSITION_INSIDE;
 	if (f->unit->type == FE_QUERY) {
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
