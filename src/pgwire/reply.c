@@ -32,6 +32,10 @@ bool replies_push(struct replies *r, struct reply e)
 {
 	if (r->count == r->cap && !grow(r))
 		return false;
+	if (e.kind == REPLY_SYNC)
+		r->open = false;
+	else
+		r->open = e.kind < REPLY_SYNC || (r->count > 0 && r->open);
 	r->slots[(r->head + r->count) & (r->cap - 1)] = e;
 	r->count++;
 	return true;

@@ -59,6 +59,7 @@ struct replies {
 	uint8_t tx; /* of the last ReadyForQuery: TX_IDLE, TX_OPEN, TX_FAILED; 0 before the first */
 	uint8_t copy; /* enum copy_state */
 	bool failed; /* an error was seen since the last ReadyForQuery */
+	bool open; /* something is owed that no Sync was sent for: if it fails, what follows is skipped */
 	uint32_t copy_end; /* entries sent before a CopyDone or CopyFail that preceded the CopyInResponse */
 };
 

@@ -127,6 +127,7 @@ static bool error_here(struct forward *f, const char *sqlstate, const char *mess
 	struct buf text, bind;
 	buf_init(&text, 1024);
 	buf_init(&bind, 256);
+	f->c->batch_failed = true;
 	write_error(&text, "ERROR", sqlstate, message, NULL);
 	write_bind_plain(&bind, (struct slice){0}, slice_str(NO_STATEMENT), 0);
 	struct slice bytes = buf_slice(&bind);
@@ -601,6 +602,7 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 	struct server *s = f->s;
 	bool inside = f->c->worker->settings->policy.fault == FAULT_POSITION_INSIDE;
 	bool capture = wants_capture(f->c, s, f->unit);
+	f->c->batch_failed = false;
 	close_local_portal(f->c, f->cache);
 	if (capture && inside && !push_capture_inside(f))
 		return false;
@@ -614,23 +616,32 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 
 /* Is the server skipping to a Sync that it has not been sent yet? What is sent behind an outstanding one
  * counts. */
-static bool failed_batch(const struct server *s)
+static bool failed_batch(const struct client *c, const struct server *s)
 {
-	return s->replies.failed && s->replies.count == 0;
+	return c->batch_failed || (s->replies.failed && s->replies.count == 0);
 }
 
 /* Was part of a batch sent, and not its Sync? If it fails, everything is skipped up to the next Sync: one
  * of ours must not come before the client's. */
-static bool open_batch(struct server *s)
+static bool open_batch(const struct server *s)
 {
-	return s->replies.count > 0 && replies_at(&s->replies, s->replies.count - 1)->kind < REPLY_SYNC;
+	return s->replies.count > 0 && s->replies.open;
+}
+
+void forward_flush(struct server *s, struct chain *to_server)
+{
+	static const uint8_t flush[] = {FE_FLUSH, 0, 0, 0, 4};
+	if (!open_batch(s) || s->flushed)
+		return;
+	s->flushed = true;
+	chain_range(to_server, flush, sizeof(flush));
 }
 
 static bool batch(struct forward *f, struct slice in)
 {
 	struct server *s = f->s;
 	size_t used = 0;
-	bool ok = failed_batch(s) || forget_outdated(f);
+	bool ok = failed_batch(f->c, s) || forget_outdated(f);
 	while (ok && used < f->unit->size) {
 		struct slice at = slice_from(in, used);
 		struct frame fr;
@@ -640,7 +651,7 @@ static bool batch(struct forward *f, struct slice in)
 		}
 		size_t here = frame_complete(&fr, at) ? frame_size(&fr) : at.len;
 		/* After an error the server skips everything up to Sync; so do we. */
-		bool skipped = failed_batch(s) && fr.type != FE_SYNC;
+		bool skipped = failed_batch(f->c, s) && fr.type != FE_SYNC;
 		if (skipped) {
 			if (fr.type == FE_PARSE)
 				f->next_parsed++;
@@ -707,7 +718,7 @@ static bool query(struct forward *f, struct slice in)
 	if (frame_peek(in, &fr) != PARSE_OK)
 		return false;
 	struct client *c = f->c;
-	if (failed_batch(f->s)) {
+	if (failed_batch(c, f->s)) {
 		c->skip = frame_size(&fr) - f->unit->size;
 		c->skip_drop = true;
 		return true;
@@ -749,6 +760,7 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	struct forward f = {
 		.c = c, .s = s, .out = to_server, .cache = c->account->database->cache, .unit = u};
 	uint32_t flags = u->traits.flags;
+	s->flushed = false;
 	if (s->replies.count == 0) {
 		s->in_tx_after = s->replies.tx != TX_IDLE;
 		s->barrier = false;

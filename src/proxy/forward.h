@@ -17,6 +17,9 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 size_t forward_copy(struct client *c, struct server *s, const struct frame *f, struct slice in,
                     struct chain *to_server);
 
+/* A batch without its Sync is not answered unless asked for: for those who have to wait for the answers. */
+void forward_flush(struct server *s, struct chain *to_server);
+
 /* The bytes of the capture, made once. */
 bool forward_prepare_capture(struct worker *w);
 

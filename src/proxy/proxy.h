@@ -162,6 +162,7 @@ struct server {
 	uint16_t key_len;
 
 	/* The turn it runs. */
+	bool flushed; /* was asked for all it owes */
 	bool in_tx_after; /* once everything sent has run, a transaction is open */
 	bool barrier; /* what was sent drops prepared statements: nothing follows before its answer */
 	bool mid_batch; /* messages of a batch were sent and its Sync was not: it may hold a transaction open */
@@ -291,6 +292,7 @@ struct client {
 	enum client_state state;
 	uint8_t bound; /* enum bind_reason */
 	bool to_sync; /* skipping everything up to Sync after an error of ours */
+	bool batch_failed; /* the same, where the server was made to fail too and is sent the Sync */
 	bool tx_wrote; /* the open transaction may have written, by what was answered */
 	bool sent_wrote; /* the same, by what was sent since the last rest */
 	bool tx_ddl; /* … and may have changed the catalog */

@@ -222,6 +222,7 @@ bool relay_rerun(struct server *s)
 	c->server = NULL;
 	s->client = NULL;
 	c->turn_error = false;
+	c->batch_failed = false;
 	c->force_primary = true;
 	worker_make_runnable(s->worker, c);
 	return true;

@@ -479,6 +479,18 @@ static size_t pass_through(struct client *c, struct slice in)
 	return n;
 }
 
+/* What waits for the answers of a batch that has no Sync yet would wait for ever. */
+static void ask_for_answers(struct client *c)
+{
+	struct server *s = c->server;
+	struct chain ch;
+	chain_init(&ch, s->stream, &s->out);
+	forward_flush(s, &ch);
+	chain_flush(&ch);
+	if (ch.failed)
+		server_close(s, "the server closed the connection");
+}
+
 /* COPY messages are the server's affair; without a COPY under way they are the rest of one that failed,
  * and are dropped as the server drops them. */
 static size_t copy_message(struct client *c, const struct frame *f, struct slice in)
@@ -573,8 +585,10 @@ static size_t step(struct client *c, struct slice in)
 		c->wants_more = true;
 		goto out;
 	}
-	if (c->server && !accepts(c, c->server, &u))
+	if (c->server && !accepts(c, c->server, &u)) {
+		ask_for_answers(c);
 		goto out;
+	}
 	if (c->cancelled || c->timed_out) {
 		bool cancelled = c->cancelled;
 		c->cancelled = c->timed_out = false;
@@ -817,6 +831,7 @@ void turn_rest(struct server *s)
 	c->account->database->stats.query_time_us += (uint64_t)took;
 	c->account->database->stats.xact_time_us += (uint64_t)took;
 	c->sent_wrote = false;
+	c->batch_failed = false;
 	c->force_primary = false;
 	s->rolled_back = false;
 	if (c->bound && !s->on_replica)
