@@ -257,7 +257,7 @@ class Tidemark(Peer):
         argv = [self.program(), "--primary", self.fleet.primary.conninfo()]
         for s in self.fleet.standbys:
             argv += ["--replica", s.conninfo()]
-        return argv + ["--listen", f"{HOST}:{self.port}", "--auth-type", "trust", "--default-pool-size",
+        return argv + ["--listen", f"{HOST}:{self.port}", "--auth-type", "trust", "--log-connections", "off", "--default-pool-size",
                        str(POOL_SIZE), "--max-client-conn", str(MAX_CLIENTS), *self.options]
 
     def wait_ready(self):

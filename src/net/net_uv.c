@@ -266,9 +266,8 @@ bool net_loop_watch_fd(struct net_loop *l, int fd, void (*fn)(void *arg), void *
 	return true;
 }
 
-void net_random(void *out, size_t len)
+static void fill_random(uint8_t *at, size_t len)
 {
-	uint8_t *at = out;
 	while (len > 0) {
 		ssize_t n = getrandom(at, len, 0);
 		/* Cannot fail on a kernel that has it; without randomness nothing may go on. */
@@ -279,6 +278,24 @@ void net_random(void *out, size_t len)
 			len -= (size_t)n;
 		}
 	}
+}
+
+/* Drawn in advance, so that a connection does not cost a system call; what was given out is wiped. */
+void net_random(void *out, size_t len)
+{
+	static _Thread_local uint8_t drawn[512];
+	static _Thread_local size_t left;
+	if (len > sizeof(drawn)) {
+		fill_random(out, len);
+		return;
+	}
+	if (left < len) {
+		fill_random(drawn, sizeof(drawn));
+		left = sizeof(drawn);
+	}
+	left -= len;
+	memcpy(out, drawn + left, len);
+	explicit_bzero(drawn + left, len);
 }
 
 /* ================= addresses ================= */
@@ -778,6 +795,7 @@ struct listen_socket {
 	uv_poll_t poll;
 	struct net_listener *listener;
 	int fd;
+	int batch; /* how many to accept at the next wake-up, at most */
 };
 
 struct net_listener {
@@ -848,11 +866,15 @@ static void on_accept_event(uv_poll_t *h, int status, int events)
 		listener_pause(l, status);
 		return;
 	}
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
+	/* One at a time as long as they come one at a time: to ask in vain costs a system call. */
+	int batch = ls->batch;
+	ls->batch = batch < ACCEPT_BATCH ? batch * 2 : ACCEPT_BATCH;
+	for (int i = 0; i < batch; i++) {
 		int fd = accept4(ls->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
 			on_accepted(l, fd);
 		} else if (would_block(errno)) {
+			ls->batch = 1;
 			return;
 		} else if (out_of_resources(errno)) {
 			listener_pause(l, -errno);
@@ -915,6 +937,7 @@ static int listener_add(struct net_listener *l, int fd, int backlog)
 		close(fd);
 		return rc;
 	}
+	ls->batch = 1;
 	set_kind(&ls->poll, &kind_listen_socket);
 	ls->listener = l;
 	ls->fd = fd;

@@ -412,7 +412,7 @@ static void on_position(struct member *m, const struct answer *a, int64_t now_us
 static void on_answered(struct member *m)
 {
 	const struct answer a = m->answer;
-	int64_t now_us = net_loop_now_us(m->watch->loop);
+	int64_t now_us = net_now_us();
 	if (!a.present)
 		drop(m, "it answered without a row");
 	else if (m->up && a.role != m->role)

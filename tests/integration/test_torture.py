@@ -101,7 +101,7 @@ def test_the_rest_of_a_long_bind_that_goes_nowhere_is_dropped(router, raw, state
 
 
 def test_a_long_query_that_is_refused_is_dropped_to_its_end(router, raw):
-    tm = router(default_pool_size=1, query_wait_timeout="300ms")
+    tm = router(default_pool_size=1, query_wait_timeout="300ms", max_packet_size="128kB")
     holder = raw(tm)
     holder.query("BEGIN")
     holder.query("DELETE FROM scratch WHERE false")
