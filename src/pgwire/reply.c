@@ -82,6 +82,7 @@ static uint8_t take_back_ignored_syncs(struct replies *r)
 			*replies_at(r, kept++) = *replies_at(r, i);
 	}
 	r->count = kept;
+	r->open = replies_at(r, kept - 1)->kind < REPLY_SYNC;
 	return bits;
 }
 

@@ -30,6 +30,8 @@ static void drop(struct sessions *s, struct session *it)
 
 void sessions_release(struct sessions *s)
 {
+	if (!s->buckets)
+		return; /* never came to life */
 	list_for_each(it, &s->lru)
 		free(container_of(it, struct session, lru));
 	free(s->buckets);
