@@ -2,6 +2,7 @@
 #include "auth.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "pool.h"
 
@@ -32,7 +33,10 @@ static enum auth_step ask_scram(struct client *c, const struct user_entry *u, st
 	}
 	l->known = have;
 	l->scram = true;
-	scram_server_init(&l->server, have ? &secret : NULL, slice_str(l->user));
+	l->server = calloc(1, sizeof(*l->server));
+	if (!l->server)
+		return AUTH_BROKEN;
+	scram_server_init(l->server, have ? &secret : NULL, slice_str(l->user));
 	static const char mechanisms[] = SCRAM_MECHANISM "\0";
 	write_auth(out, AUTH_SASL, slice_of(mechanisms, sizeof(mechanisms)));
 	return AUTH_MORE;
@@ -88,11 +92,11 @@ static enum auth_step answer_scram(struct client *c, struct slice body, struct b
 		if (!msg_sasl_initial_parse(body, &mechanism, &first) ||
 		    !slice_eq_str(mechanism, SCRAM_MECHANISM)) {
 			step = AUTH_BROKEN;
-		} else if (scram_server_first(&l->server, first, nonce, &payload)) {
+		} else if (scram_server_first(l->server, first, nonce, &payload)) {
 			write_auth(out, AUTH_SASL_CONTINUE, buf_slice(&payload));
 			step = AUTH_MORE;
 		}
-	} else if (scram_server_final(&l->server, body, &payload) && l->known) {
+	} else if (scram_server_final(l->server, body, &payload) && l->known) {
 		write_auth(out, AUTH_SASL_FINAL, buf_slice(&payload));
 		step = AUTH_DONE;
 	}

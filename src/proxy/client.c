@@ -169,6 +169,9 @@ static void login_free(struct client *c)
 	if (!c->login)
 		return;
 	vars_put(&c->worker->vars, c->login->vars);
+	if (c->login->server)
+		explicit_bzero(c->login->server, sizeof(*c->login->server));
+	free(c->login->server);
 	explicit_bzero(c->login, sizeof(*c->login));
 	free(c->login);
 	c->login = NULL;

@@ -271,7 +271,7 @@ struct client_login {
 	char stored[MD5_PASSWORD_LEN + 1];
 	uint8_t salt[4];
 	bool known; /* the user exists */
-	struct scram_server server;
+	struct scram_server *server; /* while a SASL exchange runs */
 };
 
 struct client {
