@@ -217,8 +217,10 @@ static bool start_wait(struct client *c, const struct route *r)
 		w->stats.waited_for_others += c->waited_for_others;
 	}
 	c->state = CLIENT_WAIT_POSITION;
-	for (int i = 0; i < w->fleet.count; i++)
-		watch_kick(w->watch, i);
+	for (int i = 0; i < w->fleet.count; i++) {
+		if (r->sample_after_us > 0 || i != w->fleet.primary)
+			watch_kick(w->watch, i);
+	}
 	worker_arm_wait(w);
 	return true;
 }

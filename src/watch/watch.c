@@ -213,7 +213,8 @@ static void ask_what_is_due(struct member *m)
 static void schedule(struct member *m)
 {
 	const struct watch_settings *set = &m->watch->settings;
-	int64_t interval_us = m->watch->busy ? set->busy_interval_us : set->idle_interval_us;
+	bool busy = m->watch->busy && m->role == NODE_ROLE_REPLICA;
+	int64_t interval_us = busy ? set->busy_interval_us : set->idle_interval_us;
 	int64_t left_us = m->asked_at_us + interval_us - net_loop_now_us(m->watch->loop);
 	if (left_us > 0)
 		left_us = left_us > TIMER_ROUNDING_US ? left_us - TIMER_ROUNDING_US : 1;

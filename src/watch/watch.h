@@ -65,7 +65,8 @@ struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct
 void watch_free(struct watch *w);
 /* Somebody needs a sample started from now on. Cheap; any number of calls are one question. */
 void watch_kick(struct watch *w, int node);
-/* Somebody waits (true) or nobody does any more: fast or slow polling of all nodes. */
+/* Somebody waits for a replica (true) or nobody does any more: fast or slow polling of the replicas. The
+ * primary is asked when somebody needs its sample (watch_kick): its position moves by what is captured. */
 void watch_set_busy(struct watch *w, bool busy);
 const struct watch_facts *watch_facts(const struct watch *w, int node);
 /* The last error of a node, "" if it is up; for SHOW FLEET. */
