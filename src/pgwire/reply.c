@@ -72,8 +72,6 @@ static bool ends_with_ready(uint8_t kind)
 static uint8_t take_back_ignored_syncs(struct replies *r)
 {
 	uint8_t bits = 0;
-	if (replies_head(r)->kind != REPLY_EXECUTE)
-		return bits;
 	uint32_t kept = 1, end = r->copy_end ? r->copy_end : r->count;
 	for (uint32_t i = 1; i < r->count; i++) {
 		if (i < end && replies_at(r, i)->kind == REPLY_SYNC)

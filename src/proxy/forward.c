@@ -97,7 +97,8 @@ static bool ends_at_rest(const struct server *s, struct traits t)
 static bool wants_capture(const struct client *c, const struct server *s, const struct unit *u)
 {
 	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE || u->traits.flags & TRAIT_MAY_WRITE;
-	return wrote && !(c->batch_bits & TURN_BLIND) && ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
+	return wrote && !c->sent_blind && !(c->batch_bits & TURN_BLIND) && ends_at_rest(s, u->traits) &&
+	       s->replies.copy == COPY_NONE;
 }
 
 /* -------------------------------------------------------------- statements */
@@ -723,8 +724,10 @@ static bool query(struct forward *f, struct slice in)
 		c->skip_drop = true;
 		return true;
 	}
-	bool capture = !open_batch(f->s) && wants_capture(c, f->s, f->unit) && fr.body_len == f->unit->size - FRAME_HEADER &&
+	bool capture = !open_batch(f->s) && wants_capture(c, f->s, f->unit) &&
+	               fr.body_len == f->unit->size - FRAME_HEADER &&
 	               c->worker->settings->policy.fault != FAULT_POSITION_INSIDE;
+	c->sent_blind |= (c->batch_bits & TURN_BLIND) != 0;
 	if (f->unit->type == FE_QUERY) {
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
 		client_unnamed(f, NULL);
@@ -764,6 +767,7 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	if (s->replies.count == 0) {
 		s->in_tx_after = s->replies.tx != TX_IDLE;
 		s->barrier = false;
+		c->sent_blind = false;
 	}
 	s->barrier |= (flags & TRAIT_DEALLOCATE_ALL) != 0;
 	if (flags & TRAIT_MAY_WRITE)
@@ -799,8 +803,10 @@ size_t forward_copy(struct client *c, struct server *s, const struct frame *f, s
                     struct chain *to_server)
 {
 	size_t here = frame_complete(f, in) ? frame_size(f) : in.len;
-	if (f->type == FE_COPY_DONE || f->type == FE_COPY_FAIL)
+	if (f->type == FE_COPY_DONE || f->type == FE_COPY_FAIL) {
 		replies_copy_ends(&s->replies);
+		c->sent_blind = false;
+	}
 	chain_range(to_server, in.ptr, here);
 	c->skip = frame_size(f) - here;
 	c->skip_drop = false;
