@@ -186,7 +186,7 @@ static void leave_server(struct client *c)
 	bool rest = s->state == SERVER_ACTIVE && replies_at_rest(&s->replies) && !s->mid_batch && s->out.len == 0 &&
 	            s->in.len == 0 && s->skip == 0 && (c->skip == 0 || c->skip_drop);
 	if (!rest && (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE))
-		session_wrote_unknown(c->turn_mark, &c->worker->fleet, net_now_us());
+		turn_unknown(c);
 	c->server = NULL;
 	s->client = NULL;
 	if (!rest) {
@@ -211,9 +211,9 @@ void client_close(struct client *c)
 		         c->account->user);
 	c->state = CLIENT_DEAD;
 	list_remove(&c->queue);
+	leave_server(c);
 	turn_release(c);
 	pool_decline(c);
-	leave_server(c);
 	cancel_unregister(w, c);
 	if (c->account)
 		c->account->client_count--;

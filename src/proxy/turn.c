@@ -888,6 +888,15 @@ void turn_discarded_all(struct client *c, struct server *s)
 	c->bound = BIND_NONE;
 }
 
+void turn_unknown(struct client *c)
+{
+	const struct fleet *f = &c->worker->fleet;
+	int64_t now = net_now_us();
+	session_wrote_unknown(c->turn_mark, f, now);
+	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+		session_wrote_unknown(&c->tx_sessions->it[i]->mark, f, now);
+}
+
 void turn_server_lost(struct client *c, bool told)
 {
 	struct worker *w = c->worker;
@@ -899,7 +908,7 @@ void turn_server_lost(struct client *c, bool told)
 	}
 	/* Whatever was in flight may have committed. */
 	if (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE)
-		session_wrote_unknown(c->turn_mark, &w->fleet, net_now_us());
+		turn_unknown(c);
 	c->bound = BIND_NONE;
 	if (told)
 		client_close(c);

@@ -21,6 +21,8 @@ void turn_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
                 const struct position *captured, struct chain *ch);
 /* Nothing is owed any more: the server may leave. */
 void turn_rest(struct server *s);
+/* What was in flight may have committed: everybody whose write it is owes a sample. */
+void turn_unknown(struct client *c);
 /* The server is gone in the middle of a turn. `told`: the client has heard the server's own FATAL. */
 void turn_server_lost(struct client *c, bool told);
 /* A standby refused this unit: its text goes to the primary from now on. */
