@@ -169,6 +169,7 @@ static void login_free(struct client *c)
 	if (!c->login)
 		return;
 	vars_put(&c->worker->vars, c->login->vars);
+	buf_release(&c->login->own);
 	if (c->login->server)
 		explicit_bzero(c->login->server, sizeof(*c->login->server));
 	free(c->login->server);
@@ -284,12 +285,11 @@ static bool startup_setting(struct client *c, struct slice name, struct slice va
 	key[name.len] = '\0';
 
 	if (strncmp(key, "tidemark.", 9) == 0) {
-		char text[512];
-		struct local_error e;
-		snprintf(text, sizeof(text), "%.*s", SLICE_ARG(value));
-		if (local_set(c, key, text, &e))
+		struct buf *own = &c->login->own;
+		if (buf_append(own, key, name.len + 1) && buf_append(own, value.ptr, value.len) &&
+		    buf_append(own, "", 1))
 			return true;
-		client_fatal(c, e.sqlstate, e.message, NULL);
+		client_fatal(c, "54000", "too many or too long parameters in the startup packet", NULL);
 		return false;
 	}
 	struct buf sql;
@@ -464,6 +464,7 @@ static void start_session(struct client *c, const struct startup *st)
 		return;
 	}
 	c->login->vars = vars_ref(w->vars.none);
+	buf_init(&c->login->own, 2 * STARTUP_PACKET_MAX);
 	snprintf(c->login->user, sizeof(c->login->user), "%.*s", SLICE_ARG(user));
 	if (!is_console(database)) {
 		struct database *db = database_get(w, database);
@@ -630,12 +631,30 @@ static void welcome_from_server(struct client *c)
 		client_fatal(c, "53200", "out of memory", NULL);
 }
 
+/* Marks and sessions are nothing that a stranger may touch. */
+static bool own_settings(struct client *c)
+{
+	struct slice left = buf_slice(&c->login->own), name, value;
+	while (server_next_param(&left, &name, &value)) {
+		char text[512];
+		struct local_error e;
+		snprintf(text, sizeof(text), "%s", (const char *)value.ptr);
+		if (!local_set(c, (const char *)name.ptr, text, &e)) {
+			client_fatal(c, e.sqlstate, e.message, NULL);
+			return false;
+		}
+	}
+	return true;
+}
+
 static void after_auth(struct client *c)
 {
 	if (!c->account) {
 		welcome_console(c);
 		return;
 	}
+	if (!own_settings(c))
+		return;
 	c->vars = c->login->vars;
 	c->login->vars = NULL;
 	c->startup_vars = vars_ref(c->vars);

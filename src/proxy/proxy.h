@@ -266,6 +266,7 @@ struct tx_sessions {
 /* Login in progress; freed after it. */
 struct client_login {
 	struct vars *vars;
+	struct buf own; /* settings of the router's own, "name\0value\0…": they count once it is known who asks */
 	bool scram, first_done;
 	char user[NAME_MAX_BYTES];
 	char stored[MD5_PASSWORD_LEN + 1];
