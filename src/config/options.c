@@ -257,7 +257,7 @@ const struct option options[] = {
 		.preset = "1ms",
 		.min = 100 * US,
 		.max = 10 * SEC,
-		.help = "How often a server's position is asked while somebody waits for it",
+		.help = "How often the replicas' positions are asked while somebody waits for one",
 		.doc = "A question costs the server about 13 µs of CPU.",
 		.fixed = true,
 	},

@@ -124,6 +124,10 @@ bool client_set_session(struct client *c, struct slice name)
 	    !(fresh = sessions_get(&w->sessions, &w->fleet, c->account->database->shared, name, now)))
 		return false;
 	/* A transaction under way keeps the mark it began with, and the new session joins in. */
+	if (fresh && c->server && !turn_join_session(c, fresh)) {
+		sessions_put(&w->sessions, fresh, now);
+		return false;
+	}
 	if (c->server && c->session && !c->turn_session)
 		c->turn_session = c->session;
 	else if (c->session)
@@ -134,9 +138,7 @@ bool client_set_session(struct client *c, struct slice name)
 		return scope_mark(c);
 	}
 	c->mark = &fresh->mark;
-	if (c->server)
-		return turn_join_session(c, fresh);
-	if (!c->turn_session)
+	if (!c->turn_session && !c->server)
 		c->turn_mark = c->mark;
 	return true;
 }

@@ -113,7 +113,7 @@ bool local_set(struct client *c, const char *name, const char *value, struct loc
 		if (strlen(value) > SESSION_NAME_MAX)
 			return fail(e, "22023", "tidemark.session: a name has at most 127 bytes");
 		if (!client_set_session(c, slice_str(value)))
-			return fail(e, "53400", "tidemark.session: too many sessions are in use (max_sessions)");
+			return fail(e, "53400", "tidemark.session: too many sessions are in use (max_sessions), or in this transaction");
 		snprintf(o->session, sizeof(o->session), "%s", value);
 	} else if (strcmp(key, "consistency") == 0) {
 		if (!parse_level(value, &o->level))

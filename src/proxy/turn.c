@@ -895,6 +895,8 @@ void turn_unknown(struct client *c)
 	session_wrote_unknown(c->turn_mark, f, now);
 	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
 		session_wrote_unknown(&c->tx_sessions->it[i]->mark, f, now);
+	if (c->scope_joins)
+		session_wrote_unknown(c->mark, f, now);
 }
 
 void turn_server_lost(struct client *c, bool told)

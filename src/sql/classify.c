@@ -211,7 +211,7 @@ static struct traits classify_show(const VariableShowStmt *s)
 static struct traits classify_declare(const DeclareCursorStmt *s, const struct catalog *c)
 {
 	struct traits query = classify_query(s->query, c);
-	struct traits t = utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS), REASON_UTILITY);
+	struct traits t = utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE), REASON_UTILITY);
 	t.binds = query.binds;
 	if (s->options & CURSOR_OPT_HOLD)
 		return with_bind(t, BIND_HOLD);
@@ -263,7 +263,7 @@ static struct traits classify_create_as(const CreateTableAsStmt *s, const struct
 		t = with_bind(t, BIND_PREPARE);
 	} else {
 		struct traits query = classify_query(s->query, c);
-		t.flags |= query.flags & TRAIT_BINDS;
+		t.flags |= query.flags & (TRAIT_BINDS | TRAIT_USER_CODE);
 		t.binds = query.binds;
 	}
 	if (!relation_is_temp(s->into->rel))
