@@ -142,6 +142,34 @@ def test_flush_brings_what_the_server_is_not_asked_for(target, raw):
     assert kinds(c.until_ready()) == "2DCZ"
 
 
+def test_a_failed_batch_skips_everything_before_its_sync(target, raw):
+    c = raw(target)
+    for bad in (execute("nosuch"), bind("", "nosuch"), parse("", "SELEC")):
+        c.query("DELETE FROM scratch")
+        c.send(bad, query("INSERT INTO scratch VALUES (1, 'a')"), query("SELECT 1"), close("S", "nosuch"), flush())
+        assert kinds([c.recv()]) == "E"
+        c.send(query("SELECT 2"), bind("", "nosuch"), sync(), query("SELECT count(*) FROM scratch"))
+        assert kinds(c.until_ready()) == "Z"
+        assert kinds(c.until_ready()) == "TDCZ"
+
+
+def test_what_waits_for_a_batch_without_sync(target, raw):
+    """A SET waits in the router until what was sent before is answered: the server has to be asked for it."""
+    c = raw(target)
+    c.query("BEGIN")
+    for what in ("SET work_mem = '2MB'", "SHOW work_mem"):
+        c.send(parse("", "SELECT 1"), bind(), execute())
+        time.sleep(NAP)
+        c.send(parse("", what), bind(), execute(), sync())
+        assert kinds(c.until_ready(5)).startswith("12DC12")
+        c.send(parse("", "SELECT 1"))
+        time.sleep(NAP)
+        c.send(query(what))
+        assert kinds(c.until_ready(5))[0] == "1"
+        c.send(sync()).until_ready()
+    c.query("ROLLBACK")
+
+
 def test_few_prepared_statements_under_a_failing_pipeline(router, raw):
     """Closes that make room are skipped behind an error, and must not be believed."""
     tm = router(max_prepared_statements=2, default_pool_size=1)
@@ -296,6 +324,14 @@ def test_a_copy_sent_without_waiting(target, raw, ending, tail):
         assert kinds(c.until_ready()) == "TDCZ"
 
 
+def test_a_sync_that_a_copy_ignores(target, raw):
+    c = raw(target)
+    c.send(query("COPY scratch FROM STDIN"), sync(), copy_data(b"no number\n"), copy_fail("no"), sync())
+    assert kinds(c.until_ready()) == "GEZ"
+    assert kinds(c.until_ready()) == "Z"
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
 # ---- readers that do not read --------------------------------------------------------------------
 
 @pytest.mark.parametrize("write", [False, True])
@@ -448,6 +484,45 @@ def test_random_abuse(router, raw, options):
     c = raw(tm)
     assert c.query_rows("SELECT count(*) FROM items") == [["100"]]
     c.query("DELETE FROM scratch")
+
+
+def test_servers_that_restart_under_load(need_router, small_fleet, raw):
+    """Nobody is left waiting: every client gets answers or an end, and in the end answers."""
+    ending = threading.Event()
+    hung = []
+
+    def client(tm, seed):
+        dice = random.Random(seed)
+        while not ending.is_set():
+            try:
+                with rawpg.Raw(harness.HOST, tm.port, 10) as c:
+                    c.startup()
+                    for _ in range(dice.randrange(50)):
+                        # Two at once: the second waits in the router for the first.
+                        c.send(query(dice.choice(["SELECT count(*) FROM items",
+                                                  "UPDATE items SET n = n + 1 WHERE id = 5"])),
+                               parse("", "SELECT count(*) FROM items"), bind(), execute(), sync())
+                        c.until_ready()
+                        c.until_ready()
+            except TimeoutError as e:
+                hung.append(e)
+            except (rawpg.Closed, rawpg.ServerError, OSError):
+                time.sleep(0.02)
+
+    with harness.Tidemark(small_fleet, default_pool_size=2, server_login_retry="200ms",
+                          query_wait_timeout="3s") as tm:
+        threads = [threading.Thread(target=client, args=(tm, i)) for i in range(8)]
+        for t in threads:
+            t.start()
+        for i, how in ((1, "kill"), (0, "fast"), (1, "immediate"), (0, "kill")):
+            time.sleep(0.5)
+            small_fleet.restart(i, how)
+        time.sleep(0.5)
+        ending.set()
+        for t in threads:
+            t.join(20)
+        assert not hung
+        harness.wait_until(lambda: works(tm, raw) is None, 10, "the router to serve again")
 
 
 def test_reload_and_shutdown_under_load(router):
