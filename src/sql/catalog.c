@@ -71,7 +71,11 @@ const char catalog_query[] =
 	" UNION ALL SELECT DISTINCT '@' || c.relname::text, true FROM pg_catalog.pg_class c"
 	" JOIN local_relation l ON l.oid = c.oid"
 	" WHERE c.relkind <> 'i' AND c.relkind <> 't'"
-	" AND c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace";
+	" AND c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace"
+	" UNION SELECT '!' || c.relname::text, true FROM pg_catalog.pg_class c"
+	" WHERE c.oid IN (SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)"
+	" OR (c.relkind IN ('r', 'p') AND c.relhasrules)"
+	" OR (c.relkind = 'v' AND c.oid IN (SELECT oid FROM local_relation))";
 
 static void table_release(struct name_table *t)
 {
@@ -332,6 +336,15 @@ static bool server_local_relation(struct slice name)
 		if (slice_eq_str(name, names[i]))
 			return true;
 	return false;
+}
+
+bool catalog_relation_runs_code(const struct catalog *c, struct slice name)
+{
+	uint8_t key[256] = {'!'};
+	if (!c->loaded || name.len >= sizeof(key))
+		return true;
+	memcpy(key + 1, name.ptr, name.len);
+	return table_find(&c->names, slice_of(key, name.len + 1)) != NULL;
 }
 
 bool catalog_relation_safe(const struct catalog *c, struct slice name)

@@ -41,7 +41,7 @@ static struct traits facts_to_traits(const struct query_facts *f)
 		t = traits_of(TRAIT_CAPTURABLE, REASON_UNSAFE_FUNCTION);
 	else
 		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
-	if (f->user_code)
+	if (f->user_code || (f->runs_code && (f->writes || f->server_local)))
 		t.flags |= TRAIT_USER_CODE;
 	if (f->into_temp)
 		t = with_bind(t, BIND_TEMP);
@@ -106,8 +106,10 @@ static struct traits classify_explain(const ExplainStmt *s, const struct catalog
 
 static struct traits classify_copy(const CopyStmt *s, const struct catalog *c)
 {
-	if (s->is_from)
-		return traits_of(TRAIT_COPY | TRAIT_MAY_WRITE, REASON_WRITE);
+	if (s->is_from) {
+		bool code = s->relation && catalog_relation_runs_code(c, slice_str(s->relation->relname));
+		return traits_of(TRAIT_COPY | TRAIT_MAY_WRITE | (code ? TRAIT_USER_CODE : 0), REASON_WRITE);
+	}
 	struct traits t = classify_query(s->query ? s->query : (Node *)s->relation, c);
 	t.flags |= TRAIT_COPY;
 	if ((t.flags & TRAIT_READ) && (s->filename || s->is_program)) {

@@ -187,6 +187,7 @@ static void visit_relation(struct walk *w, const RangeVar *r)
 {
 	if (relation_is_temp(r) || !catalog_relation_safe(w->catalog, slice_str(r->relname)))
 		w->facts->server_local = true;
+	w->facts->runs_code |= catalog_relation_runs_code(w->catalog, slice_str(r->relname));
 }
 
 static void visit_sample(struct walk *w, const RangeTableSample *s)
@@ -226,9 +227,15 @@ static void visit_select(struct walk *w, const SelectStmt *s)
 	push(w, s->limitCount);
 }
 
-static void visit_insert(struct walk *w, const InsertStmt *s)
+static void visit_target(struct walk *w, const RangeVar *r)
 {
 	w->facts->writes = true;
+	w->facts->runs_code |= !r || catalog_relation_runs_code(w->catalog, slice_str(r->relname));
+}
+
+static void visit_insert(struct walk *w, const InsertStmt *s)
+{
+	visit_target(w, s->relation);
 	push(w, s->withClause);
 	push(w, s->cols);
 	push(w, s->selectStmt);
@@ -238,7 +245,7 @@ static void visit_insert(struct walk *w, const InsertStmt *s)
 
 static void visit_update(struct walk *w, const UpdateStmt *s)
 {
-	w->facts->writes = true;
+	visit_target(w, s->relation);
 	push(w, s->withClause);
 	push(w, s->targetList);
 	push(w, s->fromClause);
@@ -248,7 +255,7 @@ static void visit_update(struct walk *w, const UpdateStmt *s)
 
 static void visit_delete(struct walk *w, const DeleteStmt *s)
 {
-	w->facts->writes = true;
+	visit_target(w, s->relation);
 	push(w, s->withClause);
 	push(w, s->usingClause);
 	push(w, s->whereClause);
@@ -257,7 +264,7 @@ static void visit_delete(struct walk *w, const DeleteStmt *s)
 
 static void visit_merge(struct walk *w, const MergeStmt *s)
 {
-	w->facts->writes = true;
+	visit_target(w, s->relation);
 	push(w, s->withClause);
 	push(w, s->sourceRelation);
 	push(w, s->joinCondition);

@@ -43,6 +43,7 @@ struct query_facts {
 	bool into_temp;
 	bool locks;           /* FOR UPDATE … FOR KEY SHARE */
 	bool unsafe_function; /* calls one, or reads a relation that does */
+	bool runs_code;       /* names a relation whose writing runs the user's code */
 	bool user_code;       /* calls a function of the user's that is not known to be harmless */
 	bool server_local;    /* reads what differs from server to server */
 	bool unknown;         /* holds a node that we do not know, or is too large */

@@ -212,6 +212,17 @@ LEAKS = {
     "set_config": (["SELECT set_config('work_mem', '80MB', false)"], "SELECT public.setting('work_mem')", "4MB"),
     "hidden set_config": (["DO $$ BEGIN PERFORM set_config('work_mem', '81MB', false); END $$"],
                           "SELECT public.setting('work_mem')", "4MB"),
+    "set_config in a trigger": (
+        ["CREATE TABLE IF NOT EXISTS leaky_t (a int)",
+         "CREATE OR REPLACE FUNCTION leaky() RETURNS trigger LANGUAGE plpgsql AS "
+         "$$ BEGIN PERFORM set_config('work_mem', '82MB', false); RETURN NEW; END $$",
+         "CREATE OR REPLACE TRIGGER leak BEFORE INSERT ON leaky_t FOR EACH ROW EXECUTE FUNCTION leaky()",
+         "INSERT INTO leaky_t VALUES (1)"],
+        "SELECT public.setting('work_mem')", "4MB"),
+    "set_config in a view": (
+        ["CREATE OR REPLACE VIEW leaky_v AS SELECT set_config('work_mem', '83MB', false) AS s",
+         "SELECT s FROM leaky_v"],
+        "SELECT public.setting('work_mem')", "4MB"),
     "search_path": (["SET search_path = evil"], "SELECT public.setting('search_path')", '"$user", public'),
     "application_name": (["SET application_name = 'evil'"], "SELECT public.setting('application_name')", ""),
     "client_encoding": (["SET client_encoding = 'LATIN1'"], "SELECT public.setting('client_encoding')", "UTF8"),
