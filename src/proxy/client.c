@@ -646,6 +646,8 @@ static bool own_settings(struct client *c)
 			return false;
 		}
 	}
+	if (c->options && (c->startup_options = malloc(sizeof(*c->options))) != NULL)
+		*c->startup_options = *c->options;
 	return true;
 }
 

@@ -422,6 +422,16 @@ def test_level_is_reset_and_shown(tm):
     settle(tm, c)
 
 
+@pytest.mark.parametrize("text", ["DISCARD ALL", "RESET ALL"])
+def test_reset_goes_back_to_the_startup_packet(tm, text):
+    c = tm.connect(options="-c tidemark.consistency=bounded -c tidemark.session=from-startup")
+    rows(c, "SET tidemark.consistency = strong")
+    rows(c, "SET tidemark.session = 'another'")
+    rows(c, text)
+    assert value(c, "SHOW tidemark.consistency") == "bounded"
+    assert value(c, "SHOW tidemark.session") == "from-startup"
+
+
 @pytest.mark.parametrize("text,sqlstate", [
     ("SET tidemark.consistency = 'sloppy'", "22023"),
     ("SET tidemark.max_lag = 'soon'", "22023"),
