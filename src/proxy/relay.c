@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "client.h"
 #include "server.h"
+#include "settle.h"
 #include "turn.h"
 #include "worker.h"
 
@@ -263,7 +264,7 @@ static size_t refused(struct server *s, struct slice in)
 		s->close_after = true;
 	else if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
 	    slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
-		turn_remember_refusal(c, buf_slice(&s->replay));
+		settle_refusal(c, buf_slice(&s->replay));
 	if (!relay_rerun(s))
 		return 0;
 	struct reply ready = {.kind = REPLY_QUERY, .to = REPLY_NOBODY};
@@ -299,9 +300,9 @@ static void note_tag(struct server *s, struct client *c, const struct frame *f)
 	else if (slice_eq_str(tag, "COMMIT"))
 		s->rolled_back = false;
 	else if (slice_eq_str(tag, "DISCARD ALL"))
-		turn_discarded_all(c, s);
+		settle_discarded_all(c, s);
 	else if (slice_eq_str(tag, "DEALLOCATE ALL"))
-		turn_deallocated_all(c, s);
+		settle_deallocated_all(c, s);
 }
 
 /* Asynchronous: not an answer to anything. True if it was one. Only a notice may be here in part. */
@@ -382,7 +383,7 @@ static bool ready(struct server *s, struct client *c, const struct frame *f, str
 		}
 		if (capture == CAPTURE_FAILED)
 			s->worker->stats.captures_failed++;
-		turn_ready(c, s, step.entry.bits, f->body[0], captured ? &pos : NULL, ch);
+		settle_ready(c, s, step.entry.bits, f->body[0], captured ? &pos : NULL, ch);
 		chain_range(ch, at.ptr, frame_size(f));
 	}
 	return true;
@@ -552,7 +553,7 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 		if (s->skip == 0)
 			emit_local(s, ch);
 		if (f.type == BE_READY && s->skip == 0 && replies_at_rest(&s->replies)) {
-			turn_rest(s);
+			settle_rest(s);
 			break;
 		}
 	}

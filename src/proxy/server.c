@@ -8,7 +8,7 @@
 #include "client.h"
 #include "pool.h"
 #include "relay.h"
-#include "turn.h"
+#include "settle.h"
 #include "worker.h"
 
 #define LOGIN_OUT_MAX (16 * 1024)
@@ -697,7 +697,7 @@ void server_close(struct server *s, const char *why)
 
 	if (c && !rerun) {
 		c->server = NULL;
-		turn_server_lost(c, s->fatal_seen);
+		settle_server_lost(c, s->fatal_seen);
 	}
 	if (!list_empty(&p->waiting))
 		pool_kick(p);

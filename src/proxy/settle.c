@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "settle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client.h"
+#include "local.h"
+#include "pool.h"
+#include "server.h"
+#include "worker.h"
+
+/* ---------------------------------------------------------- whose turn it is */
+
+void settle_begin(struct client *c)
+{
+	if (c->turn_session)
+		sessions_put(&c->worker->sessions, c->turn_session, net_loop_now_us(c->worker->loop));
+	c->turn_session = NULL;
+	c->turn_mark = c->mark;
+}
+
+static void drop_tx_sessions(struct client *c)
+{
+	struct worker *w = c->worker;
+	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+		sessions_put(&w->sessions, c->tx_sessions->it[i], net_loop_now_us(w->loop));
+	free(c->tx_sessions);
+	c->tx_sessions = NULL;
+	c->scope_joins = false;
+}
+
+bool settle_join_session(struct client *c, struct session *it)
+{
+	if (!it || (!c->tx_sessions && !(c->tx_sessions = calloc(1, sizeof(*c->tx_sessions)))))
+		return false;
+	struct tx_sessions *all = c->tx_sessions;
+	bool known = it == c->turn_session;
+	for (int i = 0; i < all->count; i++)
+		known |= all->it[i] == it;
+	if (known || all->count == TX_SESSIONS_MAX)
+		return known;
+	it->refs++;
+	all->it[all->count++] = it;
+	return true;
+}
+
+/* ------------------------------------------------------------ what it meant */
+
+static struct position corrected(const struct worker *w, int node, struct position at)
+{
+	const struct watch_facts *facts = watch_facts(w->watch, node);
+	return position_without_page_header(at, facts->wal_block_size, facts->wal_segment_size);
+}
+
+static void free_pending(struct client *c)
+{
+	while (c->pending_sets) {
+		struct pending_set *p = c->pending_sets;
+		c->pending_sets = p->next;
+		free(p);
+	}
+}
+
+/* One SET that has committed: the client has it, and so has this server. */
+static void adopt(struct client *c, struct server *s, const struct pending_set *p)
+{
+	struct vars_table *t = &c->worker->vars;
+	struct slice sql = slice_of(p->sql, p->sql_len);
+	struct vars *mine = NULL, *its = NULL;
+	const char *at_start;
+	if (strncmp(p->name, "tidemark.", 9) == 0)
+		return;
+	switch (p->kind) {
+	case SET_VALUE:
+		mine = vars_with(t, c->vars, p->name, sql);
+		its = s->vars ? vars_with(t, s->vars, p->name, sql) : NULL;
+		break;
+	case SET_RESET:
+		/* What came in the startup packet is what RESET goes back to. */
+		at_start = vars_find(c->startup_vars, p->name);
+		c->tell_params |= at_start != NULL;
+		mine = at_start ? vars_with(t, c->vars, p->name, slice_str(at_start))
+		                : vars_without(t, c->vars, p->name);
+		its = s->vars ? vars_without(t, s->vars, p->name) : NULL;
+		break;
+	case SET_RESET_ALL:
+		client_reset_options(c);
+		c->tell_params |= c->startup_vars->count > 0;
+		mine = vars_ref(c->startup_vars);
+		its = vars_ref(t->none);
+		break;
+	default:
+		return;
+	}
+	if (!mine && !c->bound) {
+		c->bound = BIND_SETTINGS;
+		c->worker->stats.binds++;
+	}
+	if (mine)
+		client_set_vars(c, mine);
+	vars_put(t, s->vars);
+	s->vars = its;
+}
+
+/* The transaction is over: its SETs count, or never happened. */
+static void settle_sets(struct client *c, struct server *s)
+{
+	bool undone = c->turn_error || s->rolled_back;
+	for (const struct pending_set *p = c->pending_sets; p && !undone; p = p->next)
+		adopt(c, s, p);
+	free_pending(c);
+}
+
+/* What a turn means for one session. `at` is the position of its commit, NULL if it is not known. */
+static void settle_one(struct session_mark *mark, const struct server *s, bool wrote,
+                       const struct position *at, int64_t now)
+{
+	const struct fleet *f = &s->worker->fleet;
+	/* Another incarnation of a replica may have replayed less than what was read here. */
+	if (s->on_replica)
+		session_read(mark, f, server_trusted(s) ? s->pool->node : NODE_NONE, now);
+	else if (wrote && at)
+		session_wrote(mark, f, *at, s->capture_asked_us, now);
+	else if (wrote)
+		session_wrote_unknown(mark, f, now);
+	else
+		session_read(mark, f, s->pool->node, now);
+}
+
+static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran,
+                        const struct position *captured)
+{
+	struct worker *w = c->worker;
+	if (!wrote && !ran && !s->on_replica)
+		return;
+	int64_t now = net_now_us();
+	struct position at = {0};
+	/* A position of a server that is no longer the primary says nothing about the one that is. */
+	if (!server_is_primary(s) || !server_trusted(s))
+		captured = NULL;
+	if (wrote && captured) {
+		at = corrected(w, s->pool->node, *captured);
+		fleet_primary_reached(&w->fleet, at, now);
+		c->own_write = position_max(c->own_write, at);
+	}
+	w->stats.captures += wrote && captured;
+	w->stats.writes_uncaptured += wrote && !captured;
+	settle_one(c->turn_mark, s, wrote, captured ? &at : NULL, now);
+	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+		settle_one(&c->tx_sessions->it[i]->mark, s, wrote, captured ? &at : NULL, now);
+	if (c->scope_joins)
+		settle_one(c->mark, s, wrote, captured ? &at : NULL, now);
+}
+
+static void ddl_done(struct client *c)
+{
+	struct database *db = c->account->database;
+	catalog_invalidate(db->catalog);
+	db->catalog_state = CATALOG_WANTED;
+	db->ddl_count++;
+}
+
+void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
+                const struct position *captured, struct chain *ch)
+{
+	bool wrote = bits & TURN_WROTE || (c->tx_wrote && !s->rolled_back);
+	bool ddl = bits & TURN_DDL || c->tx_ddl;
+	if (tx == TX_IDLE) {
+		settle_mark(c, s, wrote, bits & TURN_RAN, captured);
+		if (c->pending_sets)
+			settle_sets(c, s);
+		if (ddl)
+			ddl_done(c);
+		drop_tx_sessions(c);
+		c->tx_wrote = false;
+		c->tx_ddl = false;
+		c->account->database->stats.xact_count++;
+	} else {
+		/* What a transaction reads is seen before it ends. */
+		settle_mark(c, s, false, bits & TURN_RAN, NULL);
+		c->tx_wrote |= (bits & TURN_WROTE) != 0;
+		c->tx_ddl |= (bits & TURN_DDL) != 0;
+	}
+	if (tx != TX_FAILED)
+		c->turn_error = false;
+	/* ROLLBACK TO SAVEPOINT says the same, and ends nothing. */
+	if (tx == TX_OPEN)
+		s->rolled_back = false;
+
+	if (c->options && c->options->report) {
+		char token[TOKEN_TEXT_MAX];
+		struct buf b;
+		local_token(c, token);
+		if (strcmp(token, c->options->last_token) == 0)
+			return;
+		snprintf(c->options->last_token, sizeof(c->options->last_token), "%s", token);
+		buf_init(&b, 256);
+		write_parameter_status(&b, slice_str("tidemark.token"), slice_str(token));
+		chain_copy(ch, b.data, b.len);
+		buf_release(&b);
+	}
+}
+
+void settle_rest(struct server *s)
+{
+	struct client *c = s->client;
+	if (!c) {
+		server_release(s);
+		return;
+	}
+	int64_t took = net_loop_now_us(c->worker->loop) - c->turn_started_us;
+	c->account->database->stats.query_time_us += (uint64_t)took;
+	c->account->database->stats.xact_time_us += (uint64_t)took;
+	c->sent_wrote = false;
+	c->batch_failed = false;
+	c->force_primary = false;
+	s->rolled_back = false;
+	if (c->bound && !s->on_replica)
+		return;
+	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it. */
+	if (s->mid_batch || (c->skip > 0 && !c->skip_drop))
+		return;
+	c->server = NULL;
+	server_release(s);
+}
+
+void settle_refusal(struct client *c, struct slice unit)
+{
+	struct stmt_cache *cache = c->account->database->cache;
+	struct frame f;
+	struct slice text;
+	while (frame_peek(unit, &f) == PARSE_OK && frame_complete(&f, unit)) {
+		struct msg_parse p;
+		struct msg_bind b;
+		if (f.type == FE_QUERY && msg_query_parse(frame_body(&f), &text)) {
+			stmt_cache_refuse(cache, text);
+		} else if (f.type == FE_PARSE && msg_parse_parse(frame_body(&f), &p)) {
+			stmt_cache_refuse(cache, p.query);
+		} else if (f.type == FE_BIND && msg_bind_parse(frame_body(&f), &b)) {
+			struct stmt *st =
+				b.statement.len ? client_stmts_find(&c->stmts, b.statement) : c->unnamed;
+			if (st)
+				stmt_cache_refuse(cache, slice_of(st->text, st->text_len));
+		}
+		unit = slice_from(unit, frame_size(&f));
+	}
+}
+
+void settle_deallocated_all(struct client *c, struct server *s)
+{
+	struct stmt_cache *cache = c->account->database->cache;
+	client_stmts_clear(&c->stmts, cache);
+	server_stmts_clear(&s->stmts, cache);
+	s->capture_prepared = false;
+}
+
+void settle_discarded_all(struct client *c, struct server *s)
+{
+	settle_deallocated_all(c, s);
+	free_pending(c);
+	client_reset_options(c);
+	c->tell_params |= c->startup_vars->count > 0;
+	client_set_vars(c, vars_ref(c->startup_vars));
+	vars_put(&c->worker->vars, s->vars);
+	s->vars = vars_ref(c->worker->vars.none);
+	s->sequence_user = s->code_user = 0;
+	c->bound = BIND_NONE;
+}
+
+void settle_unknown(struct client *c)
+{
+	const struct fleet *f = &c->worker->fleet;
+	int64_t now = net_now_us();
+	session_wrote_unknown(c->turn_mark, f, now);
+	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+		session_wrote_unknown(&c->tx_sessions->it[i]->mark, f, now);
+	if (c->scope_joins)
+		session_wrote_unknown(c->mark, f, now);
+}
+
+void settle_server_lost(struct client *c, bool told)
+{
+	struct worker *w = c->worker;
+	if (c->state == CLIENT_WAIT_SYNC) {
+		/* Nothing of the client's was sent yet. */
+		c->state = CLIENT_READY;
+		worker_make_runnable(w, c);
+		return;
+	}
+	/* Whatever was in flight may have committed. */
+	if (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE)
+		settle_unknown(c);
+	c->bound = BIND_NONE;
+	if (told)
+		client_close(c);
+	else
+		client_fatal(c, "08006", "the server closed the connection unexpectedly",
+		             "What was in flight may or may not have been committed.");
+}
+
+void settle_release(struct client *c)
+{
+	struct worker *w = c->worker;
+	struct stmt_cache *cache = c->account ? c->account->database->cache : NULL;
+	waitlist_remove(&w->waitlist, &c->waiter);
+	pool_leave_queue(c);
+	if (c->turn_session)
+		sessions_put(&w->sessions, c->turn_session, net_loop_now_us(w->loop));
+	c->turn_session = NULL;
+	drop_tx_sessions(c);
+	free(c->wait_mark);
+	c->wait_mark = NULL;
+	free_pending(c);
+	if (!cache)
+		return;
+	client_stmts_clear(&c->stmts, cache);
+	if (c->unnamed)
+		stmt_put(cache, c->unnamed);
+	if (c->local_stmt)
+		stmt_put(cache, c->local_stmt);
+	c->unnamed = c->local_stmt = NULL;
+}
