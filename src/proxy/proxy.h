@@ -332,7 +332,7 @@ struct client {
 	struct waiter waiter;
 	int64_t waiting_since_us; /* for a position, a sample or a server */
 	int64_t turn_queued_at_us; /* WAIT_SERVER: since */
-	int64_t turn_started_us;
+	int64_t turn_started_us, query_started_us;
 	int64_t seen_at_us; /* connected, or last statement */
 	uint32_t id, secret; /* cancel key */
 	uint64_t serial; /* never given twice */

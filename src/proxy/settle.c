@@ -166,6 +166,8 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 {
 	bool wrote = bits & TURN_WROTE || (c->tx_wrote && !s->rolled_back);
 	bool ddl = bits & TURN_DDL || c->tx_ddl;
+	struct database_stats *st = &c->account->database->stats;
+	st->query_time_us += (uint64_t)(net_loop_now_us(c->worker->loop) - c->query_started_us);
 	if (tx == TX_IDLE) {
 		settle_mark(c, s, wrote, bits & TURN_RAN, captured);
 		if (c->pending_sets)
@@ -175,7 +177,7 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		drop_tx_sessions(c);
 		c->tx_wrote = false;
 		c->tx_ddl = false;
-		c->account->database->stats.xact_count++;
+		st->xact_count++;
 	} else {
 		/* What a transaction reads is seen before it ends. */
 		settle_mark(c, s, false, bits & TURN_RAN, NULL);
@@ -210,7 +212,6 @@ void settle_rest(struct server *s)
 		return;
 	}
 	int64_t took = net_loop_now_us(c->worker->loop) - c->turn_started_us;
-	c->account->database->stats.query_time_us += (uint64_t)took;
 	c->account->database->stats.xact_time_us += (uint64_t)took;
 	c->sent_wrote = false;
 	c->batch_failed = false;

@@ -55,9 +55,16 @@ static void refuse_unit(struct client *c, const struct unit *u, const char *sqls
 static void end_wait(struct client *c)
 {
 	struct worker *w = c->worker;
-	if (c->waiting_since_us > 0)
-		hist_record(&w->stats.token_wait, net_loop_now_us(w->loop) - c->waiting_since_us);
+	int64_t now = net_loop_now_us(w->loop), waited = 0;
+	if (c->waiting_since_us > 0) {
+		waited = now - c->waiting_since_us;
+		hist_record(&w->stats.token_wait, waited);
+	}
+	if (c->turn_queued_at_us > 0)
+		waited += now - c->turn_queued_at_us;
+	c->account->database->stats.wait_time_us += (uint64_t)waited;
 	c->waiting_since_us = 0;
+	c->turn_queued_at_us = 0;
 	free(c->wait_mark);
 	c->wait_mark = NULL;
 }
@@ -256,7 +263,8 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 		break;
 	case POOL_QUEUED:
 		c->state = CLIENT_WAIT_SERVER;
-		c->turn_queued_at_us = net_loop_now_us(w->loop);
+		if (c->turn_queued_at_us == 0)
+			c->turn_queued_at_us = net_loop_now_us(w->loop);
 		return DISPATCH_WAIT;
 	case POOL_FULL:
 		return refused(c, u, "53300", "too many clients wait for a server connection already",
@@ -405,6 +413,8 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 		if (c->state == CLIENT_DEAD)
 			return false;
 	}
+	if (s->replies.count == 0)
+		c->query_started_us = net_loop_now_us(c->worker->loop);
 	chain_init(&ch, s->stream, &s->out);
 	keep_for_rerun(s, in, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)
@@ -562,7 +572,7 @@ static size_t step(struct client *c, struct slice in)
 	if (c->cancelled || c->timed_out) {
 		bool cancelled = c->cancelled;
 		c->cancelled = c->timed_out = false;
-		c->waiting_since_us = 0;
+		end_wait(c);
 		refuse_unit(c, &u, cancelled ? "57014" : "53300",
 		            cancelled ? "canceling statement due to user request"
 		                      : "no server connection came free within query_wait_timeout",
@@ -597,6 +607,7 @@ static size_t step(struct client *c, struct slice in)
 			goto out;
 	} else if (c->bound && c->server->replies.count == 0 && c->server->replies.tx == TX_IDLE) {
 		settle_begin(c);
+		c->turn_started_us = net_loop_now_us(c->worker->loop);
 		c->last_reason = REASON_BOUND;
 		c->worker->stats.by_reason[REASON_BOUND]++;
 	} else if (c->server->replies.tx != TX_IDLE) {
