@@ -31,9 +31,14 @@ void client_say(struct client *c, const void *ptr, size_t len)
 {
 	if (c->state == CLIENT_DEAD || len == 0)
 		return;
-	if (!buf_append(&c->out, ptr, len) || !out_flush(c->stream, &c->out))
+	struct chain ch;
+	bool waited = c->out.len > 0;
+	chain_init(&ch, c->stream, &c->out);
+	chain_range(&ch, ptr, len);
+	chain_flush(&ch);
+	if (ch.failed)
 		client_close(c);
-	else if (c->out.len == 0)
+	else if (waited && c->out.len == 0)
 		unpause_server(c);
 }
 

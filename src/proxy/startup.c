@@ -338,6 +338,11 @@ static void say_welcome(struct client *c, struct slice params)
 {
 	struct buf b;
 	buf_init(&b, 128 * 1024);
+	/* Room for all of it at once: a login in trust mode is mostly this. */
+	if (!buf_reserve(&b, params.len + 64)) {
+		client_fatal(c, "53200", "out of memory", NULL);
+		return;
+	}
 	write_auth(&b, AUTH_OK, (struct slice){0});
 	buf_append(&b, params.ptr, params.len);
 	write_key_data(&b, c->id, c->secret);

@@ -19,6 +19,13 @@ static uint64_t hash_bytes(uint64_t h, struct slice s)
 	return (h ^ 0xff) * UINT64_C(0x100000001b3);
 }
 
+/* The items stay as they are: logins come here. */
+static void draft_init(struct draft *d)
+{
+	d->count = 0;
+	d->bytes = 0;
+}
+
 static bool draft_add(struct draft *d, struct slice name, struct slice sql)
 {
 	if (d->count == VARS_MAX || d->bytes + name.len + sql.len + 2 > VARS_BYTES)
@@ -98,7 +105,8 @@ void vars_table_release(struct vars_table *t)
 struct vars *vars_with(struct vars_table *t, const struct vars *base, const char *name,
                        struct slice sql)
 {
-	struct draft d = {0};
+	struct draft d;
+	draft_init(&d);
 	struct slice key = slice_str(name);
 	bool placed = false;
 	for (int i = 0; i < base->count; i++) {
@@ -119,7 +127,8 @@ struct vars *vars_with(struct vars_table *t, const struct vars *base, const char
 
 struct vars *vars_without(struct vars_table *t, const struct vars *base, const char *name)
 {
-	struct draft d = {0};
+	struct draft d;
+	draft_init(&d);
 	for (int i = 0; i < base->count; i++) {
 		if (strcmp(base->items[i].name, name) != 0)
 			draft_add(&d, slice_str(base->items[i].name), slice_str(base->items[i].sql));
