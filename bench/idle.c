@@ -264,7 +264,7 @@ int main(int argc, char **argv)
 	port = (uint16_t)number(argv[1], 65535);
 	count = (int)number(argv[2], COUNT_MAX);
 	prepare_messages(argc > 3 ? argv[3] : "postgres", argc > 4 ? argv[4] : "postgres",
-					 argc > 5 ? argv[5] : NULL);
+	                 argc > 5 ? argv[5] : NULL);
 	raise_file_limit();
 	clients = calloc((size_t)count, sizeof(*clients));
 	loop = epoll_create1(EPOLL_CLOEXEC);

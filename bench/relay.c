@@ -265,8 +265,8 @@ static void on_accept(int listener)
 
 	struct epoll_event e = {.events = EPOLLOUT, .data.ptr = &p->server};
 	if ((connect(p->server.fd, (struct sockaddr *)&address, sizeof(address)) < 0 &&
-		 errno != EINPROGRESS) ||
-		epoll_ctl(loop, EPOLL_CTL_ADD, p->server.fd, &e) < 0)
+	     errno != EINPROGRESS) ||
+	    epoll_ctl(loop, EPOLL_CTL_ADD, p->server.fd, &e) < 0)
 		pair_close(p);
 }
 

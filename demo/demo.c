@@ -79,7 +79,7 @@ static void show_progress(void *arg, const struct workload_result *r, double sec
 	if (!isatty(2))
 		return;
 	snprintf(line, sizeof(line), "%d/3 %s: %.0f of %.0f s, %" PRIu64 " reads, %" PRIu64 " stale",
-			 d->way + 1, way_names[d->way], seconds, d->seconds, r->reads, stale_reads(r));
+	         d->way + 1, way_names[d->way], seconds, d->seconds, r->reads, stale_reads(r));
 	show_stage(line);
 }
 
@@ -144,7 +144,7 @@ static bool run_way(struct demo *d, int way, const struct workload_options *o)
 		snprintf(f->message, sizeof(f->message), "%s ended in the middle of the run", dead);
 	else if (r->reads == 0)
 		snprintf(f->message, sizeof(f->message), "%s: no read came through: %s", way_names[way],
-				 r->message);
+		         r->message);
 	return dead == NULL && r->reads > 0 && stop_signal == 0;
 }
 
@@ -168,7 +168,7 @@ static bool run_tidemark(struct demo *d)
 	uint64_t replica[2], primary[2];
 	o.write_dsn = d->fleet.tidemark.dsn;
 	if (!fleet_read_routing(&d->fleet, &replica[0], &primary[0]) || !run_way(d, TIDEMARK, &o) ||
-		!fleet_read_routing(&d->fleet, &replica[1], &primary[1]))
+	    !fleet_read_routing(&d->fleet, &replica[1], &primary[1]))
 		return false;
 	double on_replica = (double)(replica[1] - replica[0]);
 	double all = on_replica + (double)(primary[1] - primary[0]);
@@ -181,7 +181,7 @@ static bool run_tidemark(struct demo *d)
 static void print_settings(const struct demo *d)
 {
 	printf("A PostgreSQL primary and %d standby%s that appl%s changes", d->standby_count,
-		   d->standby_count == 1 ? "" : "s", d->standby_count == 1 ? "ies" : "y");
+	       d->standby_count == 1 ? "" : "s", d->standby_count == 1 ? "ies" : "y");
 	for (int i = 0; i < d->standby_count; i++)
 		printf("%s %d", i > 0 ? "," : "", d->delays_ms[i]);
 	printf(
@@ -196,20 +196,20 @@ static void print_settings(const struct demo *d)
 static void print_table(const struct demo *d)
 {
 	printf("%-16s %9s %16s %12s %9s %9s %10s %9s\n", "", "reads", "stale reads", "on replicas",
-		   "read p50", "read p99", "write p50", "writes/s");
+	       "read p50", "read p99", "write p50", "writes/s");
 	for (int way = 0; way < WAYS; way++) {
 		const struct workload_result *r = &d->results[way];
 		printf("%-16s %9" PRIu64 " %9" PRIu64
-			   " %5.1f%% %11.1f%% %6.2f ms %6.2f ms %7.2f ms %9.0f\n",
-			   way_names[way], r->reads, stale_reads(r),
-			   100 * (double)stale_reads(r) / (double)r->reads, d->replica_share[way],
-			   (double)r->read_p50_us / 1e3, (double)r->read_p99_us / 1e3,
-			   (double)r->write_p50_us / 1e3, (double)r->writes / r->seconds);
+		       " %5.1f%% %11.1f%% %6.2f ms %6.2f ms %7.2f ms %9.0f\n",
+		       way_names[way], r->reads, stale_reads(r),
+		       100 * (double)stale_reads(r) / (double)r->reads, d->replica_share[way],
+		       (double)r->read_p50_us / 1e3, (double)r->read_p99_us / 1e3,
+		       (double)r->write_p50_us / 1e3, (double)r->writes / r->seconds);
 	}
 	for (int way = 0; way < WAYS; way++) {
 		if (d->results[way].errors > 0)
 			printf("%s: %" PRIu64 " errors, the first: %s\n", way_names[way],
-				   d->results[way].errors, d->results[way].message);
+			       d->results[way].errors, d->results[way].message);
 	}
 }
 
@@ -234,9 +234,9 @@ static void print_sentence(const struct demo *d)
 static void print_summary(const struct demo *d)
 {
 	printf("demo: naive_stale=%" PRIu64 " primary_stale=%" PRIu64 " tidemark_stale=%" PRIu64
-		   " tidemark_replica_share=%.1f%%\n",
-		   stale_reads(&d->results[NAIVE]), stale_reads(&d->results[PRIMARY]),
-		   stale_reads(&d->results[TIDEMARK]), d->replica_share[TIDEMARK]);
+	       " tidemark_replica_share=%.1f%%\n",
+	       stale_reads(&d->results[NAIVE]), stale_reads(&d->results[PRIMARY]),
+	       stale_reads(&d->results[TIDEMARK]), d->replica_share[TIDEMARK]);
 	fflush(stdout);
 }
 
@@ -254,7 +254,7 @@ static void keep(struct demo *d)
 		f->dir, f->tidemark.dsn, f->admin_dsn, f->primary.dsn);
 	for (int i = 0; i < f->standby_count; i++)
 		printf("  %s, %3d ms    psql '%s'\n", f->standbys[i].name, f->standbys[i].delay_ms,
-			   f->standbys[i].dsn);
+		       f->standbys[i].dsn);
 	fflush(stdout);
 	while (stop_signal == 0) {
 		const char *dead = fleet_dead_server(&d->fleet);
@@ -413,16 +413,16 @@ static void catch_signals(void)
 int main(int argc, char **argv)
 {
 	static struct demo d = {.delays_ms = {0, 200},
-							.standby_count = 2,
-							.clients = 16,
-							.think_ms = 10,
-							.reads_per_write = 4,
-							.seconds = 9};
+	                        .standby_count = 2,
+	                        .clients = 16,
+	                        .think_ms = 10,
+	                        .reads_per_write = 4,
+	                        .seconds = 9};
 	find_tidemark(&d);
 	parse(argc, argv, &d);
 	if (access(d.tidemark, X_OK) != 0) {
 		fprintf(stderr, "tidemark demo: no program %s: build it first, or say --tidemark PATH\n",
-				d.tidemark);
+		        d.tidemark);
 		return 2;
 	}
 	catch_signals();

@@ -69,8 +69,8 @@ static bool find_programs(struct fleet *f)
 	if (found && has_programs(f->bindir))
 		return true;
 	return fail(f,
-				"no PostgreSQL server programs (initdb, postgres, pg_basebackup) in"
-				" /usr/lib/postgresql/15/bin or where pg_config points: install postgresql-15");
+	            "no PostgreSQL server programs (initdb, postgres, pg_basebackup) in"
+	            " /usr/lib/postgresql/15/bin or where pg_config points: install postgresql-15");
 }
 
 static bool choose_user(struct fleet *f)
@@ -115,7 +115,7 @@ static bool find_ports(struct fleet *f, int *ports, int count)
 		socklen_t size = sizeof(a);
 		sockets[n] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		ok = sockets[n] >= 0 && bind(sockets[n], (struct sockaddr *)&a, size) == 0 &&
-			 getsockname(sockets[n], (struct sockaddr *)&a, &size) == 0;
+		     getsockname(sockets[n], (struct sockaddr *)&a, &size) == 0;
 		ports[n] = ntohs(a.sin_port);
 	}
 	while (n > 0)
@@ -131,18 +131,18 @@ static void name_server(struct fleet_server *s, const char *name, int port)
 }
 
 bool fleet_create(struct fleet *f, const int *delays_ms, int count,
-				  const volatile sig_atomic_t *stop)
+                  const volatile sig_atomic_t *stop)
 {
 	int ports[FLEET_MAX_STANDBYS + 2];
 	*f = (struct fleet){.standby_count = count, .stop = stop};
 	setenv("PGCONNECT_TIMEOUT", "2", 1);
 	if (!find_programs(f) || !choose_user(f) || !find_ports(f, ports, count + 2) ||
-		!make_directory(f))
+	    !make_directory(f))
 		return false;
 	name_server(&f->primary, "primary", ports[0]);
 	name_server(&f->tidemark, "tidemark", ports[1]);
 	snprintf(f->admin_dsn, sizeof(f->admin_dsn),
-			 "host=127.0.0.1 port=%d user=postgres dbname=tidemark", ports[1]);
+	         "host=127.0.0.1 port=%d user=postgres dbname=tidemark", ports[1]);
 	for (int i = 0; i < count; i++) {
 		char name[16];
 		snprintf(name, sizeof(name), "standby%d", i + 1);
@@ -156,17 +156,17 @@ bool fleet_create(struct fleet *f, const int *delays_ms, int count,
 
 /* In the child: becomes the user, detaches from the terminal's signals, and dies with us. */
 [[gnu::noreturn]] static void become(const struct fleet *f, const char *log, int death_signal,
-									 bool as_postgres, char *const *argv, pid_t parent)
+                                     bool as_postgres, char *const *argv, pid_t parent)
 {
 	int in = open("/dev/null", O_RDONLY);
 	int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 ||
-		chdir(f->dir) != 0)
+	    chdir(f->dir) != 0)
 		_exit(127);
 	setpgid(0, 0); /* Ctrl-C is ours alone: we stop the servers, in order */
 	signal(SIGPIPE, SIG_DFL);
 	if (as_postgres && geteuid() == 0 &&
-		(setgroups(0, NULL) != 0 || setgid(f->gid) != 0 || setuid(f->uid) != 0))
+	    (setgroups(0, NULL) != 0 || setgid(f->gid) != 0 || setuid(f->uid) != 0))
 		_exit(127);
 	/* After setuid(), which clears it; and we may have died before it was set. */
 	prctl(PR_SET_PDEATHSIG, death_signal);
@@ -178,7 +178,7 @@ bool fleet_create(struct fleet *f, const int *delays_ms, int count,
 }
 
 static pid_t spawn(struct fleet *f, const char *name, int death_signal, bool as_postgres,
-				   char *const *argv)
+                   char *const *argv)
 {
 	char log[128];
 	snprintf(log, sizeof(log), "%s/%s.log", f->dir, name);
@@ -298,7 +298,7 @@ static bool ask(struct fleet *f, const char *dsn, const char *sql, long *value)
 
 /* Waits until `sql`, asked there, yields `wanted`. */
 static bool wait_for(struct fleet *f, struct fleet_server *s, const char *sql, long wanted,
-					 const char *what)
+                     const char *what)
 {
 	for (int ms = 0; ms < START_LIMIT_MS; ms += POLL_MS) {
 		long value;
@@ -370,7 +370,7 @@ static bool init_primary(struct fleet *f)
 	snprintf(program, sizeof(program), "%s/initdb", f->bindir);
 	snprintf(data, sizeof(data), "%s/primary", f->dir);
 	char *argv[] = {program, "-D",   data,         "-U",        "postgres",          "-A", "trust",
-					"-E",    "UTF8", "--locale=C", "--no-sync", "--no-instructions", NULL};
+	                "-E",    "UTF8", "--locale=C", "--no-sync", "--no-instructions", NULL};
 	return run(f, "initdb", argv);
 }
 
@@ -380,14 +380,14 @@ static bool copy_primary(struct fleet *f, const struct fleet_server *standby)
 	snprintf(program, sizeof(program), "%s/pg_basebackup", f->bindir);
 	snprintf(data, sizeof(data), "%s/%s", f->dir, standby->name);
 	char *argv[] = {program, "-d",     f->primary.dsn, "-D",   data,        "-R",
-					"-X",    "stream", "-c",           "fast", "--no-sync", NULL};
+	                "-X",    "stream", "-c",           "fast", "--no-sync", NULL};
 	return run(f, "pg_basebackup", argv);
 }
 
 bool fleet_start_postgres(struct fleet *f)
 {
 	if (!init_primary(f) || !start_node(f, &f->primary) ||
-		!wait_for(f, &f->primary, "SELECT 1", 1, "does not answer"))
+	    !wait_for(f, &f->primary, "SELECT 1", 1, "does not answer"))
 		return false;
 	for (int i = 0; i < f->standby_count; i++) {
 		if (!copy_primary(f, &f->standbys[i]) || !start_node(f, &f->standbys[i]))
@@ -398,8 +398,8 @@ bool fleet_start_postgres(struct fleet *f)
 			return false;
 	}
 	return wait_for(f, &f->primary,
-					"SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'",
-					f->standby_count, "does not see all standbys stream");
+	                "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'",
+	                f->standby_count, "does not see all standbys stream");
 }
 
 /* --- Tidemark -------------------------------------------------------------------------------- */

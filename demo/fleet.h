@@ -42,14 +42,14 @@ struct fleet {
 /* Finds the PostgreSQL programs and makes the directory. All calls: false: f->message says why,
  * and fleet_destroy() is still due. */
 [[gnu::warn_unused_result]] bool fleet_create(struct fleet *f, const int *delays_ms, int count,
-											  const volatile sig_atomic_t *stop);
+                                              const volatile sig_atomic_t *stop);
 /* initdb, base backups, and start; returns when all standbys stream. */
 [[gnu::warn_unused_result]] bool fleet_start_postgres(struct fleet *f);
 /* Starts the program at `path` before the fleet; returns when it answers a query. */
 [[gnu::warn_unused_result]] bool fleet_start_tidemark(struct fleet *f, const char *path);
 /* Reads that Tidemark sent to replicas and to the primary so far, from its SHOW ROUTING. */
 [[gnu::warn_unused_result]] bool fleet_read_routing(struct fleet *f, uint64_t *replica,
-													uint64_t *primary);
+                                                    uint64_t *primary);
 /* Name of a server that has ended by itself, or NULL. */
 const char *fleet_dead_server(struct fleet *f);
 void fleet_destroy(struct fleet *f);

@@ -50,11 +50,11 @@ struct history_view history_read_started(struct history *h, size_t session, size
 {
 	struct history_floor *floor = floor_of(h, session, key);
 	return (struct history_view){.written = atomic_load(&floor->written),
-								 .read = atomic_load(&floor->read)};
+	                             .read = atomic_load(&floor->read)};
 }
 
 enum history_verdict history_read_ended(struct history *h, size_t session, size_t key,
-										struct history_view started, uint64_t version)
+                                        struct history_view started, uint64_t version)
 {
 	raise_to(&floor_of(h, session, key)->read, version);
 	if (version < started.written)

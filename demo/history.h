@@ -48,7 +48,7 @@ void history_wrote(struct history *h, size_t session, size_t key, uint64_t versi
 struct history_view history_read_started(struct history *h, size_t session, size_t key);
 /* A missing row is version 0. A read that breaks both promises is reported as HISTORY_STALE. */
 enum history_verdict history_read_ended(struct history *h, size_t session, size_t key,
-										struct history_view started, uint64_t version);
+                                        struct history_view started, uint64_t version);
 /* The session ended and a new one takes its number (a reconnect): nothing is known of it. */
 void history_forget(struct history *h, size_t session);
 

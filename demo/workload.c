@@ -130,7 +130,7 @@ static size_t session_of(const struct client *c)
 
 /* With `values`, key and version are written into the text; without, they are $1 and $2. */
 static void write_sql(const struct workload_options *o, char *sql, const char *key,
-					  const char *version)
+                      const char *version)
 {
 	if (o->write_function != NULL)
 		snprintf(sql, SQL_SIZE, "SELECT %s(%s)", o->write_function, key);
@@ -138,7 +138,7 @@ static void write_sql(const struct workload_options *o, char *sql, const char *k
 		snprintf(sql, SQL_SIZE, "UPDATE tm_ryw SET version = %s WHERE key = %s", version, key);
 	else
 		snprintf(sql, SQL_SIZE,
-				 "UPDATE tm_ryw SET version = version + 1 WHERE key = %s RETURNING version", key);
+		         "UPDATE tm_ryw SET version = version + 1 WHERE key = %s RETURNING version", key);
 }
 
 static void read_sql(char *sql, const char *key)
@@ -281,7 +281,7 @@ static void conn_absorb(struct conn *conn, const PGresult *answer)
 	case PGRES_COMMAND_OK:
 		/* COMMIT of a failed transaction "succeeds" so. */
 		if (strcmp(PQcmdStatus((PGresult *)answer), "ROLLBACK") == 0 &&
-			conn->client->state == CLIENT_WRITING)
+		    conn->client->state == CLIENT_WRITING)
 			conn_note_error(conn, "COMMIT answered ROLLBACK");
 		break;
 	case PGRES_TUPLES_OK:
@@ -335,7 +335,7 @@ static void conn_event(struct conn *conn, uint32_t events)
 
 /* Sends a step of the cycle in the protocol asked for. */
 static void conn_send(struct conn *conn, const char *name, const char *sql, int nparams,
-					  const char *const *params)
+                      const char *const *params)
 {
 	if (conn->client->workload->options->protocol == WORKLOAD_PREPARED)
 		conn_sent(conn, PQsendQueryPrepared(conn->pg, name, nparams, params, NULL, NULL, 0));
@@ -594,7 +594,7 @@ static bool workload_init(struct workload *w, const struct workload_options *o)
 	w->next_version = calloc((size_t)o->keys, sizeof(*w->next_version));
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (w->clients == NULL || w->next_version == NULL || w->epoll_fd < 0 ||
-		!history_init(&w->history, sessions, (size_t)o->keys))
+	    !history_init(&w->history, sessions, (size_t)o->keys))
 		return false;
 	for (int key = 0; key < o->keys; key++)
 		w->next_version[key] = o->base_version + 1;
@@ -672,7 +672,7 @@ static bool connect_all(struct workload *w)
 			ready += w->clients[i].state == CLIENT_RESTING;
 		if (clock_us() > limit_us) {
 			snprintf(w->result->message, sizeof(w->result->message),
-					 "only %d of %d clients could connect in time", ready, w->options->clients);
+			         "only %d of %d clients could connect in time", ready, w->options->clients);
 			return false;
 		}
 	}

@@ -79,11 +79,11 @@ struct workload_options {
  * write_dsn, then waits until each read DSN shows it. All rows start at *base_version, above
  * every version that the table held before. False: `message` says why. */
 [[gnu::warn_unused_result]] bool workload_setup(struct workload_options *options, char *message,
-												size_t size);
+                                                size_t size);
 
 /* False when it could not run at all (no connection, no memory): result->message says why. Errors
  * on the way are counted, and the client goes on, reconnecting if it must. */
 [[gnu::warn_unused_result]] bool workload_run(const struct workload_options *options,
-											  struct workload_result *result);
+                                              struct workload_result *result);
 
 #endif

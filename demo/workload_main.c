@@ -146,7 +146,7 @@ static double number(const char *text, double least, double most)
 	double value = strtod(text, &end);
 	if (end == text || *end != '\0' || !(value >= least && value <= most)) {
 		fprintf(stderr, "tidemark-workload: '%s' is not a number from %g to %g\n", text, least,
-				most);
+		        most);
 		exit(2);
 	}
 	return value;
@@ -277,39 +277,39 @@ static void complete(int argc, struct command *cmd)
 	if (o->set_version && (!cmd->setup || o->keys < o->clients))
 		refuse("--set-version needs --setup, and a key for each client");
 	if (o->write_function != NULL &&
-		(strlen(o->write_function) > 64 ||
-		 o->write_function[strspn(o->write_function, "abcdefghijklmnopqrstuvwxyz_.0123456789")]))
+	    (strlen(o->write_function) > 64 ||
+	     o->write_function[strspn(o->write_function, "abcdefghijklmnopqrstuvwxyz_.0123456789")]))
 		refuse("--write-function is a plain lower-case name");
 }
 
 static void print_progress(void *arg, const struct workload_result *r, double seconds)
 {
 	fprintf(arg,
-			"%.0f s: %" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64 " stale, %" PRIu64
-			" backward, %" PRIu64 " errors\n",
-			seconds, r->reads, r->writes, r->stale, r->backward, r->errors);
+	        "%.0f s: %" PRIu64 " reads, %" PRIu64 " writes, %" PRIu64 " stale, %" PRIu64
+	        " backward, %" PRIu64 " errors\n",
+	        seconds, r->reads, r->writes, r->stale, r->backward, r->errors);
 }
 
 static void print_json(const struct workload_result *r)
 {
 	printf("{\"reads\": %" PRIu64 ", \"writes\": %" PRIu64 ", \"stale\": %" PRIu64
-		   ", \"backward\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"read_p50_us\": %" PRIu64
-		   ", \"read_p99_us\": %" PRIu64 ", \"write_p50_us\": %" PRIu64
-		   ", \"write_p99_us\": %" PRIu64 ", \"seconds\": %.3f}\n",
-		   r->reads, r->writes, r->stale, r->backward, r->errors, r->read_p50_us, r->read_p99_us,
-		   r->write_p50_us, r->write_p99_us, r->seconds);
+	       ", \"backward\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"read_p50_us\": %" PRIu64
+	       ", \"read_p99_us\": %" PRIu64 ", \"write_p50_us\": %" PRIu64
+	       ", \"write_p99_us\": %" PRIu64 ", \"seconds\": %.3f}\n",
+	       r->reads, r->writes, r->stale, r->backward, r->errors, r->read_p50_us, r->read_p99_us,
+	       r->write_p50_us, r->write_p99_us, r->seconds);
 }
 
 static void print_text(const struct workload_result *r)
 {
 	printf("reads     %" PRIu64 " (%.0f/s), p50 %.3f ms, p99 %.3f ms\n", r->reads,
-		   (double)r->reads / r->seconds, (double)r->read_p50_us / 1e3,
-		   (double)r->read_p99_us / 1e3);
+	       (double)r->reads / r->seconds, (double)r->read_p50_us / 1e3,
+	       (double)r->read_p99_us / 1e3);
 	printf("writes    %" PRIu64 " (%.0f/s), p50 %.3f ms, p99 %.3f ms\n", r->writes,
-		   (double)r->writes / r->seconds, (double)r->write_p50_us / 1e3,
-		   (double)r->write_p99_us / 1e3);
+	       (double)r->writes / r->seconds, (double)r->write_p50_us / 1e3,
+	       (double)r->write_p99_us / 1e3);
 	printf("stale     %" PRIu64 "\nbackward  %" PRIu64 "\nerrors    %" PRIu64 "\n", r->stale,
-		   r->backward, r->errors);
+	       r->backward, r->errors);
 }
 
 static int run(struct command *cmd)
@@ -328,7 +328,7 @@ static int run(struct command *cmd)
 	}
 	if (r.errors > 0)
 		fprintf(stderr, "tidemark-workload: the first of %" PRIu64 " errors: %s\n", r.errors,
-				r.message);
+		        r.message);
 	if (cmd->json)
 		print_json(&r);
 	else

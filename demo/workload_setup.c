@@ -62,31 +62,31 @@ static bool fill(PGconn *pg, struct workload_options *o, char *message, size_t s
 	}
 	/* Versions never fall, so that what a late replica shows is old, not from another run. */
 	if (!execute(pg, "BEGIN", NULL, message, size) ||
-		!execute(pg, "SELECT coalesce(max(version), 0) + 1 FROM tm_ryw", &o->base_version, message,
-				 size) ||
-		!execute(pg, "DELETE FROM tm_ryw", NULL, message, size))
+	    !execute(pg, "SELECT coalesce(max(version), 0) + 1 FROM tm_ryw", &o->base_version, message,
+	             size) ||
+	    !execute(pg, "DELETE FROM tm_ryw", NULL, message, size))
 		return false;
 	snprintf(sql, sizeof(sql),
-			 "INSERT INTO tm_ryw SELECT key, %" PRIu64
-			 ", repeat('x', 100)"
-			 " FROM generate_series(0, %d) key",
-			 o->base_version, o->keys - 1);
+	         "INSERT INTO tm_ryw SELECT key, %" PRIu64
+	         ", repeat('x', 100)"
+	         " FROM generate_series(0, %d) key",
+	         o->base_version, o->keys - 1);
 	return execute(pg, sql, NULL, message, size) && execute(pg, "COMMIT", NULL, message, size);
 }
 
 static bool wait_visible(const struct workload_options *o, const char *dsn, char *message,
-						 size_t size)
+                         size_t size)
 {
 	PGconn *pg = open_connection(dsn, message, size);
 	if (pg == NULL)
 		return false;
 	char sql[128];
 	snprintf(sql, sizeof(sql), "SELECT count(*) FROM tm_ryw WHERE version >= %" PRIu64,
-			 o->base_version);
+	         o->base_version);
 	uint64_t rows = 0;
 	bool stopped = false;
 	for (int ms = 0; ms < VISIBLE_LIMIT_MS && rows != (uint64_t)o->keys && !stopped;
-		 ms += POLL_MS) {
+	     ms += POLL_MS) {
 		/* An error here is a table that has not arrived yet. */
 		if (!execute(pg, sql, &rows, message, size))
 			rows = 0;

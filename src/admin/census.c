@@ -110,7 +110,7 @@ static void count_client(const struct client *c, struct census *out)
 }
 
 static void count_account(const struct worker *w, const struct account *a, int64_t now_us,
-						  struct census *out)
+                          struct census *out)
 {
 	out->accounts++;
 	for (int node = 0; node < w->fleet.count; node++) {
@@ -124,7 +124,7 @@ static void count_account(const struct worker *w, const struct account *a, int64
 }
 
 static void count_database(const struct worker *w, const struct database *db, int64_t now_us,
-						   struct census *out)
+                           struct census *out)
 {
 	struct database_stats *sum = &out->totals;
 	const struct database_stats *of = &db->stats;

@@ -45,7 +45,7 @@ static void show_fleet(struct worker *w, struct buf *out)
 	struct table t;
 	int64_t now = net_now_us();
 	COLUMNS(&t, out, "name", "host", "port", "role", "state", "epoch", "timeline", "position",
-			"lag_bytes", "lag_ms", "replay_delay_ms", "outstanding", "samples", "error");
+	        "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding", "samples", "error");
 	for (int i = 0; i < w->fleet.count; i++) {
 		const struct node *n = &w->fleet.nodes[i];
 		char position[POSITION_TEXT_MAX];
@@ -94,31 +94,31 @@ static void show_routing(struct worker *w, struct buf *out)
 		ROW(reads_primary, "of these, answered by the primary; the reasons below say why"),
 		ROW(reads_waited, "of these, waited for a replica to catch up or for a sample first"),
 		ROW(waited_for_others,
-			"of those that waited, held up only by what other connections wrote: with "
-			"tidemark.session set, or scope = connection, they would not have waited"),
+	        "of those that waited, held up only by what other connections wrote: with "
+	        "tidemark.session set, or scope = connection, they would not have waited"),
 		ROW(primary_for_others,
-			"of those answered by the primary, sent there only by what other connections wrote: "
-			"with tidemark.session set, or scope = connection, a replica would have answered"),
+	        "of those answered by the primary, sent there only by what other connections wrote: "
+	        "with tidemark.session set, or scope = connection, a replica would have answered"),
 		ROW(discriminating,
-			"reads at which a healthy replica was behind the session: a router "
-			"that ignores positions might have served stale data"),
+	        "reads at which a healthy replica was behind the session: a router "
+	        "that ignores positions might have served stale data"),
 		ROW(wait_timeouts, "reads that waited in vain and went to the primary"),
 		ROW(waitlist_full,
-			"reads that went to the primary because max_waiting others waited already"),
+	        "reads that went to the primary because max_waiting others waited already"),
 		ROW(retried, "statements that a replica refused and the primary answered"),
 		ROW(captures, "commit positions captured behind a statement that may have written"),
 		ROW(captures_failed,
-			"captures that failed: the session's next read waits for a sample of "
-			"the primary instead"),
+	        "captures that failed: the session's next read waits for a sample of "
+	        "the primary instead"),
 		ROW(writes_uncaptured,
-			"writes of which no position can be captured, such as COPY: "
-			"likewise"),
+	        "writes of which no position can be captured, such as COPY: "
+	        "likewise"),
 		ROW(tokens_refused,
-			"tokens that were foreign or unreadable: the session's next read is as careful as "
-			"after a write of unknown position"),
+	        "tokens that were foreign or unreadable: the session's next read is as careful as "
+	        "after a write of unknown position"),
 		ROW(tags_malformed,
-			"statements whose query tags could not be read; they went to the "
-			"primary"),
+	        "statements whose query tags could not be read; they went to the "
+	        "primary"),
 #undef ROW
 	};
 	struct table t;
@@ -155,13 +155,13 @@ static void peer_cells(struct table *t, const struct net_stream *stream)
 }
 
 static void show_client(struct table *t, const struct worker *w, const struct client *c,
-						int64_t now_us)
+                        int64_t now_us)
 {
 	const struct account *a = c->account;
 	enum client_activity does = client_activity(c);
 	int64_t since = does == CLIENT_DOES_WAIT           ? c->turn_queued_at_us
-					: does == CLIENT_DOES_WAIT_REPLICA ? c->waiting_since_us
-													   : 0;
+	                : does == CLIENT_DOES_WAIT_REPLICA ? c->waiting_since_us
+	                                                   : 0;
 	table_text(t, "C");
 	table_text(t, a ? a->user : NULL);
 	table_text(t, a ? a->database->name : does == CLIENT_DOES_CONSOLE ? "tidemark" : NULL);
@@ -183,14 +183,14 @@ static void show_clients(struct worker *w, struct buf *out)
 	struct table t;
 	int64_t now = net_now_us();
 	COLUMNS(&t, out, "type", "user", "database", "state", "addr", "port", "request_time", "wait_ms",
-			"id", "bound", "session", "last_route", "node");
+	        "id", "bound", "session", "last_route", "node");
 	for (struct list *it = w->clients.next; it != &w->clients && !out->overflow; it = it->next)
 		show_client(&t, w, container_of(it, struct client, link), now);
 	table_end(&t, "SHOW");
 }
 
 static void show_server(struct table *t, const struct worker *w, const struct server *s,
-						int64_t now_us)
+                        int64_t now_us)
 {
 	const struct account *a = s->pool->account;
 	const struct watch_node *node = &w->settings->nodes[s->pool->node];
@@ -210,14 +210,14 @@ static void show_server(struct table *t, const struct worker *w, const struct se
 	else
 		table_null(t);
 	table_text(t, s->client && s->client->bound
-					  ? bind_reason_name((enum bind_reason)s->client->bound)
-					  : "");
+	                  ? bind_reason_name((enum bind_reason)s->client->bound)
+	                  : "");
 	table_row_end(t);
 }
 
 /* Calls fn for every pool, in the order of databases, accounts and nodes. */
 static void each_pool(struct worker *w, void (*fn)(void *arg, struct worker *w, struct pool *p),
-					  void *arg)
+                      void *arg)
 {
 	list_for_each(d, &w->databases)
 	{
@@ -243,7 +243,7 @@ static void show_servers(struct worker *w, struct buf *out)
 {
 	struct table t;
 	COLUMNS(&t, out, "type", "user", "database", "node", "state", "addr", "port", "connect_time",
-			"age_s", "remote_pid", "prepared_statements", "link", "bound");
+	        "age_s", "remote_pid", "prepared_statements", "link", "bound");
 	each_pool(w, show_servers_of, &t);
 	table_end(&t, "SHOW");
 }
@@ -275,7 +275,7 @@ static void show_pools(struct worker *w, struct buf *out)
 {
 	struct table t;
 	COLUMNS(&t, out, "database", "user", "node", "cl_active", "cl_waiting", "sv_active", "sv_idle",
-			"sv_used", "sv_login", "maxwait", "maxwait_us", "pool_mode", "pool_size", "error");
+	        "sv_used", "sv_login", "maxwait", "maxwait_us", "pool_mode", "pool_size", "error");
 	each_pool(w, show_pool, &t);
 	table_end(&t, "SHOW");
 }
@@ -286,7 +286,7 @@ static void show_stats(struct worker *w, struct buf *out)
 {
 	struct table t;
 	COLUMNS(&t, out, "database", "total_xact_count", "total_query_count", "total_received",
-			"total_sent", "total_xact_time", "total_query_time", "total_wait_time");
+	        "total_sent", "total_xact_time", "total_query_time", "total_wait_time");
 	list_for_each(it, &w->databases)
 	{
 		const struct database *db = container_of(it, struct database, link);
@@ -336,8 +336,8 @@ static void show_databases(struct worker *w, struct buf *out)
 	};
 	struct table t;
 	COLUMNS(&t, out, "name", "database", "pool_size", "pool_mode", "scope", "consistency",
-			"current_clients", "current_connections", "catalog", "cached_shapes",
-			"cached_statements");
+	        "current_clients", "current_connections", "catalog", "cached_shapes",
+	        "cached_statements");
 	list_for_each(it, &w->databases)
 	{
 		const struct database *db = container_of(it, struct database, link);
@@ -363,7 +363,7 @@ static void show_databases(struct worker *w, struct buf *out)
 /* -------------------------------------------------------------------- lists */
 
 static uint64_t sum_servers(const struct census *c, enum server_activity from,
-							enum server_activity to)
+                            enum server_activity to)
 {
 	uint64_t n = 0;
 	for (int node = 0; node < FLEET_NODES_MAX; node++) {
@@ -424,7 +424,7 @@ static void run_reload(struct worker *w, struct buf *out)
 		write_command_complete(out, "RELOAD");
 	else
 		write_error(out, "ERROR", "F0000", "the configuration has errors; the running one stays",
-					"The router's log names each of them.");
+		            "The router's log names each of them.");
 }
 
 static void run_shutdown(struct worker *w, struct buf *out)
@@ -461,7 +461,7 @@ static void show_help(struct worker *w, struct buf *out)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		const struct command *c = &commands[i];
 		table_format(&t, "%s%s%s", c->words[0], c->words[1] ? " " : "",
-					 c->words[1] ? c->words[1] : "");
+		             c->words[1] ? c->words[1] : "");
 		table_text(&t, c->help);
 		table_row_end(&t);
 	}
@@ -506,7 +506,7 @@ static const struct command *command_find(struct slice text)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		const struct command *c = &commands[i];
 		if (slice_ieq_str(first, c->words[0]) &&
-			slice_ieq_str(second, c->words[1] ? c->words[1] : ""))
+		    slice_ieq_str(second, c->words[1] ? c->words[1] : ""))
 			return c;
 	}
 	return NULL;
@@ -520,7 +520,7 @@ static void say_unknown(struct slice text, struct buf *out)
 		shown[n] = (char)(text.ptr[n] >= ' ' && text.ptr[n] < 0x7f ? text.ptr[n] : '?');
 	shown[n] = '\0';
 	snprintf(message, sizeof(message), "unknown console command \"%s%s\"", shown,
-			 n < text.len ? "…" : "");
+	         n < text.len ? "…" : "");
 	write_error(out, "ERROR", "42601", message, "SHOW HELP lists the commands.");
 }
 
@@ -543,7 +543,7 @@ void console_run(void *arg, struct worker *w, struct slice sql, struct buf *out)
 	c->run(w, &result);
 	if (result.overflow)
 		write_error(out, "ERROR", "54000", "the result is too large for the console",
-					"/metrics on the HTTP port has the totals.");
+		            "/metrics on the HTTP port has the totals.");
 	else
 		buf_append(out, result.data + result.start, result.len);
 	buf_release(&result);

@@ -31,10 +31,10 @@ struct admin_http {
 /* ------------------------------------------------------------------ requests */
 
 static enum MHD_Result answer(struct MHD_Connection *conn, unsigned status, const char *type,
-							  struct slice body)
+                              struct slice body)
 {
 	struct MHD_Response *r = MHD_create_response_from_buffer(body.len, (void *)(uintptr_t)body.ptr,
-															 MHD_RESPMEM_MUST_COPY);
+	                                                         MHD_RESPMEM_MUST_COPY);
 	if (!r)
 		return MHD_NO;
 	MHD_add_response_header(r, "Content-Type", type);
@@ -53,15 +53,15 @@ static enum MHD_Result answer_text(struct MHD_Connection *conn, unsigned status,
 }
 
 static enum MHD_Result answer_made(struct MHD_Connection *conn, const struct worker *w,
-								   void (*make)(const struct worker *w, struct buf *out),
-								   const char *type)
+                                   void (*make)(const struct worker *w, struct buf *out),
+                                   const char *type)
 {
 	struct buf body;
 	buf_init(&body, BODY_MAX);
 	make(w, &body);
 	enum MHD_Result r = body.overflow ? answer_text(conn, MHD_HTTP_INTERNAL_SERVER_ERROR,
-													"the answer is too large\n")
-									  : answer(conn, MHD_HTTP_OK, type, buf_slice(&body));
+	                                                "the answer is too large\n")
+	                                  : answer(conn, MHD_HTTP_OK, type, buf_slice(&body));
 	buf_release(&body);
 	return r;
 }
@@ -77,8 +77,8 @@ static enum MHD_Result answer_health(struct MHD_Connection *conn, const struct w
 /* libmicrohttpd calls it first when the head is there and again, with *seen as it was left, when
  * the request is complete; an answer at the first call costs the connection. */
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *url,
-								  const char *method, const char *version, const char *upload,
-								  size_t *upload_len, void **seen)
+                                  const char *method, const char *version, const char *upload,
+                                  size_t *upload_len, void **seen)
 {
 	const struct admin_http *h = arg;
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
@@ -93,7 +93,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 	}
 	if (strcmp(url, "/metrics") == 0)
 		return answer_made(conn, h->worker, admin_metrics,
-						   "text/plain; version=0.0.4; charset=utf-8");
+		                   "text/plain; version=0.0.4; charset=utf-8");
 	if (strcmp(url, "/healthz") == 0)
 		return answer_health(conn, h->worker);
 	if (strcmp(url, "/") == 0)
@@ -165,7 +165,7 @@ static int open_listener(const char *host, int port, char *error, size_t cap)
 		return open_listener("0.0.0.0", port, error, cap);
 	if (fd < 0)
 		snprintf(error, cap, "http_listen: cannot listen on %s:%d: %s", host, port,
-				 strerror(failed));
+		         strerror(failed));
 	return fd;
 }
 

@@ -21,14 +21,14 @@ static void head(struct buf *out, const char *name, enum kind kind, const char *
 
 /* One sample without labels, with its head. */
 static void single(struct buf *out, const char *name, enum kind kind, uint64_t value,
-				   const char *help)
+                   const char *help)
 {
 	head(out, name, kind, help);
 	buf_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
 static void single_seconds(struct buf *out, const char *name, enum kind kind, int64_t us,
-						   const char *help)
+                           const char *help)
 {
 	head(out, name, kind, help);
 	buf_printf(out, "%s %.6f\n", name, (double)us / 1e6);
@@ -80,7 +80,7 @@ static void routing(const struct worker *w, struct buf *out)
 		const char *target = target_of((enum route_reason)i);
 		if (target)
 			buf_printf(out, "%s{target=\"%s\",reason=\"%s\"} %" PRIu64 "\n", name, target,
-					   route_reason_name((enum route_reason)i), st->by_reason[i]);
+			           route_reason_name((enum route_reason)i), st->by_reason[i]);
 	}
 	name = "tidemark_reads_total";
 	head(out, name, COUNTER, "Plain reads outside transactions by who answered.");
@@ -122,7 +122,7 @@ static void replica_gauges(const struct fleet *f, int64_t now_us, struct buf *ou
 	}
 	name = "tidemark_replica_lag_bytes";
 	head(out, name, GAUGE,
-		 "Log bytes between the newest known position of the primary and a replica.");
+	     "Log bytes between the newest known position of the primary and a replica.");
 	for (int i = 0; i < f->count; i++) {
 		uint64_t lag = fleet_lag_bytes(f, i);
 		if (f->nodes[i].role != NODE_ROLE_REPLICA || lag == UINT64_MAX)
@@ -132,7 +132,7 @@ static void replica_gauges(const struct fleet *f, int64_t now_us, struct buf *ou
 	}
 	name = "tidemark_replica_lag_milliseconds";
 	head(out, name, GAUGE,
-		 "Age of the oldest commit that a replica may lack, by the router's clock alone.");
+	     "Age of the oldest commit that a replica may lack, by the router's clock alone.");
 	for (int i = 0; i < f->count; i++) {
 		int64_t lag = fleet_lag_us(f, i, now_us);
 		if (f->nodes[i].role != NODE_ROLE_REPLICA || lag == LAG_UNKNOWN)
@@ -142,7 +142,7 @@ static void replica_gauges(const struct fleet *f, int64_t now_us, struct buf *ou
 	}
 	name = "tidemark_replica_eligible";
 	head(out, name, GAUGE,
-		 "1 if reads may go to a replica: up, sampled lately, on the primary's timeline.");
+	     "1 if reads may go to a replica: up, sampled lately, on the primary's timeline.");
 	for (int i = 0; i < f->count; i++) {
 		if (f->nodes[i].role != NODE_ROLE_REPLICA)
 			continue;
@@ -158,7 +158,7 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 	for (int i = 0; i < f->count; i++) {
 		put_node(out, name, &f->nodes[i]);
 		buf_printf(out, ",role=\"%s\"} %d\n", node_role_name(f->nodes[i].role),
-				   f->nodes[i].up ? 1 : 0);
+		           f->nodes[i].up ? 1 : 0);
 	}
 	name = "tidemark_node_outstanding";
 	head(out, name, GAUGE, "Statements in flight on a node.");
@@ -173,7 +173,7 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 		buf_printf(out, "} %" PRIu64 "\n", f->nodes[f->primary].at.lsn);
 	}
 	single(out, "tidemark_fleet_generation", GAUGE, f->generation,
-		   "Grows when another node, or another timeline, becomes primary.");
+	       "Grows when another node, or another timeline, becomes primary.");
 }
 
 /* ------------------------------------------------------------------- counters */
@@ -190,39 +190,39 @@ static void counters(const struct worker *w, struct buf *out)
 	{"tidemark_" name "_total", labels, offsetof(struct stats, field), help}
 		ROW("reads_waited", "", reads_waited, "Reads that waited for a replica or a sample."),
 		ROW("reads_waited_for_others", "", waited_for_others,
-			"Reads that waited only for what other connections of a shared session wrote."),
+	        "Reads that waited only for what other connections of a shared session wrote."),
 		ROW("reads_primary_for_others", "", primary_for_others,
-			"Reads that went to the primary only for what other connections wrote."),
+	        "Reads that went to the primary only for what other connections wrote."),
 		ROW("discriminating_reads", "", discriminating,
-			"Reads at which a healthy replica was behind the session's mark."),
+	        "Reads at which a healthy replica was behind the session's mark."),
 		ROW("wait_timeouts", "", wait_timeouts,
-			"Reads that waited in vain and went to the primary."),
+	        "Reads that waited in vain and went to the primary."),
 		ROW("waitlist_full", "", waitlist_full,
-			"Reads that went to the primary because too many waited already."),
+	        "Reads that went to the primary because too many waited already."),
 		ROW("retries", "", retried, "Statements refused by a replica and run on the primary."),
 		ROW("captures", "{result=\"ok\"}", captures,
-			"Commit positions captured behind writes, by result."),
+	        "Commit positions captured behind writes, by result."),
 		ROW("captures", "{result=\"failed\"}", captures_failed, ""),
 		ROW("captures", "{result=\"uncaptured\"}", writes_uncaptured, ""),
 		ROW("tokens_refused", "", tokens_refused, "Tokens that were foreign or unreadable."),
 		ROW("tags_malformed", "", tags_malformed,
-			"Statements with query tags that cannot be read."),
+	        "Statements with query tags that cannot be read."),
 		ROW("catalog_loads", "{result=\"ok\"}", catalog_loads,
-			"Readings of a primary's catalog, by result."),
+	        "Readings of a primary's catalog, by result."),
 		ROW("catalog_loads", "{result=\"failed\"}", catalog_load_failures, ""),
 		ROW("logins", "{result=\"ok\"}", logins, "Logins of clients, by result."),
 		ROW("logins", "{result=\"failed\"}", login_failures, ""),
 		ROW("server_connects", "", server_connects, "Server connections opened."),
 		ROW("server_connect_failures", "", server_connect_failures,
-			"Server connections that could not be had."),
+	        "Server connections that could not be had."),
 		ROW("cancels", "{result=\"forwarded\"}", cancels,
-			"Cancel requests, by what became of them."),
+	        "Cancel requests, by what became of them."),
 		ROW("cancels", "{result=\"refused\"}", cancels_refused, ""),
 		ROW("client_errors", "", client_errors, "Violations of the protocol by clients."),
 		ROW("settings_syncs", "", syncs,
-			"Times that a client's settings were replayed on a server connection."),
+	        "Times that a client's settings were replayed on a server connection."),
 		ROW("statement_prepares", "", prepares,
-			"Statements prepared on a server connection that lacked them."),
+	        "Statements prepared on a server connection that lacked them."),
 		ROW("binds", "", binds, "Times that a client was bound to a server connection."),
 #undef ROW
 	};
@@ -243,17 +243,17 @@ static void connections(const struct worker *w, const struct census *c, struct b
 {
 	single(out, "tidemark_clients", GAUGE, (uint64_t)w->client_count, "Client connections.");
 	single(out, "tidemark_clients_max", GAUGE, (uint64_t)w->settings->max_client_conn,
-		   "Limit of client connections (max_client_conn); 0 is none.");
+	       "Limit of client connections (max_client_conn); 0 is none.");
 	single(out, "tidemark_client_active", GAUGE, c->clients[CLIENT_DOES_ACTIVE],
-		   "Clients that hold a server connection.");
+	       "Clients that hold a server connection.");
 	single(out, "tidemark_client_bound", GAUGE, c->clients_bound,
-		   "Clients bound to their primary connection by session state.");
+	       "Clients bound to their primary connection by session state.");
 	single(out, "tidemark_waiting", GAUGE, (uint64_t)w->waitlist.count,
-		   "Statements that wait for a replica or a sample now.");
+	       "Statements that wait for a replica or a sample now.");
 	single(out, "tidemark_waiting_max", GAUGE, (uint64_t)w->waitlist.max,
-		   "Limit of waiting statements (max_waiting).");
+	       "Limit of waiting statements (max_waiting).");
 	single(out, "tidemark_pool_waiting", GAUGE, c->clients[CLIENT_DOES_WAIT],
-		   "Clients that wait for a server connection now.");
+	       "Clients that wait for a server connection now.");
 
 	const char *name = "tidemark_servers";
 	head(out, name, GAUGE, "Server connections by node and by what they do.");
@@ -261,7 +261,7 @@ static void connections(const struct worker *w, const struct census *c, struct b
 		for (int i = 0; i < SERVER_ACTIVITIES; i++) {
 			put_node(out, name, &w->fleet.nodes[node]);
 			buf_printf(out, ",state=\"%s\"} %" PRIu64 "\n",
-					   server_activity_name((enum server_activity)i), c->servers[node][i]);
+			           server_activity_name((enum server_activity)i), c->servers[node][i]);
 		}
 	}
 }
@@ -273,42 +273,42 @@ static void traffic(const struct census *c, struct buf *out)
 	single(out, "tidemark_received_bytes_total", COUNTER, t->received, "Bytes read from clients.");
 	single(out, "tidemark_sent_bytes_total", COUNTER, t->sent, "Bytes of servers for clients.");
 	single_seconds(out, "tidemark_transaction_seconds_total", COUNTER, (int64_t)t->xact_time_us,
-				   "Time from a transaction's first statement to its end, waits included.");
+	               "Time from a transaction's first statement to its end, waits included.");
 }
 
 static void caches(const struct worker *w, const struct census *c, struct buf *out)
 {
 	const struct stmt_cache_stats *s = &c->caches;
 	head(out, "tidemark_statement_cache_hits_total", COUNTER,
-		 "Statement cache look-ups that found something.");
+	     "Statement cache look-ups that found something.");
 	buf_printf(out,
-			   "tidemark_statement_cache_hits_total{kind=\"shape\"} %" PRIu64
-			   "\n"
-			   "tidemark_statement_cache_hits_total{kind=\"statement\"} %" PRIu64 "\n",
-			   s->shape_hits, s->statement_hits);
+	           "tidemark_statement_cache_hits_total{kind=\"shape\"} %" PRIu64
+	           "\n"
+	           "tidemark_statement_cache_hits_total{kind=\"statement\"} %" PRIu64 "\n",
+	           s->shape_hits, s->statement_hits);
 	head(out, "tidemark_statement_cache_misses_total", COUNTER,
-		 "Statement cache look-ups that found nothing.");
+	     "Statement cache look-ups that found nothing.");
 	buf_printf(out,
-			   "tidemark_statement_cache_misses_total{kind=\"shape\"} %" PRIu64
-			   "\n"
-			   "tidemark_statement_cache_misses_total{kind=\"statement\"} %" PRIu64 "\n",
-			   s->shape_misses, s->statement_misses);
+	           "tidemark_statement_cache_misses_total{kind=\"shape\"} %" PRIu64
+	           "\n"
+	           "tidemark_statement_cache_misses_total{kind=\"statement\"} %" PRIu64 "\n",
+	           s->shape_misses, s->statement_misses);
 	head(out, "tidemark_statement_cache_entries", GAUGE, "Entries of the statement caches.");
 	buf_printf(out,
-			   "tidemark_statement_cache_entries{kind=\"shape\"} %d\n"
-			   "tidemark_statement_cache_entries{kind=\"statement\"} %d\n",
-			   s->shapes, s->statements);
+	           "tidemark_statement_cache_entries{kind=\"shape\"} %d\n"
+	           "tidemark_statement_cache_entries{kind=\"statement\"} %d\n",
+	           s->shapes, s->statements);
 
 	single(out, "tidemark_sessions", GAUGE, (uint64_t)w->sessions.count,
-		   "Named sessions in memory.");
+	       "Named sessions in memory.");
 	single(out, "tidemark_sessions_max", GAUGE, (uint64_t)w->sessions.max,
-		   "Limit of named sessions (max_sessions).");
+	       "Limit of named sessions (max_sessions).");
 	single(out, "tidemark_sessions_created_total", COUNTER, w->sessions.created,
-		   "Named sessions made.");
+	       "Named sessions made.");
 	single(out, "tidemark_sessions_expired_total", COUNTER, w->sessions.expired,
-		   "Named sessions forgotten after session_ttl.");
+	       "Named sessions forgotten after session_ttl.");
 	single(out, "tidemark_sessions_evicted_total", COUNTER, w->sessions.evicted,
-		   "Named sessions forgotten to make room.");
+	       "Named sessions forgotten to make room.");
 }
 
 static void about(const struct worker *w, int64_t now_us, struct buf *out)
@@ -316,7 +316,7 @@ static void about(const struct worker *w, int64_t now_us, struct buf *out)
 	head(out, "tidemark_build_info", GAUGE, "1; the version is the label.");
 	buf_append_str(out, "tidemark_build_info{version=\"" TIDEMARK_VERSION "\"} 1\n");
 	single_seconds(out, "tidemark_uptime_seconds", GAUGE, now_us - w->started_at_us,
-				   "Time since the router started.");
+	               "Time since the router started.");
 }
 
 void admin_metrics(const struct worker *w, struct buf *out)

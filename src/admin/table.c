@@ -71,7 +71,7 @@ void table_time(struct table *t, int64_t at_us, int64_t now_us)
 	struct tm tm;
 	time_t at = time(NULL) - (time_t)((now_us - at_us) / 1000000);
 	if (at_us == 0 || !gmtime_r(&at, &tm) ||
-		strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
+	    strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
 		table_null(t);
 	else
 		table_format(t, "%s", text);

@@ -14,7 +14,7 @@ struct list {
 	struct list *prev;
 };
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -64,8 +64,8 @@ static inline struct list *list_last(const struct list *head)
 }
 
 /* The loop body may remove `it` itself, and nothing else. */
-#define list_for_each(it, head)                                                                    \
-	for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                      \
+#define list_for_each(it, head)                                               \
+	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
 	     it = it##_next, it##_next = it->next)
 
 #endif

@@ -19,7 +19,7 @@ static bool runnable(char *path, size_t cap, const char *dir, const char *below)
 static bool find_program(const char *dir, char *path, size_t cap)
 {
 	return runnable(path, cap, dir, "") || runnable(path, cap, dir, "/demo") ||
-		   runnable(path, cap, TIDEMARK_LIBEXECDIR, "");
+	       runnable(path, cap, TIDEMARK_LIBEXECDIR, "");
 }
 
 /* Our own path, which the demo needs to start routers. */
@@ -47,7 +47,7 @@ int run_demo(int argc, char **argv)
 	*strrchr(dir, '/') = '\0';
 	if (!find_program(dir, program, sizeof(program))) {
 		fprintf(stderr, "tidemark demo: " PROGRAM " is neither in %s, in %s/demo nor in %s\n", dir,
-				dir, TIDEMARK_LIBEXECDIR);
+		        dir, TIDEMARK_LIBEXECDIR);
 		free(args);
 		return EXIT_FAILURE;
 	}

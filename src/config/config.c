@@ -59,11 +59,11 @@ static void unknown_option(struct loader *l, const char *name)
 		config_errors_add(l->errors, "%s:%d: %s: %s", l->path, l->line, name, advice);
 	else if (near)
 		config_errors_add(l->errors, "%s:%d: unknown option \"%.60s\"; did you mean \"%s\"?",
-						  l->path, l->line, name, near);
+		                  l->path, l->line, name, near);
 	else
 		config_errors_add(l->errors,
-						  "%s:%d: unknown option \"%.60s\"; \"tidemark --help\" lists them",
-						  l->path, l->line, name);
+		                  "%s:%d: unknown option \"%.60s\"; \"tidemark --help\" lists them",
+		                  l->path, l->line, name);
 }
 
 static void note_option(struct loader *l, const struct option *o)
@@ -106,7 +106,7 @@ static struct watch_node *find_node(struct settings *s, const char *name)
 
 /* Puts a server into the settings; the primary goes to the front. False with `why`. */
 static bool add_node(struct loader *l, const char *name, const char *conninfo, char *why,
-					 size_t cap)
+                     size_t cap)
 {
 	struct settings *s = l->s;
 	bool primary = strcmp(name, "primary") == 0;
@@ -174,7 +174,7 @@ static bool database_pair(void *arg, const char *key, const char *value, char *w
 	if (strcmp(key, "consistency") == 0 || strcmp(key, "scope") == 0) {
 		bool level = strcmp(key, "consistency") == 0;
 		if (!option_parse_word(level ? words_consistency : words_scope, value, &word, detail,
-							   sizeof(detail))) {
+		                       sizeof(detail))) {
 			snprintf(why, cap, "%s=%.40s: %s", key, value, detail);
 			return false;
 		}
@@ -191,13 +191,13 @@ static bool database_pair(void *arg, const char *key, const char *value, char *w
 		snprintf(why, cap, "%s belongs into [nodes]: all databases live on the same servers", key);
 	else
 		snprintf(why, cap,
-				 "unknown keyword \"%s\"; expected dbname, pool_size, consistency or scope", key);
+		         "unknown keyword \"%s\"; expected dbname, pool_size, consistency or scope", key);
 	return false;
 }
 
 /* Room for one more, or NULL with `why`. */
 static struct database_entry *database_slot(struct settings *s, const char *name, char *why,
-											size_t cap)
+                                            size_t cap)
 {
 	if (strlen(name) >= sizeof(s->databases->name)) {
 		snprintf(why, cap, "the name is longer than %zu bytes", sizeof(s->databases->name) - 1);
@@ -223,7 +223,7 @@ static struct database_entry *database_slot(struct settings *s, const char *name
 }
 
 static bool add_database(struct settings *s, const char *name, const char *value, char *why,
-						 size_t cap)
+                         size_t cap)
 {
 	struct database_entry *d = database_slot(s, name, why, cap);
 
@@ -301,7 +301,7 @@ static void load_file(struct loader *l)
 	int bad_line = ini_parse_stream(read_line, l, on_pair, l);
 	if (bad_line > 0)
 		config_errors_add(l->errors, "%s:%d: expected [section], name = value or a comment",
-						  l->path, bad_line);
+		                  l->path, bad_line);
 	if (ferror(l->file))
 		config_errors_add(l->errors, "%s: cannot be read", l->path);
 	fclose(l->file);
@@ -331,7 +331,7 @@ static void flag_node(struct loader *l, const struct arg *a, int replica_number)
 		snprintf(name, sizeof(name), "replica%d", replica_number);
 	if (!add_node(l, name, a->value, why, sizeof(why)))
 		config_errors_add(l->errors, "--%s: %s", a->kind == ARG_PRIMARY ? "primary" : "replica",
-						  why);
+		                  why);
 }
 
 static void flag_option(struct loader *l, const char *name, const char *value)
@@ -349,7 +349,7 @@ static void flag_listen(struct loader *l, const char *value)
 	char why[256];
 
 	if (!option_parse_hostport(value, l->s->listen_addr, sizeof(l->s->listen_addr),
-							   &l->s->listen_port, why, sizeof(why)))
+	                           &l->s->listen_port, why, sizeof(why)))
 		config_errors_add(l->errors, "--listen \"%.100s\": %s", value, why);
 }
 
@@ -388,7 +388,7 @@ static const char *find_file(int argc, char **argv, struct config_errors *errors
 			continue;
 		if (path)
 			config_errors_add(errors, "%s: a second configuration file; there is already %s",
-							  a.value, path);
+			                  a.value, path);
 		else
 			path = a.value;
 	}
@@ -425,7 +425,7 @@ static void userlist_fault(void *arg, int line, const char *what)
 static bool is_local(const char *addr)
 {
 	return strncmp(addr, "127.", 4) == 0 || strcmp(addr, "localhost") == 0 ||
-		   strcmp(addr, "::1") == 0;
+	       strcmp(addr, "::1") == 0;
 }
 
 static void check_auth(struct loader *l)
@@ -435,8 +435,8 @@ static void check_auth(struct loader *l)
 	if (s->auth_file[0]) {
 		if (!l->auth_type_given)
 			config_errors_add(l->errors,
-							  "auth_file is given, but without auth_type nobody is asked for "
-							  "a password: set auth_type = scram-sha-256, md5, or trust");
+			                  "auth_file is given, but without auth_type nobody is asked for "
+			                  "a password: set auth_type = scram-sha-256, md5, or trust");
 		if (!userlist_load(s->auth_file, &s->users, &s->user_count, userlist_fault, l))
 			return;
 	} else if (s->auth_type != AUTH_TYPE_TRUST) {
@@ -463,10 +463,10 @@ static void check_twins(struct loader *l)
 	for (int i = 0; i < s->node_count; i++) {
 		for (int j = 0; j < i; j++) {
 			if (s->nodes[i].port == s->nodes[j].port &&
-				strcmp(s->nodes[i].host, s->nodes[j].host) == 0)
+			    strcmp(s->nodes[i].host, s->nodes[j].host) == 0)
 				config_errors_add(l->errors, "[nodes]: %s and %s are the same server, %s port %d",
-								  s->nodes[j].name, s->nodes[i].name, s->nodes[i].host,
-								  s->nodes[i].port);
+				                  s->nodes[j].name, s->nodes[i].name, s->nodes[i].host,
+				                  s->nodes[i].port);
 		}
 	}
 }
@@ -477,15 +477,15 @@ static void check_all(struct loader *l)
 
 	if (!l->primary_given)
 		config_errors_add(l->errors, "no primary: %s",
-						  l->path ? "add \"primary = host=… port=…\" under [nodes]"
-								  : "give a configuration file, or --primary 'host=… port=…'");
+		                  l->path ? "add \"primary = host=… port=…\" under [nodes]"
+		                          : "give a configuration file, or --primary 'host=… port=…'");
 	check_twins(l);
 	if (s->listen_addr[0] == '\0' && s->unix_socket_dir[0] == '\0')
 		config_errors_add(l->errors, "no way in: set listen_addr or unix_socket_dir");
 	if (s->sample_max_age_us < 2 * s->watch.idle_interval_us)
 		config_errors_add(l->errors,
-						  "sample_max_age must be at least twice poll_idle_interval, or no "
-						  "replica ever serves a read");
+		                  "sample_max_age must be at least twice poll_idle_interval, or no "
+		                  "replica ever serves a read");
 	check_auth(l);
 }
 
@@ -535,7 +535,7 @@ void config_free(struct settings *s)
 }
 
 void config_keep_fixed(struct settings *next, const struct settings *now,
-					   void (*fn)(void *arg, const char *name), void *arg)
+                       void (*fn)(void *arg, const char *name), void *arg)
 {
 	for (int i = 0; i < options_count; i++) {
 		const struct option *o = &options[i];
@@ -545,7 +545,7 @@ void config_keep_fixed(struct settings *next, const struct settings *now,
 		option_copy(o, next, now);
 	}
 	if (next->node_count != now->node_count ||
-		memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
+	    memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
 		fn(arg, "[nodes]");
 	memcpy(next->nodes, now->nodes, sizeof(next->nodes));
 	next->node_count = now->node_count;

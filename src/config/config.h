@@ -17,13 +17,13 @@ enum config_action config_action(int argc, char **argv);
 /* NULL with errors->count > 0. A reload calls it again with the same command line. The caller frees
  * with config_free(). Not to be called from two threads at once (inih's knobs are global). */
 [[gnu::warn_unused_result]] struct settings *config_load(int argc, char **argv,
-														 struct config_errors *errors);
+                                                         struct config_errors *errors);
 /* Wipes the secrets. NULL is nothing. */
 void config_free(struct settings *s);
 
 /* What a reload cannot change is put back in `next` as it is in `now`, so that the settings
  * describe the process; calls `fn` with the name of each such option that differed. */
 void config_keep_fixed(struct settings *next, const struct settings *now,
-					   void (*fn)(void *arg, const char *name), void *arg);
+                       void (*fn)(void *arg, const char *name), void *arg);
 
 #endif

@@ -97,7 +97,7 @@ static bool put(char *into, size_t size, const char *key, const char *value, cha
 }
 
 static bool put_host(struct watch_node *node, const char *key, const char *value, char *why,
-					 size_t cap)
+                     size_t cap)
 {
 	if (*value == '\0' || strchr(value, ',')) {
 		snprintf(why, cap, "%s must be one host; each server is a node of its own", key);
@@ -122,7 +122,7 @@ static bool put_port(struct watch_node *node, const char *value, char *why, size
 static bool put_sslmode(const char *value, char *why, size_t cap)
 {
 	if (strcmp(value, "disable") == 0 || strcmp(value, "allow") == 0 ||
-		strcmp(value, "prefer") == 0)
+	    strcmp(value, "prefer") == 0)
 		return true;
 	snprintf(why, cap, "sslmode=%s: TLS to servers is not supported yet; expected disable", value);
 	return false;
@@ -147,7 +147,7 @@ static bool node_pair(void *arg, const char *key, const char *value, char *why, 
 	if (strcmp(key, "sslmode") == 0)
 		return put_sslmode(value, why, cap);
 	snprintf(why, cap,
-			 "unknown keyword \"%s\"; expected host, port, user, password, dbname or sslmode", key);
+	         "unknown keyword \"%s\"; expected host, port, user, password, dbname or sslmode", key);
 	return false;
 }
 
@@ -163,7 +163,7 @@ static int hex_digit(char c)
 
 /* Takes the percent signs out of `part` and hands it on as a pair. An empty part is no pair. */
 static bool uri_part(struct watch_node *node, const char *key, struct slice part, char *why,
-					 size_t cap)
+                     size_t cap)
 {
 	char value[CONNINFO_VALUE_MAX];
 	size_t n = 0;
@@ -251,11 +251,11 @@ static bool parse_uri(struct watch_node *node, struct slice s, char *why, size_t
 
 	if (user.len == authority.len) /* no "@": it was the host */
 		return uri_host(node, authority, why, cap) && uri_part(node, "dbname", path, why, cap) &&
-			   uri_query(node, query, why, cap);
+		       uri_query(node, query, why, cap);
 	user = cut(user, ':', &password);
 	return uri_part(node, "user", user, why, cap) &&
-		   uri_part(node, "password", password, why, cap) && uri_host(node, at, why, cap) &&
-		   uri_part(node, "dbname", path, why, cap) && uri_query(node, query, why, cap);
+	       uri_part(node, "password", password, why, cap) && uri_host(node, at, why, cap) &&
+	       uri_part(node, "dbname", path, why, cap) && uri_query(node, query, why, cap);
 }
 
 static const char *uri_body(const char *text)

@@ -714,7 +714,7 @@ void option_format_number(const struct option *o, int64_t value, char *out, size
 }
 
 bool option_parse_word(const struct option_word *words, const char *text, int *value, char *why,
-					   size_t cap)
+                       size_t cap)
 {
 	size_t used = 0;
 
@@ -731,7 +731,7 @@ bool option_parse_word(const struct option_word *words, const char *text, int *v
 }
 
 bool option_parse_hostport(const char *text, char *host, size_t cap, int *port, char *why,
-						   size_t why_cap)
+                           size_t why_cap)
 {
 	const char *colon = strrchr(text, ':');
 	const char *digits = colon ? colon + 1 : text;
@@ -775,7 +775,7 @@ static bool in_range(const struct option *o, int64_t value, char *why, size_t ca
 }
 
 static bool set_string(const struct option *o, struct settings *s, const char *text, char *why,
-					   size_t cap)
+                       size_t cap)
 {
 	size_t len = strlen(text);
 
@@ -789,7 +789,7 @@ static bool set_string(const struct option *o, struct settings *s, const char *t
 }
 
 static bool set_number(const struct option *o, struct settings *s, int64_t value, char *why,
-					   size_t cap)
+                       size_t cap)
 {
 	if (!in_range(o, value, why, cap))
 		return false;
@@ -819,22 +819,22 @@ bool option_set(const struct option *o, struct settings *s, const char *text, ch
 	case OPTION_INT:
 		if (!parse_int(text, &number)) {
 			snprintf(why, cap, "not a whole number; expected %lld to %lld", (long long)o->min,
-					 (long long)o->max);
+			         (long long)o->max);
 			return false;
 		}
 		return set_number(o, s, number, why, cap);
 	case OPTION_TIME:
 		if (!parse_scaled(text, units_time, &number)) {
 			snprintf(why, cap,
-					 "not a time; expected a number with us, ms, s, min, h or d, such as %s",
-					 strcmp(o->preset, "0") == 0 ? "10s" : o->preset);
+			         "not a time; expected a number with us, ms, s, min, h or d, such as %s",
+			         strcmp(o->preset, "0") == 0 ? "10s" : o->preset);
 			return false;
 		}
 		return set_number(o, s, number, why, cap);
 	case OPTION_SIZE:
 		if (!parse_scaled(text, units_size, &number)) {
 			snprintf(why, cap, "not a size; expected a number with kB, MB or GB, such as %s",
-					 o->preset);
+			         o->preset);
 			return false;
 		}
 		return set_number(o, s, number, why, cap);
@@ -852,7 +852,7 @@ bool option_set(const struct option *o, struct settings *s, const char *text, ch
 			return true;
 		}
 		return option_parse_hostport(text, field(o, s), o->size,
-									 (int *)(void *)((char *)s + o->port_offset), why, cap);
+		                             (int *)(void *)((char *)s + o->port_offset), why, cap);
 	}
 	return false;
 }
@@ -880,7 +880,7 @@ bool option_equal(const struct option *o, const struct settings *a, const struct
 		return strcmp(field_const(o, a), field_const(o, b)) == 0;
 	if (o->type == OPTION_HOSTPORT)
 		return strcmp(field_const(o, a), field_const(o, b)) == 0 &&
-			   *port_of(o, a) == *port_of(o, b);
+		       *port_of(o, a) == *port_of(o, b);
 	return memcmp(field_const(o, a), field_const(o, b), o->size) == 0;
 }
 

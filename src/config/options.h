@@ -70,17 +70,17 @@ const char *options_foreign(const char *name);
 
 /* False, with what is wrong and what would be right in `why`, and the field untouched. */
 [[gnu::warn_unused_result]] bool option_set(const struct option *o, struct settings *s,
-											const char *text, char *why, size_t cap);
+                                            const char *text, char *why, size_t cap);
 /* The words of an enum for the pairs of [databases]. False with `why`, like option_set. */
 [[gnu::warn_unused_result]] bool option_parse_word(const struct option_word *words,
-												   const char *text, int *value, char *why,
-												   size_t cap);
+                                                   const char *text, int *value, char *why,
+                                                   size_t cap);
 extern const struct option_word words_consistency[];
 extern const struct option_word words_scope[];
 
 /* "HOST:PORT", "[v6]:PORT", ":PORT" (host "*") or "PORT" (host "127.0.0.1"). */
 [[gnu::warn_unused_result]] bool option_parse_hostport(const char *text, char *host, size_t cap,
-													   int *port, char *why, size_t why_cap);
+                                                       int *port, char *why, size_t why_cap);
 
 /* A limit of the option in its own notation, for messages and documents. */
 void option_format_number(const struct option *o, int64_t value, char *out, size_t cap);

@@ -132,20 +132,20 @@ static void help_options(FILE *out)
 void options_print_help(FILE *out, const char *program)
 {
 	fprintf(out,
-			"Usage:\n"
-			"  %s [FILE] [OPTION …]            run the router\n"
-			"  %s check-config [FILE] [OPTION …]  say whether the configuration is right\n"
-			"  %s classify 'SQL'               where a statement would go, and why\n"
-			"  %s demo [OPTION …]              a fleet and a workload on this machine\n\n"
-			"  -c, --config FILE      configuration file; the same as FILE alone\n"
-			"      --listen HOST:PORT listen_addr and listen_port at once\n"
-			"      --primary CONNINFO the primary, as 'host=… port=…' or postgresql://…\n"
-			"      --replica CONNINFO a replica; repeat it for more\n"
-			"                         either replaces the file's [nodes]\n"
-			"  -v, --verbose          log_level = debug\n"
-			"      --version          print the version\n"
-			"  -h, --help             print this\n",
-			program, program, program, program);
+	        "Usage:\n"
+	        "  %s [FILE] [OPTION …]            run the router\n"
+	        "  %s check-config [FILE] [OPTION …]  say whether the configuration is right\n"
+	        "  %s classify 'SQL'               where a statement would go, and why\n"
+	        "  %s demo [OPTION …]              a fleet and a workload on this machine\n\n"
+	        "  -c, --config FILE      configuration file; the same as FILE alone\n"
+	        "      --listen HOST:PORT listen_addr and listen_port at once\n"
+	        "      --primary CONNINFO the primary, as 'host=… port=…' or postgresql://…\n"
+	        "      --replica CONNINFO a replica; repeat it for more\n"
+	        "                         either replaces the file's [nodes]\n"
+	        "  -v, --verbose          log_level = debug\n"
+	        "      --version          print the version\n"
+	        "  -h, --help             print this\n",
+	        program, program, program, program);
 	fputc('\n', out);
 	print_wrapped(out, "", intro_flags, 90);
 	print_wrapped(out, "", intro_values, 90);
@@ -163,7 +163,7 @@ static void sample_option(FILE *out, const struct option *o)
 	snprintf(text, sizeof(text), "%s.%s%s", o->help, o->doc ? " " : "", o->doc ? o->doc : "");
 	print_wrapped(out, "; ", text, 96);
 	snprintf(text, sizeof(text), "Values: %s.%s", values,
-			 o->fixed ? " A change needs a restart." : "");
+	         o->fixed ? " A change needs a restart." : "");
 	print_wrapped(out, "; ", text, 96);
 	fprintf(out, ";%s =%s%s\n\n", o->name, *o->preset ? " " : "", o->preset);
 }

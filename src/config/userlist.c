@@ -60,17 +60,17 @@ static bool check_secret(struct reader *r, const char *secret)
 	struct scram_secret parsed;
 
 	if (strncmp(secret, SCRAM_MECHANISM "$", strlen(SCRAM_MECHANISM "$")) == 0 &&
-		!scram_secret_parse(slice_str(secret), &parsed))
+	    !scram_secret_parse(slice_str(secret), &parsed))
 		return fault(r,
-					 "a SCRAM-SHA-256 verifier that cannot be read; copy "
-					 "pg_authid.rolpassword as it is");
+		             "a SCRAM-SHA-256 verifier that cannot be read; copy "
+		             "pg_authid.rolpassword as it is");
 	return true;
 }
 
 static bool take_line(struct reader *r, struct user_entry *u)
 {
 	if (!take_quoted(r, u->name, sizeof(u->name), "the name is longer than 63 bytes") ||
-		!take_quoted(r, u->secret, sizeof(u->secret), "the secret is longer than 255 bytes"))
+	    !take_quoted(r, u->secret, sizeof(u->secret), "the secret is longer than 255 bytes"))
 		return false;
 	if (u->name[0] == '\0')
 		return fault(r, "the name is empty");
@@ -115,7 +115,7 @@ static void find_twins(struct reader *r, const struct user_entry *users, int cou
 }
 
 bool userlist_parse(struct slice text, struct user_entry **users, int *count, userlist_fault_fn fn,
-					void *arg)
+                    void *arg)
 {
 	struct reader r = {.ok = true, .fn = fn, .arg = arg};
 	struct user_entry *list = NULL;
@@ -151,7 +151,7 @@ bool userlist_parse(struct slice text, struct user_entry **users, int *count, us
 }
 
 bool userlist_load(const char *path, struct user_entry **users, int *count, userlist_fault_fn fn,
-				   void *arg)
+                   void *arg)
 {
 	bool ok = false;
 	char *text = NULL;

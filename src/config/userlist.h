@@ -14,9 +14,9 @@ typedef void (*userlist_fault_fn)(void *arg, int line, const char *what);
 /* Parses `text`. The caller frees *users, sorted by name. Goes on behind a fault, so that all are
  * told; false if there was one. */
 [[gnu::warn_unused_result]] bool userlist_parse(struct slice text, struct user_entry **users,
-												int *count, userlist_fault_fn fn, void *arg);
+                                                int *count, userlist_fault_fn fn, void *arg);
 /* The same of a file. */
 [[gnu::warn_unused_result]] bool userlist_load(const char *path, struct user_entry **users,
-											   int *count, userlist_fault_fn fn, void *arg);
+                                               int *count, userlist_fault_fn fn, void *arg);
 
 #endif

@@ -46,7 +46,8 @@ static void ring_thin(struct fleet *f)
 	f->ring_count = kept + f->ring_count - half;
 }
 
-/* `s.after_us` is ignored unless the entry is new; a position behind the newest tells nothing new. */
+/* `s.after_us` is ignored unless the entry is new; a position behind the newest tells nothing new.
+ */
 static void ring_note(struct fleet *f, struct fleet_sample s)
 {
 	struct fleet_sample *newest = ring_newest(f);
@@ -149,7 +150,8 @@ static void elect(struct fleet *f, int64_t now_us)
 	f->last_primary = f->primary;
 }
 
-void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t timeline, int64_t now_us)
+void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t timeline,
+                   int64_t now_us)
 {
 	assert(node >= 0 && node < f->count);
 	fleet_node_lost(f, node, now_us);
@@ -183,8 +185,8 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us)
 /* The delay lies between `low` and `high`: move the estimate towards that interval and not at all
  * inside it. So a coarse observation (slow polling) does no harm to what a fine one has taught.
  * It starts at the low end and sinks faster than it rises: if it is too low, statements wait, the
- * watcher polls faster while they do, and the next observations are exact; if it is too high, nobody
- * waits and it would stay so. */
+ * watcher polls faster while they do, and the next observations are exact; if it is too high,
+ * nobody waits and it would stay so. */
 static void learn_delay(struct node *n, int64_t low, int64_t high)
 {
 	if (n->replay_delay_us == LAG_UNKNOWN)
@@ -238,11 +240,11 @@ static void primary_sampled(struct fleet *f, struct position at, int64_t started
 		f->ring_count = 0;
 	struct fleet_sample *newest = ring_newest(f);
 	ring_note(f, (struct fleet_sample){
-	                 .at = at,
-	                 .after_us = newest == NULL ? 0 : newest->complete_us,
-	                 .reached_us = now_us,
-	                 .complete_us = started_at_us,
-	             });
+					 .at = at,
+					 .after_us = newest == NULL ? 0 : newest->complete_us,
+					 .reached_us = now_us,
+					 .complete_us = started_at_us,
+				 });
 }
 
 bool fleet_node_sampled(struct fleet *f, int node, struct position at, int64_t started_at_us,
@@ -275,7 +277,7 @@ void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us)
 		return;
 	/* Whoever hears of his commit later than now has his position captured later than now. */
 	ring_note(f, (struct fleet_sample){
-	                 .at = at, .after_us = now_us, .reached_us = now_us, .complete_us = now_us});
+					 .at = at, .after_us = now_us, .reached_us = now_us, .complete_us = now_us});
 }
 
 /* ---- what readers ask ---- */
@@ -327,14 +329,14 @@ int64_t fleet_lag_us(const struct fleet *f, int node, int64_t now_us)
 	return lag > 0 ? lag : 0;
 }
 
-/* A replica that has kept an entry waiting for longer than it usually does stands still or has fallen
- * behind; whatever comes after that entry will take as long at least. */
+/* A replica that has kept an entry waiting for longer than it usually does stands still or has
+ * fallen behind; whatever comes after that entry will take as long at least. */
 static int64_t delay_now(const struct fleet *f, const struct node *n)
 {
 	uint32_t next = ring_first_past(f, n->at);
 	int64_t waited = next < f->ring_count ? n->sampled_at_us - f->ring[next].reached_us : 0;
-	/* Nothing observed yet: as long again as it has taken so far, so that the first wait is tried and a
-	 * replica that stands still is not waited for again and again. */
+	/* Nothing observed yet: as long again as it has taken so far, so that the first wait is tried
+	 * and a replica that stands still is not waited for again and again. */
 	int64_t usual = n->replay_delay_us == LAG_UNKNOWN ? 0 : n->replay_delay_us;
 	return waited > usual ? waited : usual;
 }

@@ -35,19 +35,19 @@ struct node {
 	char name[64];
 	bool up; /* the watcher is connected and has answered */
 	enum node_role role;
-	uint32_t epoch; /* grows with every loss of the watcher's connection */
-	uint32_t timeline; /* 0: not known */
+	uint32_t epoch;     /* grows with every loss of the watcher's connection */
+	uint32_t timeline;  /* 0: not known */
 	int64_t lost_at_us; /* last fleet_node_lost(); 0 never */
 	/* replica: replayed up to; primary: insert position. Unset until first sampled. */
 	struct position at;
 	int64_t sampled_at_us; /* when the sample was started; 0: none */
-	uint32_t outstanding; /* statements in flight, kept by the pool; for balancing */
+	uint32_t outstanding;  /* statements in flight, kept by the pool; for balancing */
 	/* How long after it was written on the primary a position is replayed here, as observed,
 	 * smoothed; LAG_UNKNOWN until observed. Used to guess catch-up time, never for eligibility
 	 * of `session` reads. */
 	int64_t replay_delay_us;
-	/* The same, an upper bound that rises at once and sinks slowly (near the p99); LAG_UNKNOWN until
-	 * observed. Sets the window of STRATEGY_PIN_AUTO. */
+	/* The same, an upper bound that rises at once and sinks slowly (near the p99); LAG_UNKNOWN
+	 * until observed. Sets the window of STRATEGY_PIN_AUTO. */
 	int64_t replay_delay_high_us;
 };
 
@@ -55,8 +55,8 @@ struct node {
  * primary was somewhere in between. All three grow along the ring. */
 struct fleet_sample {
 	struct position at;
-	int64_t after_us; /* it was written after this moment … */
-	int64_t reached_us; /* … and at or before this one */
+	int64_t after_us;    /* it was written after this moment … */
+	int64_t reached_us;  /* … and at or before this one */
 	int64_t complete_us; /* whatever was acknowledged before this moment lies at or before `at` */
 };
 
@@ -67,9 +67,9 @@ struct fleet {
 	 * lie on another branch of history, so marks of an older generation are void (session.h). */
 	uint32_t generation;
 	int64_t generation_at_us; /* when it last grew */
-	int primary; /* node index, or NODE_NONE; two at once are none */
-	bool two_primaries; /* now: nobody can tell whom a replica of unknown timeline follows */
-	int last_primary; /* the one that `generation` speaks of, up or not; NODE_NONE at first */
+	int primary;              /* node index, or NODE_NONE; two at once are none */
+	bool two_primaries;       /* now: nobody can tell whom a replica of unknown timeline follows */
+	int last_primary;  /* the one that `generation` speaks of, up or not; NODE_NONE at first */
 	uint32_t timeline; /* its timeline; 0: not known */
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;

@@ -129,15 +129,15 @@ static node_set within_lag(const struct fleet *f, node_set set, int64_t max_lag_
 
 /* What the eligible replicas have to offer. */
 struct outlook {
-	node_set fresh; /* at or past what the session has seen */
-	bool soon; /* one is expected there within the budget … */
+	node_set fresh;            /* at or past what the session has seen */
+	bool soon;                 /* one is expected there within the budget … */
 	struct position soon_need; /* … when it has reached this (the least of them) */
-	int soon_node; /* the one expected first */
+	int soon_node;             /* the one expected first */
 	int64_t soon_us;
-	bool asked; /* one might do, and a sample will tell … */
+	bool asked;           /* one might do, and a sample will tell … */
 	node_set asked_nodes; /* … these */
-	bool unknown; /* for one at least, what it must have reached is not known */
-	bool behind; /* one is behind what is known of the mark */
+	bool unknown;         /* for one at least, what it must have reached is not known */
+	bool behind;          /* one is behind what is known of the mark */
 };
 
 static void look_at_replica(const struct fleet *f, const struct session_mark *mark, int node,
@@ -155,8 +155,8 @@ static void look_at_replica(const struct fleet *f, const struct session_mark *ma
 		return;
 	}
 	/* While something is owed, `known` is the least that it will come to. */
-	int64_t expected_us = budget_us <= 0 ? LAG_UNKNOWN
-	                                     : fleet_catch_up_us(f, node, certain ? need : known, now_us);
+	int64_t expected_us =
+		budget_us <= 0 ? LAG_UNKNOWN : fleet_catch_up_us(f, node, certain ? need : known, now_us);
 	if (expected_us > budget_us)
 		return;
 	if (!certain) {
@@ -173,9 +173,9 @@ static void look_at_replica(const struct fleet *f, const struct session_mark *ma
 	o->soon = true;
 }
 
-/* A session shared by many connections reads on one replica as long as it owes reads to it. When that one
- * has far more to do than another, waiting for a sample, which lets the session change over, is worth
- * while; not so for a trifle. */
+/* A session shared by many connections reads on one replica as long as it owes reads to it. When
+ * that one has far more to do than another, waiting for a sample, which lets the session change
+ * over, is worth while; not so for a trifle. */
 static bool far_busier(const struct fleet *f, int node, node_set others)
 {
 	for (int i = 0; i < f->count; i++) {
@@ -245,8 +245,7 @@ static int64_t pin_window(const struct fleet *f, const struct route_policy *poli
 }
 
 static struct route by_pinning(const struct fleet *f, const struct session_mark *mark,
-                               const struct route_policy *policy, node_set eligible,
-                               int64_t now_us)
+                               const struct route_policy *policy, node_set eligible, int64_t now_us)
 {
 	bool known;
 	int64_t window = pin_window(f, policy, eligible, &known);
@@ -305,8 +304,8 @@ struct route route_decide(const struct fleet *f, const struct session_mark *mark
 	case LEVEL_BOUNDED:
 		eligible = within_lag(f, eligible, policy->max_lag_us, now_us);
 		return eligible == 0
-		               ? to_primary(REASON_LAG_LIMIT)
-		               : to_replica(choose(f, mark, eligible, now_us), REASON_REPLICA_BOUNDED);
+		           ? to_primary(REASON_LAG_LIMIT)
+		           : to_replica(choose(f, mark, eligible, now_us), REASON_REPLICA_BOUNDED);
 	case LEVEL_SESSION:
 	case LEVEL_STRONG:
 		break;

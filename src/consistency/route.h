@@ -10,20 +10,20 @@
 enum consistency_level { LEVEL_STRONG, LEVEL_SESSION, LEVEL_BOUNDED, LEVEL_EVENTUAL };
 
 enum strategy {
-	STRATEGY_POSITION, /* by replayed position: the default */
+	STRATEGY_POSITION,  /* by replayed position: the default */
 	STRATEGY_PIN_FIXED, /* after a write, the primary for pin_window_us */
-	STRATEGY_PIN_AUTO, /* the same; the window follows the fleet's observed replay delay */
+	STRATEGY_PIN_AUTO,  /* the same; the window follows the fleet's observed replay delay */
 };
 
 /* Why a statement may not go to a replica whatever the positions, as the caller found. */
 enum route_reason {
 	/* to a replica */
-	REASON_REPLICA_FRESH, /* a replica at or past the mark */
-	REASON_REPLICA_BOUNDED, /* within max_lag */
+	REASON_REPLICA_FRESH,    /* a replica at or past the mark */
+	REASON_REPLICA_BOUNDED,  /* within max_lag */
 	REASON_REPLICA_EVENTUAL, /* any healthy replica */
 	/* wait */
 	REASON_WAIT_REPLICA, /* a replica is expected to catch up within the budget */
-	REASON_WAIT_SAMPLE, /* the mark itself is not known until a sample lands */
+	REASON_WAIT_SAMPLE,  /* the mark itself is not known until a sample lands */
 	/* to the primary, because of the statement or the connection */
 	REASON_WRITE,
 	REASON_TRANSACTION,
@@ -34,7 +34,7 @@ enum route_reason {
 	REASON_UNPARSABLE,
 	REASON_TOO_LONG,
 	REASON_REFUSED_BEFORE, /* a standby refused this statement once */
-	REASON_RETRIED, /* a standby refused it just now */
+	REASON_RETRIED,        /* a standby refused it just now */
 	REASON_PIPELINE, /* part of a batch that is not all plain reads, or that was not complete */
 	REASON_INTERNAL, /* the router's own housekeeping */
 	/* to the primary, because of the level or the fleet */
@@ -43,7 +43,7 @@ enum route_reason {
 	REASON_NO_REPLICA,
 	REASON_TOO_FAR_BEHIND, /* no replica is expected to catch up within the budget */
 	REASON_WAIT_TIMEOUT,
-	REASON_LAG_LIMIT, /* bounded: no replica within max_lag */
+	REASON_LAG_LIMIT,    /* bounded: no replica within max_lag */
 	REASON_MARK_UNKNOWN, /* the session's mark could not be had */
 	REASON_COUNT,
 };
@@ -57,8 +57,8 @@ const char *route_reason_words(enum route_reason reason);
 enum route_fault {
 	FAULT_NONE,
 	FAULT_POSITION_INSIDE, /* captures the position inside the writing statement's transaction */
-	FAULT_WRITE_POINTER, /* captures pg_current_wal_lsn() */
-	FAULT_NO_READ_MARKS, /* forgets what was read */
+	FAULT_WRITE_POINTER,   /* captures pg_current_wal_lsn() */
+	FAULT_NO_READ_MARKS,   /* forgets what was read */
 	/* Checks the replica's position after the read's snapshot: where a wait for a replica is due,
 	 * route_decide() answers ROUTE_REPLICA with `need` set, for the caller to check afterwards. */
 	FAULT_GUARD_AFTER,
@@ -68,8 +68,8 @@ struct route_policy {
 	enum consistency_level level;
 	enum strategy strategy;
 	int64_t wait_timeout_us; /* 0: never wait */
-	int64_t max_lag_us; /* bounded */
-	int64_t pin_window_us; /* STRATEGY_PIN_FIXED */
+	int64_t max_lag_us;      /* bounded */
+	int64_t pin_window_us;   /* STRATEGY_PIN_FIXED */
 	enum route_fault fault;
 };
 
@@ -81,17 +81,19 @@ struct route {
 	int node; /* ROUTE_REPLICA: which */
 	/* ROUTE_WAIT: what to wait for. */
 	struct position need; /* wake when some replica has reached it; unset if a sample is awaited */
-	int64_t sample_after_us; /* wake when the primary (or a replica) was sampled after this; 0: no */
+	int64_t
+		sample_after_us;   /* wake when the primary (or a replica) was sampled after this; 0: no */
 	int64_t wait_until_us; /* give up then: decide again with waited = true */
 	/* For the statistics. */
-	bool discriminating; /* some healthy replica was behind the mark, so a naive choice was a risk */
+	bool
+		discriminating; /* some healthy replica was behind the mark, so a naive choice was a risk */
 };
 
 /* Routes a plain read (the caller has already ruled out everything else). `mark` must have been
  * settled (session_settle) against `f`. `waiting_since_us` is 0 at first, else when this statement
  * began to wait: the budget counts from there. Calls nothing but other pure functions.
- * Both pinning strategies are weaker than positions: after the window, reads are monotonic only while
- * the replica read last stays eligible. */
+ * Both pinning strategies are weaker than positions: after the window, reads are monotonic only
+ * while the replica read last stays eligible. */
 struct route route_decide(const struct fleet *f, const struct session_mark *mark,
                           const struct route_policy *policy, int64_t waiting_since_us,
                           int64_t now_us);

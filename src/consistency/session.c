@@ -16,8 +16,8 @@ static bool mark_is_empty(const struct session_mark *s)
 	return empty;
 }
 
-/* Brings a mark of an older generation to this one. Its positions lie on a branch of history that may
- * have been cut: they become a debt that the new primary's own position settles, because that
+/* Brings a mark of an older generation to this one. Its positions lie on a branch of history that
+ * may have been cut: they become a debt that the new primary's own position settles, because that
  * is past the point where the branches part. */
 static void adopt_generation(struct session_mark *s, const struct fleet *f)
 {

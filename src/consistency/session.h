@@ -17,9 +17,9 @@
  * of the new primary settles it.
  * A zeroed mark belongs to a session that has seen nothing yet.
  *
- * A mark is plain data and may be copied. A statement that waits on a shared mark should wait on a copy
- * taken when it arrived: what completes later does not bind it, and fresh debts of others would
- * otherwise keep it waiting.
+ * A mark is plain data and may be copied. A statement that waits on a shared mark should wait on a
+ * copy taken when it arrived: what completes later does not bind it, and fresh debts of others
+ * would otherwise keep it waiting.
  */
 #ifndef TM_CONSISTENCY_SESSION_H
 #define TM_CONSISTENCY_SESSION_H
@@ -31,14 +31,14 @@ struct session_mark {
 	struct position write;
 	struct position read;
 	int64_t written_at_us; /* last acknowledged write; 0 never; for pinning */
-	int64_t dirty_at_us; /* 0: nothing owed to the primary */
-	int last_node; /* replica of the last read, for stickiness; 0 before that */
+	int64_t dirty_at_us;   /* 0: nothing owed to the primary */
+	int last_node;         /* replica of the last read, for stickiness; 0 before that */
 	int64_t read_at_us[FLEET_NODES_MAX];
 };
 
-/* A write was acknowledged and its position is known: `at`, asked at or after `asked_at_us`. If `at` is
- * the end of that very commit (not the primary's insert position), asked_at_us is 0: it settles
- * nothing else. */
+/* A write was acknowledged and its position is known: `at`, asked at or after `asked_at_us`. If
+ * `at` is the end of that very commit (not the primary's insert position), asked_at_us is 0: it
+ * settles nothing else. */
 void session_wrote(struct session_mark *s, const struct fleet *f, struct position at,
                    int64_t asked_at_us, int64_t now_us);
 /* A write was, or may have been, acknowledged and its position is not known. */
@@ -53,7 +53,8 @@ void session_read_after(struct session_mark *s, const struct fleet *f, struct po
  * session_need() falls back on the primary's for the sake of other nodes. */
 void session_settle(struct session_mark *s, const struct fleet *f);
 /* What a read on replica `node` must have reached; false if something is owed that this node
- * cannot satisfy before a sample settles it: every sample started after session_owed_since() does. */
+ * cannot satisfy before a sample settles it: every sample started after session_owed_since() does.
+ */
 bool session_need(const struct session_mark *s, const struct fleet *f, int node,
                   struct position *need);
 /* The time of the latest debt; 0 if nothing is owed. */

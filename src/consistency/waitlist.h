@@ -25,7 +25,7 @@ struct waitlist {
 	/* private: min-heaps of at most `max` */
 	int position_count, sample_count;
 	struct waiter **by_position; /* lowest need first */
-	struct waiter **by_sample; /* earliest sample_after_us first */
+	struct waiter **by_sample;   /* earliest sample_after_us first */
 	struct waiter **by_deadline;
 };
 
@@ -37,8 +37,8 @@ void waitlist_release(struct waitlist *w);
 /* Safe if it is not in the list. */
 void waitlist_remove(struct waitlist *w, struct waiter *it);
 /* Pops one waiter that should be decided again because of what the fleet now knows: some eligible
- * replica has reached its need, or any up node has a sample started after sample_after_us. NULL: none.
- * A popped waiter that must go on waiting is added again by the caller after the loop. */
+ * replica has reached its need, or any up node has a sample started after sample_after_us. NULL:
+ * none. A popped waiter that must go on waiting is added again by the caller after the loop. */
 struct waiter *waitlist_pop_ready(struct waitlist *w, const struct fleet *f, int64_t now_us);
 /* Pops one whose deadline is at or before now. NULL: none. */
 struct waiter *waitlist_pop_expired(struct waitlist *w, int64_t now_us);

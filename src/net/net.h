@@ -51,10 +51,10 @@ void net_random(void *out, size_t len);
 
 /* ---- streams ---- */
 enum net_event {
-	NET_READABLE = 1, /* data, end of file or an error is there to be read */
-	NET_WRITABLE = 2, /* only while wanted */
+	NET_READABLE = 1,  /* data, end of file or an error is there to be read */
+	NET_WRITABLE = 2,  /* only while wanted */
 	NET_CONNECTED = 4, /* once, of net_connect() */
-	NET_FAILED = 8, /* connect failed; net_stream_error() tells */
+	NET_FAILED = 8,    /* connect failed; net_stream_error() tells */
 };
 typedef void (*net_stream_fn)(void *owner, unsigned events);
 
@@ -72,7 +72,7 @@ void net_stream_want(struct net_stream *s, unsigned events);
 unsigned net_stream_wanted(const struct net_stream *s);
 
 #define NET_AGAIN (-1) /* nothing now */
-#define NET_EOF (-2) /* the other side closed in order */
+#define NET_EOF (-2)   /* the other side closed in order */
 #define NET_ERROR (-3) /* broken; net_stream_error() */
 /* Bytes read (> 0), or one of the above. One system call. */
 ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap);

@@ -50,7 +50,7 @@ struct net_loop {
 	uv_prepare_t prepare;
 	uv_async_t async;
 	int64_t now_us; /* 0: the clock has not been read since the last wake-up */
-	bool ending; /* net_loop_run() is past its last turn */
+	bool ending;    /* net_loop_run() is past its last turn */
 	void (*after)(void *arg);
 	void *after_arg;
 	void (*wake)(void *arg);
@@ -280,7 +280,8 @@ static void fill_random(uint8_t *at, size_t len)
 	}
 }
 
-/* Drawn in advance, so that a connection does not cost a system call; what was given out is wiped. */
+/* Drawn in advance, so that a connection does not cost a system call; what was given out is wiped.
+ */
 void net_random(void *out, size_t len)
 {
 	static _Thread_local uint8_t drawn[512];
@@ -378,8 +379,8 @@ struct net_stream {
 	int error; /* libuv's code: a negative errno or UV_EAI_… */
 	int low_water;
 	uint8_t wanted; /* by the owner */
-	uint8_t armed; /* what libuv watches now */
-	bool local; /* unix socket */
+	uint8_t armed;  /* what libuv watches now */
+	bool local;     /* unix socket */
 };
 
 _Static_assert(sizeof(struct net_stream) <= 256, "a stream at rest is small");
@@ -491,8 +492,8 @@ static void on_connect_timer(uv_timer_t *h)
 }
 
 /* Always by way of the timer, so that the owner is never told from within net_connect(); and not
- * with a delay of 0, because libuv would run an owner that tries again at once in the same pass over
- * the timers, for ever. */
+ * with a delay of 0, because libuv would run an owner that tries again at once in the same pass
+ * over the timers, for ever. */
 static void fail_soon(struct net_stream *s, int error)
 {
 	s->error = error;
@@ -831,9 +832,10 @@ static void listener_pause(struct net_listener *l, int error)
 {
 	int64_t now_us = net_now_us();
 	if (l->logged_at_us == 0 || now_us - l->logged_at_us > ACCEPT_LOG_INTERVAL_US) {
-		log_warn("cannot accept connections on port %d: %s; retrying every %d ms, raise the limit "
-		         "of open files (ulimit -n) if it persists",
-		         l->port, uv_strerror(error), ACCEPT_PAUSE_MS);
+		log_warn(
+			"cannot accept connections on port %d: %s; retrying every %d ms, raise the limit "
+			"of open files (ulimit -n) if it persists",
+			l->port, uv_strerror(error), ACCEPT_PAUSE_MS);
 		l->logged_at_us = now_us;
 	}
 	for (int i = 0; i < l->count; i++)
@@ -888,8 +890,8 @@ static void on_accept_event(uv_poll_t *h, int status, int events)
 
 static void on_listener_closed(uv_handle_t *h)
 {
-	struct net_listener *l = h->type == UV_TIMER ? (struct net_listener *)h
-	                                             : ((struct listen_socket *)h)->listener;
+	struct net_listener *l =
+		h->type == UV_TIMER ? (struct net_listener *)h : ((struct listen_socket *)h)->listener;
 	if (--l->users == 0)
 		free(l);
 }
@@ -1000,8 +1002,8 @@ static int listen_everywhere(struct net_listener *l, int port, int backlog)
 /* Every address of the name, as PostgreSQL does with "localhost". Blocks: this is start-up. */
 static int listen_name(struct net_listener *l, const char *host, int port, int backlog)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-	                         .ai_flags = AI_PASSIVE};
+	struct addrinfo hints = {
+		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 	struct addrinfo *found = NULL;
 	if (getaddrinfo(host, NULL, &hints, &found) != 0)
 		return UV_EAI_NONAME;

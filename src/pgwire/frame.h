@@ -20,7 +20,7 @@ enum parse_result { PARSE_OK, PARSE_PARTIAL, PARSE_INVALID };
 
 struct frame {
 	uint8_t type;
-	uint32_t body_len; /* without type and length field */
+	uint32_t body_len;   /* without type and length field */
 	const uint8_t *body; /* borrows the input; may be cut short if the input is */
 };
 

@@ -36,7 +36,7 @@ static void trim_utf8(char *text, size_t len)
 }
 
 [[gnu::format(printf, 3, 4)]] static enum login_step fail(struct login *l, const char *sqlstate,
-														  const char *fmt, ...)
+                                                          const char *fmt, ...)
 {
 	va_list args;
 	va_start(args, fmt);
@@ -58,8 +58,8 @@ static enum login_step fail_malformed(struct login *l, const char *what)
 static enum login_step fail_unexpected(struct login *l, const char *what)
 {
 	return fail(l, PROTOCOL_VIOLATION,
-				"server sent %s where a login has no place for it: is it a PostgreSQL server?",
-				what);
+	            "server sent %s where a login has no place for it: is it a PostgreSQL server?",
+	            what);
 }
 
 /* The answer was written to `out`, or did not fit. */
@@ -84,12 +84,12 @@ static bool name_ok(struct slice s)
 }
 
 bool login_start(struct login *l, struct slice user, struct slice database,
-				 struct slice application_name, enum secret_kind kind, struct slice secret,
-				 struct buf *out)
+                 struct slice application_name, enum secret_kind kind, struct slice secret,
+                 struct buf *out)
 {
 	*l = (struct login){0};
 	if (user.len == 0 || !name_ok(user) || !name_ok(database) || !name_ok(application_name) ||
-		secret.len >= sizeof(l->secret) || has_nul(secret))
+	    secret.len >= sizeof(l->secret) || has_nul(secret))
 		return false;
 	if (!write_startup(out, user, database, application_name))
 		return false;
@@ -115,17 +115,17 @@ void login_release(struct login *l)
 static enum login_step fail_no_secret(struct login *l, const char *method)
 {
 	return fail(l, INVALID_PASSWORD,
-				"server asks for %s authentication, but no password is known for user \"%s\": add "
-				"the user to the userlist",
-				method, l->user);
+	            "server asks for %s authentication, but no password is known for user \"%s\": add "
+	            "the user to the userlist",
+	            method, l->user);
 }
 
 static enum login_step fail_only_md5(struct login *l, const char *method)
 {
 	return fail(l, INVALID_PASSWORD,
-				"server asks for %s authentication, but only the md5 hash of the password is known "
-				"for user \"%s\": put the plain password in the userlist",
-				method, l->user);
+	            "server asks for %s authentication, but only the md5 hash of the password is known "
+	            "for user \"%s\": put the plain password in the userlist",
+	            method, l->user);
 }
 
 static enum login_step on_cleartext(struct login *l, struct reader *r, struct buf *out)
@@ -152,14 +152,14 @@ static enum login_step on_md5(struct login *l, struct reader *r, struct buf *out
 	if (l->secret_kind == SECRET_NONE)
 		return fail_no_secret(l, "md5");
 	bool ok = l->secret_kind == SECRET_MD5 ||
-			  md5_stored(slice_str(l->secret), slice_str(l->user), stored);
+	          md5_stored(slice_str(l->secret), slice_str(l->user), stored);
 	ok = ok && md5_response(l->secret_kind == SECRET_MD5 ? l->secret : stored, salt.ptr, response);
 	OPENSSL_cleanse(stored, sizeof(stored));
 	if (!ok)
 		return fail(l, INVALID_PASSWORD,
-					"server asks for md5 authentication, but no md5 hash can be had for user "
-					"\"%s\": it must read md5 and 32 hex digits, and OpenSSL must allow md5",
-					l->user);
+		            "server asks for md5 authentication, but no md5 hash can be had for user "
+		            "\"%s\": it must read md5 and 32 hex digits, and OpenSSL must allow md5",
+		            l->user);
 	return answered(l, write_password(out, slice_str(response)), LOGIN_STATE_ANSWERED);
 }
 
@@ -182,7 +182,7 @@ static bool mechanisms_parse(struct reader *r, struct slice *first, bool *has_sc
 }
 
 static enum login_step scram_begin(struct login *l, const uint8_t random[SCRAM_NONCE_RAW],
-								   struct buf *out)
+                                   struct buf *out)
 {
 	l->scram = calloc(1, sizeof(*l->scram));
 	if (!l->scram)
@@ -190,14 +190,14 @@ static enum login_step scram_begin(struct login *l, const uint8_t random[SCRAM_N
 	struct buf first;
 	buf_init(&first, SCRAM_MESSAGE_MAX);
 	bool ok = scram_client_init(l->scram, slice_str(l->secret)) &&
-			  scram_client_first(l->scram, random, &first) &&
-			  write_sasl_initial(out, slice_str(SCRAM_MECHANISM), buf_slice(&first));
+	          scram_client_first(l->scram, random, &first) &&
+	          write_sasl_initial(out, slice_str(SCRAM_MECHANISM), buf_slice(&first));
 	buf_release(&first);
 	return answered(l, ok, LOGIN_STATE_SASL);
 }
 
 static enum login_step on_sasl(struct login *l, struct reader *r,
-							   const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
+                               const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
 {
 	struct slice first;
 	bool has_scram;
@@ -238,9 +238,9 @@ static enum login_step on_sasl_final(struct login *l, struct reader *r)
 {
 	if (!scram_client_verify(l->scram, reader_rest(r)))
 		return fail(l, INVALID_AUTHORIZATION,
-					"server could not prove that it knows the password of user \"%s\": it may be "
-					"an impostor, or the address is wrong",
-					l->user);
+		            "server could not prove that it knows the password of user \"%s\": it may be "
+		            "an impostor, or the address is wrong",
+		            l->user);
 	wipe_secrets(l);
 	l->state = LOGIN_STATE_ANSWERED;
 	return LOGIN_MORE;
@@ -270,9 +270,9 @@ static enum login_step fail_method(struct login *l, uint32_t code)
 	char number[32];
 	snprintf(number, sizeof(number), "unknown (code %u)", code);
 	return fail(l, INVALID_AUTHORIZATION,
-				"server asks for %s authentication, which Tidemark can not give: let the server's "
-				"pg_hba.conf ask user \"%s\" for trust, password, md5 or scram-sha-256",
-				name ? name : number, l->user);
+	            "server asks for %s authentication, which Tidemark can not give: let the server's "
+	            "pg_hba.conf ask user \"%s\" for trust, password, md5 or scram-sha-256",
+	            name ? name : number, l->user);
 }
 
 static enum login_step on_auth_ok(struct login *l, struct reader *r)
@@ -288,7 +288,7 @@ static enum login_step on_auth_ok(struct login *l, struct reader *r)
 }
 
 static enum login_step on_auth(struct login *l, struct slice body,
-							   const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
+                               const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
 {
 	struct reader r = reader_of(body);
 	uint32_t code = reader_u32(&r);
@@ -342,8 +342,8 @@ static enum login_step on_parameter_status(struct login *l, struct slice body)
 	/* The body is "name\0value\0" already. */
 	if (!buf_append(&l->params, body.ptr, body.len))
 		return fail(l, PROTOCOL_VIOLATION,
-					"server reported more than %u bytes of parameters during login",
-					LOGIN_PARAMS_MAX);
+		            "server reported more than %u bytes of parameters during login",
+		            LOGIN_PARAMS_MAX);
 	return LOGIN_MORE;
 }
 
@@ -386,7 +386,7 @@ static enum login_step on_settling(struct login *l, const struct frame *f)
 }
 
 enum login_step login_feed(struct login *l, const struct frame *f,
-						   const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
+                           const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
 {
 	if (l->state == LOGIN_STATE_FAILED)
 		return LOGIN_FAILED;
@@ -394,8 +394,8 @@ enum login_step login_feed(struct login *l, const struct frame *f,
 		return fail_type(l, f->type);
 	if (f->body_len > LOGIN_MESSAGE_MAX)
 		return fail(l, PROTOCOL_VIOLATION,
-					"server sent a message of %u bytes during login: is it a PostgreSQL server?",
-					f->body_len);
+		            "server sent a message of %u bytes during login: is it a PostgreSQL server?",
+		            f->body_len);
 	if (f->type == BE_NOTICE)
 		return LOGIN_MORE;
 	if (f->type == BE_ERROR)

@@ -26,17 +26,17 @@
 #define LOGIN_PARAMS_MAX 65536u
 
 enum login_step {
-	LOGIN_MORE, /* feed the next message; bytes may have been appended to `out` */
-	LOGIN_DONE, /* ReadyForQuery seen */
+	LOGIN_MORE,   /* feed the next message; bytes may have been appended to `out` */
+	LOGIN_DONE,   /* ReadyForQuery seen */
 	LOGIN_FAILED, /* see login.sqlstate, login.error */
 };
 
 enum login_state {
 	LOGIN_STATE_START,
 	LOGIN_STATE_AUTH,
-	LOGIN_STATE_SASL, /* client-first sent */
+	LOGIN_STATE_SASL,       /* client-first sent */
 	LOGIN_STATE_SASL_FINAL, /* client-final sent */
-	LOGIN_STATE_ANSWERED, /* only AuthenticationOk may follow */
+	LOGIN_STATE_ANSWERED,   /* only AuthenticationOk may follow */
 	LOGIN_STATE_SETTLING,
 	LOGIN_STATE_DONE,
 	LOGIN_STATE_FAILED,
@@ -63,13 +63,14 @@ struct login {
 };
 
 /* `l` is zeroed or released. Appends the startup packet. False: a name or secret that is too long
- * or has a NUL in it, an empty user name, or no room in `out`. Names up to 63 bytes (NAMEDATALEN), secret up to 255.
- * `application_name` is what SHOW in pg_stat_activity should say of an idle connection. */
+ * or has a NUL in it, an empty user name, or no room in `out`. Names up to 63 bytes (NAMEDATALEN),
+ * secret up to 255. `application_name` is what SHOW in pg_stat_activity should say of an idle
+ * connection. */
 bool login_start(struct login *l, struct slice user, struct slice database,
                  struct slice application_name, enum secret_kind kind, struct slice secret,
                  struct buf *out);
-/* One complete message (`f->body` holds all of it). Answers to be sent are appended to `out`. `random` gives fresh random
- * bytes for a nonce. */
+/* One complete message (`f->body` holds all of it). Answers to be sent are appended to `out`.
+ * `random` gives fresh random bytes for a nonce. */
 enum login_step login_feed(struct login *l, const struct frame *f,
                            const uint8_t random[SCRAM_NONCE_RAW], struct buf *out);
 /* Wipes secrets, frees memory. Idempotent. (Secrets are wiped at DONE and FAILED already.) */

@@ -316,7 +316,7 @@ static void put_param(struct buf *b, const char *name, struct slice value)
 }
 
 bool write_startup(struct buf *b, struct slice user, struct slice database,
-				   struct slice application_name)
+                   struct slice application_name)
 {
 	size_t at = message_begin(b, 0);
 	put_u32(b, PROTOCOL_3_0);
@@ -372,7 +372,7 @@ bool write_parse(struct buf *b, struct slice name, struct slice text, struct sli
 }
 
 bool write_bind_plain(struct buf *b, struct slice portal, struct slice statement,
-					  uint16_t result_format)
+                      uint16_t result_format)
 {
 	size_t at = message_begin(b, FE_BIND);
 	put_cstr(b, portal);
@@ -477,7 +477,7 @@ static void put_error_field(struct buf *b, uint8_t field, const char *text)
 }
 
 bool write_error(struct buf *b, const char *severity, const char *sqlstate, const char *message,
-				 const char *hint)
+                 const char *hint)
 {
 	assert(strlen(sqlstate) == 5);
 	bool notice = strcmp(severity, "NOTICE") == 0 || strcmp(severity, "WARNING") == 0;

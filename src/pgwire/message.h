@@ -74,8 +74,8 @@
 /* ================= parsing, frontend ================= */
 
 struct startup {
-	uint32_t code; /* PROTOCOL_3_0 and up, or one of PROTOCOL_{CANCEL,SSL,GSSENC} */
-	uint16_t minor; /* of a 3.x request */
+	uint32_t code;           /* PROTOCOL_3_0 and up, or one of PROTOCOL_{CANCEL,SSL,GSSENC} */
+	uint16_t minor;          /* of a 3.x request */
 	struct slice cancel_key; /* of a cancel request, 4..256 bytes; protocol 3.2 makes it variable */
 	uint32_t cancel_pid;
 	struct slice params; /* "name\0value\0…", validated: pairs, ends with one NUL (not included) */
@@ -121,7 +121,7 @@ bool msg_sasl_initial_parse(struct slice body, struct slice *mechanism, struct s
 struct error_fields {
 	struct slice severity; /* 'V', else 'S' */
 	struct slice sqlstate; /* 'C', 5 bytes, or empty */
-	struct slice message; /* 'M' */
+	struct slice message;  /* 'M' */
 	struct slice detail;
 	struct slice hint;
 };

@@ -13,9 +13,10 @@
  *   Query              QUERY      ReadyForQuery
  *   FunctionCall       FUNCTION   ReadyForQuery
  *
- * An ErrorResponse to an extended message voids every entry up to the next SYNC, queries included, as
- * the server skips them. A Sync that the server reads during COPY IN is ignored by it ("COPY Operations"), so
- * its entry is taken back. LOCAL entries are answers the router itself gives at that place.
+ * An ErrorResponse to an extended message voids every entry up to the next SYNC, queries included,
+ * as the server skips them. A Sync that the server reads during COPY IN is ignored by it ("COPY
+ * Operations"), so its entry is taken back. LOCAL entries are answers the router itself gives at
+ * that place.
  */
 #ifndef TM_PGWIRE_REPLY_H
 #define TM_PGWIRE_REPLY_H
@@ -36,17 +37,17 @@ enum reply_kind {
 enum reply_to {
 	REPLY_CLIENT, /* forward */
 	REPLY_NOBODY, /* the router asked: swallow, errors too */
-	REPLY_QUIET, /* the router asked on the client's behalf: swallow success, forward an error */
-	REPLY_LOCAL, /* never sent: the router answers when its turn comes */
+	REPLY_QUIET,  /* the router asked on the client's behalf: swallow success, forward an error */
+	REPLY_LOCAL,  /* never sent: the router answers when its turn comes */
 };
 
 struct reply {
 	uint8_t kind;
 	uint8_t to;
-	uint8_t tag; /* the caller's */
-	uint8_t bits; /* the caller's */
+	uint8_t tag;   /* the caller's */
+	uint8_t bits;  /* the caller's */
 	uint32_t size; /* the caller's */
-	void *data; /* the caller's; given back when the entry completes or is voided */
+	void *data;    /* the caller's; given back when the entry completes or is voided */
 };
 
 enum copy_state { COPY_NONE, COPY_IN, COPY_OUT, COPY_BOTH };
@@ -56,11 +57,13 @@ enum copy_state { COPY_NONE, COPY_IN, COPY_OUT, COPY_BOTH };
 struct replies {
 	struct reply *slots;
 	uint32_t head, count, cap; /* a ring; cap is a power of two */
-	uint8_t tx; /* of the last ReadyForQuery: TX_IDLE, TX_OPEN, TX_FAILED; 0 before the first */
+	uint8_t tx;   /* of the last ReadyForQuery: TX_IDLE, TX_OPEN, TX_FAILED; 0 before the first */
 	uint8_t copy; /* enum copy_state */
-	bool failed; /* an error was seen since the last ReadyForQuery */
-	bool open; /* something is owed that no Sync was sent for: if it fails, what follows is skipped */
-	uint32_t copy_end; /* entries sent before a CopyDone or CopyFail that preceded the CopyInResponse */
+	bool failed;  /* an error was seen since the last ReadyForQuery */
+	bool open; /* something is owed that no Sync was sent for: if it fails, what follows is skipped
+	            */
+	uint32_t
+		copy_end; /* entries sent before a CopyDone or CopyFail that preceded the CopyInResponse */
 };
 
 void replies_release(struct replies *r);
@@ -99,7 +102,8 @@ struct reply_step {
 	 * it is a QUERY, FUNCTION or SYNC, else the first of those to be popped. */
 	uint32_t voided;
 	struct reply entry;
-	/* CopyInResponse: the united bits of the Syncs that were taken back, which the next one inherits. */
+	/* CopyInResponse: the united bits of the Syncs that were taken back, which the next one
+	 * inherits. */
 	uint8_t inherited;
 };
 

@@ -21,11 +21,11 @@ static bool sha256(struct slice in, uint8_t out[SCRAM_KEY_LEN])
 }
 
 static bool hmac_sha256(const uint8_t key[SCRAM_KEY_LEN], struct slice in,
-						uint8_t out[SCRAM_KEY_LEN])
+                        uint8_t out[SCRAM_KEY_LEN])
 {
 	unsigned len = 0;
 	return HMAC(EVP_sha256(), key, SCRAM_KEY_LEN, in.ptr, in.len, out, &len) &&
-		   len == SCRAM_KEY_LEN;
+	       len == SCRAM_KEY_LEN;
 }
 
 /* Strict: only the alphabet, whole groups of four, padding only at the end. */
@@ -84,9 +84,9 @@ static bool md5_text(struct slice a, struct slice b, char out[MD5_PASSWORD_LEN +
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	/* Fails where the machine's policy (FIPS) has no md5. */
 	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_md5(), NULL) == 1 &&
-			  EVP_DigestUpdate(ctx, a.ptr, a.len) == 1 &&
-			  EVP_DigestUpdate(ctx, b.ptr, b.len) == 1 &&
-			  EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
+	          EVP_DigestUpdate(ctx, a.ptr, a.len) == 1 &&
+	          EVP_DigestUpdate(ctx, b.ptr, b.len) == 1 &&
+	          EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
 	EVP_MD_CTX_free(ctx);
 	if (!ok)
 		return false;
@@ -108,26 +108,26 @@ bool md5_stored(struct slice password, struct slice user, char out[MD5_PASSWORD_
 static bool is_md5_stored(const char *text)
 {
 	return strncmp(text, "md5", 3) == 0 && strlen(text) == MD5_PASSWORD_LEN &&
-		   strspn(text + 3, "0123456789abcdef") == MD5_PASSWORD_LEN - 3;
+	       strspn(text + 3, "0123456789abcdef") == MD5_PASSWORD_LEN - 3;
 }
 
 bool md5_response(const char stored[MD5_PASSWORD_LEN + 1], const uint8_t salt[4],
-				  char out[MD5_PASSWORD_LEN + 1])
+                  char out[MD5_PASSWORD_LEN + 1])
 {
 	return is_md5_stored(stored) &&
-		   md5_text(slice_of(stored + 3, MD5_PASSWORD_LEN - 3), slice_of(salt, 4), out);
+	       md5_text(slice_of(stored + 3, MD5_PASSWORD_LEN - 3), slice_of(salt, 4), out);
 }
 
 /* ================= secrets ================= */
 
 /* RFC 5802 section 3: SaltedPassword, and from it ClientKey and ServerKey. */
 static bool derive_keys(struct slice password, struct slice salt, uint32_t iterations,
-						uint8_t client_key[SCRAM_KEY_LEN], uint8_t server_key[SCRAM_KEY_LEN])
+                        uint8_t client_key[SCRAM_KEY_LEN], uint8_t server_key[SCRAM_KEY_LEN])
 {
 	uint8_t salted[SCRAM_KEY_LEN];
 	bool ok =
 		PKCS5_PBKDF2_HMAC((const char *)password.ptr, (int)password.len, salt.ptr, (int)salt.len,
-						  (int)iterations, EVP_sha256(), sizeof(salted), salted) == 1 &&
+	                      (int)iterations, EVP_sha256(), sizeof(salted), salted) == 1 &&
 		hmac_sha256(salted, slice_str("Client Key"), client_key) &&
 		hmac_sha256(salted, slice_str("Server Key"), server_key);
 	OPENSSL_cleanse(salted, sizeof(salted));
@@ -135,16 +135,16 @@ static bool derive_keys(struct slice password, struct slice salt, uint32_t itera
 }
 
 bool scram_secret_from_password(struct slice password, struct slice salt, uint32_t iterations,
-								struct scram_secret *out)
+                                struct scram_secret *out)
 {
 	*out = (struct scram_secret){.iterations = iterations, .salt_len = salt.len};
 	if (salt.len == 0 || salt.len > SCRAM_SALT_MAX || iterations == 0 ||
-		iterations > SCRAM_ITERATIONS_MAX || password.len > INT32_MAX)
+	    iterations > SCRAM_ITERATIONS_MAX || password.len > INT32_MAX)
 		return false;
 	memcpy(out->salt, salt.ptr, salt.len);
 	uint8_t client_key[SCRAM_KEY_LEN];
 	bool ok = derive_keys(password, salt, iterations, client_key, out->server_key) &&
-			  sha256(slice_of(client_key, sizeof(client_key)), out->stored_key);
+	          sha256(slice_of(client_key, sizeof(client_key)), out->stored_key);
 	OPENSSL_cleanse(client_key, sizeof(client_key));
 	return ok;
 }
@@ -180,11 +180,11 @@ bool scram_secret_parse(struct slice text, struct scram_secret *out)
 	struct slice mechanism, iterations, salt, stored_key;
 	*out = (struct scram_secret){0};
 	return take_until(&text, '$', &mechanism) && slice_eq_str(mechanism, SCRAM_MECHANISM) &&
-		   take_until(&text, ':', &iterations) && iterations_parse(iterations, &out->iterations) &&
-		   take_until(&text, '$', &salt) &&
-		   base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) &&
-		   take_until(&text, ':', &stored_key) && base64_decode_key(stored_key, out->stored_key) &&
-		   base64_decode_key(text, out->server_key);
+	       take_until(&text, ':', &iterations) && iterations_parse(iterations, &out->iterations) &&
+	       take_until(&text, '$', &salt) &&
+	       base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) &&
+	       take_until(&text, ':', &stored_key) && base64_decode_key(stored_key, out->stored_key) &&
+	       base64_decode_key(text, out->server_key);
 }
 
 /* ================= SCRAM messages ================= */
@@ -255,7 +255,7 @@ static bool fitted(int n, size_t size)
 /* ================= server side ================= */
 
 void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
-					   struct slice mock_seed)
+                       struct slice mock_seed)
 {
 	*s = (struct scram_server){.doomed = !secret};
 	if (secret) {
@@ -273,7 +273,7 @@ void scram_server_init(struct scram_server *s, const struct scram_secret *secret
 static bool take_gs2_header(struct slice *in, char *flag)
 {
 	if (in->len < 3 || (in->ptr[0] != 'n' && in->ptr[0] != 'y') || in->ptr[1] != ',' ||
-		in->ptr[2] != ',')
+	    in->ptr[2] != ',')
 		return false;
 	*flag = (char)in->ptr[0];
 	*in = slice_from(*in, 3);
@@ -281,30 +281,30 @@ static bool take_gs2_header(struct slice *in, char *flag)
 }
 
 static bool server_first_write(struct scram_server *s, struct slice client_nonce,
-							   const uint8_t nonce_raw[SCRAM_NONCE_RAW])
+                               const uint8_t nonce_raw[SCRAM_NONCE_RAW])
 {
 	char ours[BASE64_LEN(SCRAM_NONCE_RAW) + 1];
 	char salt[BASE64_LEN(SCRAM_SALT_MAX) + 1];
 	base64_encode(nonce_raw, SCRAM_NONCE_RAW, ours);
 	base64_encode(s->secret.salt, s->secret.salt_len, salt);
 	return fitted(snprintf(s->nonce, sizeof(s->nonce), "%.*s%s", SLICE_ARG(client_nonce), ours),
-				  sizeof(s->nonce)) &&
-		   fitted(snprintf(s->server_first, sizeof(s->server_first), "r=%s,s=%s,i=%u", s->nonce,
-						   salt, s->secret.iterations),
-				  sizeof(s->server_first));
+	              sizeof(s->nonce)) &&
+	       fitted(snprintf(s->server_first, sizeof(s->server_first), "r=%s,s=%s,i=%u", s->nonce,
+	                       salt, s->secret.iterations),
+	              sizeof(s->server_first));
 }
 
 bool scram_server_first(struct scram_server *s, struct slice client_first,
-						const uint8_t nonce_raw[SCRAM_NONCE_RAW], struct buf *out)
+                        const uint8_t nonce_raw[SCRAM_NONCE_RAW], struct buf *out)
 {
 	struct slice in = client_first, user, nonce;
 	s->server_first[0] = '\0';
 	if (!is_text(in) || !take_gs2_header(&in, &s->gs2_flag) ||
-		!copy_text(s->client_first_bare, sizeof(s->client_first_bare), in))
+	    !copy_text(s->client_first_bare, sizeof(s->client_first_bare), in))
 		return false;
 	/* The name is ignored: the startup packet has said who logs in. */
 	if (!take_attribute(&in, 'n', &user) || !take_attribute(&in, 'r', &nonce) || !nonce_ok(nonce) ||
-		nonce.len >= sizeof(s->nonce) || !take_extensions(&in))
+	    nonce.len >= sizeof(s->nonce) || !take_extensions(&in))
 		return false;
 	if (!server_first_write(s, nonce, nonce_raw)) {
 		s->server_first[0] = '\0';
@@ -315,12 +315,12 @@ bool scram_server_first(struct scram_server *s, struct slice client_first,
 
 /* client-final-message: c=binding,r=nonce,[extensions],p=proof */
 static bool client_final_parse(const struct scram_server *s, struct slice in,
-							   struct slice *without_proof, uint8_t proof[SCRAM_KEY_LEN])
+                               struct slice *without_proof, uint8_t proof[SCRAM_KEY_LEN])
 {
 	struct slice whole = in, binding, nonce, proof_text;
 	const char *want = s->gs2_flag == 'y' ? UNUSED_CHANNEL_BINDING : NO_CHANNEL_BINDING;
 	if (!is_text(in) || !take_attribute(&in, 'c', &binding) || !slice_eq_str(binding, want) ||
-		!take_attribute(&in, 'r', &nonce) || !slice_eq_str(nonce, s->nonce))
+	    !take_attribute(&in, 'r', &nonce) || !slice_eq_str(nonce, s->nonce))
 		return false;
 	while (in.len > 0 && in.ptr[0] != 'p')
 		if (!take_extension(&in))
@@ -329,25 +329,25 @@ static bool client_final_parse(const struct scram_server *s, struct slice in,
 		return false;
 	*without_proof = slice_of(whole.ptr, (size_t)(in.ptr - whole.ptr) - 1);
 	return take_attribute(&in, 'p', &proof_text) && in.len == 0 &&
-		   base64_decode_key(proof_text, proof);
+	       base64_decode_key(proof_text, proof);
 }
 
 /* ClientKey = ClientProof XOR HMAC(StoredKey, AuthMessage); its hash must be StoredKey. */
 static bool proof_ok(const struct scram_secret *secret, struct slice auth_message,
-					 const uint8_t proof[SCRAM_KEY_LEN])
+                     const uint8_t proof[SCRAM_KEY_LEN])
 {
 	uint8_t key[SCRAM_KEY_LEN], hash[SCRAM_KEY_LEN];
 	bool ok = hmac_sha256(secret->stored_key, auth_message, key);
 	for (size_t i = 0; i < sizeof(key); i++)
 		key[i] ^= proof[i];
 	ok = ok && sha256(slice_of(key, sizeof(key)), hash) &&
-		 CRYPTO_memcmp(hash, secret->stored_key, sizeof(hash)) == 0;
+	     CRYPTO_memcmp(hash, secret->stored_key, sizeof(hash)) == 0;
 	OPENSSL_cleanse(key, sizeof(key));
 	return ok;
 }
 
 static bool server_final_write(const struct scram_secret *secret, struct slice auth_message,
-							   struct buf *out)
+                               struct buf *out)
 {
 	uint8_t signature[SCRAM_KEY_LEN];
 	char text[2 + BASE64_LEN(SCRAM_KEY_LEN) + 1] = "v=";
@@ -366,13 +366,13 @@ bool scram_server_final(struct scram_server *s, struct slice client_final, struc
 	if (s->server_first[0] == '\0' || !client_final_parse(s, client_final, &without_proof, proof))
 		goto out;
 	int n = snprintf(auth_message, sizeof(auth_message), "%s,%s,%.*s", s->client_first_bare,
-					 s->server_first, SLICE_ARG(without_proof));
+	                 s->server_first, SLICE_ARG(without_proof));
 	if (!fitted(n, sizeof(auth_message)))
 		goto out;
 	/* A doomed exchange takes the same steps, so that time does not tell users apart. */
 	struct slice message = slice_of(auth_message, (size_t)n);
 	ok = proof_ok(&s->secret, message, proof) && !s->doomed &&
-		 server_final_write(&s->secret, message, out);
+	     server_final_write(&s->secret, message, out);
 out:
 	OPENSSL_cleanse(&s->secret, sizeof(s->secret));
 	s->server_first[0] = '\0';
@@ -390,7 +390,7 @@ bool scram_client_init(struct scram_client *c, struct slice password)
 }
 
 bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NONCE_RAW],
-						struct buf *out)
+                        struct buf *out)
 {
 	char nonce[BASE64_LEN(SCRAM_NONCE_RAW) + 1];
 	base64_encode(nonce_raw, SCRAM_NONCE_RAW, nonce);
@@ -410,10 +410,10 @@ static bool server_first_parse(struct slice in, struct server_first *out)
 {
 	struct slice salt, iterations;
 	return is_text(in) && take_attribute(&in, 'r', &out->nonce) && nonce_ok(out->nonce) &&
-		   take_attribute(&in, 's', &salt) &&
-		   base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) &&
-		   take_attribute(&in, 'i', &iterations) &&
-		   iterations_parse(iterations, &out->iterations) && take_extensions(&in);
+	       take_attribute(&in, 's', &salt) &&
+	       base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) &&
+	       take_attribute(&in, 'i', &iterations) &&
+	       iterations_parse(iterations, &out->iterations) && take_extensions(&in);
 }
 
 /* The server's nonce must go on from ours: else an old exchange could be replayed to us. */
@@ -428,14 +428,14 @@ static bool nonce_extends(const struct scram_client *c, struct slice nonce)
 
 /* Proof = ClientKey XOR HMAC(StoredKey, AuthMessage); ServerSignature is what we shall expect. */
 static bool client_prove(struct scram_client *c, const struct server_first *first,
-						 struct slice auth_message, uint8_t proof[SCRAM_KEY_LEN])
+                         struct slice auth_message, uint8_t proof[SCRAM_KEY_LEN])
 {
 	uint8_t client_key[SCRAM_KEY_LEN], stored_key[SCRAM_KEY_LEN];
 	bool ok = derive_keys(slice_str(c->password), slice_of(first->salt, first->salt_len),
-						  first->iterations, client_key, c->server_key) &&
-			  sha256(slice_of(client_key, sizeof(client_key)), stored_key) &&
-			  hmac_sha256(stored_key, auth_message, proof) &&
-			  hmac_sha256(c->server_key, auth_message, c->server_signature);
+	                      first->iterations, client_key, c->server_key) &&
+	          sha256(slice_of(client_key, sizeof(client_key)), stored_key) &&
+	          hmac_sha256(stored_key, auth_message, proof) &&
+	          hmac_sha256(c->server_key, auth_message, c->server_signature);
 	for (size_t i = 0; ok && i < SCRAM_KEY_LEN; i++)
 		proof[i] ^= client_key[i];
 	OPENSSL_cleanse(client_key, sizeof(client_key));
@@ -451,7 +451,7 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 	if (!server_first_parse(server_first, &first) || !nonce_extends(c, first.nonce))
 		return false;
 	int before = snprintf(c->auth_message, sizeof(c->auth_message), "%s,%.*s,",
-						  c->client_first_bare, SLICE_ARG(server_first));
+	                      c->client_first_bare, SLICE_ARG(server_first));
 	if (!fitted(before, sizeof(c->auth_message)))
 		goto fail;
 	char *without_proof = c->auth_message + before;
@@ -463,7 +463,7 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 	OPENSSL_cleanse(c->password, sizeof(c->password));
 	base64_encode(proof, sizeof(proof), proof_text);
 	return buf_append(out, without_proof, (size_t)len) && buf_append_str(out, ",p=") &&
-		   buf_append_str(out, proof_text);
+	       buf_append_str(out, proof_text);
 fail:
 	c->auth_message[0] = '\0';
 	return false;
@@ -475,10 +475,10 @@ bool scram_client_verify(struct scram_client *c, struct slice server_final)
 	uint8_t signature[SCRAM_KEY_LEN];
 	/* Before client-final there is no signature to expect: zeros must not match zeros. */
 	if (c->auth_message[0] == '\0' || !is_text(server_final) ||
-		!take_attribute(&server_final, 'v', &signature_text) || !take_extensions(&server_final))
+	    !take_attribute(&server_final, 'v', &signature_text) || !take_extensions(&server_final))
 		return false;
 	return base64_decode_key(signature_text, signature) &&
-		   CRYPTO_memcmp(signature, c->server_signature, sizeof(signature)) == 0;
+	       CRYPTO_memcmp(signature, c->server_signature, sizeof(signature)) == 0;
 }
 
 void scram_client_release(struct scram_client *c)

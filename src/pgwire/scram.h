@@ -43,7 +43,7 @@ bool md5_response(const char stored[MD5_PASSWORD_LEN + 1], const uint8_t salt[4]
 /* ---- server side: we are the server, a client proves itself ---- */
 struct scram_server {
 	struct scram_secret secret;
-	bool doomed; /* unknown user: go through the motions with a mock secret, then refuse */
+	bool doomed;   /* unknown user: go through the motions with a mock secret, then refuse */
 	char gs2_flag; /* 'n' or 'y' of client-first; client-final must repeat it */
 	char nonce[128];
 	char client_first_bare[SCRAM_MESSAGE_MAX];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * Proof of a client's identity: trust, md5 or SCRAM-SHA-256 against the userlist. A user who is unknown
- * goes through the same motions and fails at the end like a wrong password.
+ * Proof of a client's identity: trust, md5 or SCRAM-SHA-256 against the userlist. A user who is
+ * unknown goes through the same motions and fails at the end like a wrong password.
  */
 #ifndef TM_PROXY_AUTH_H
 #define TM_PROXY_AUTH_H
@@ -12,7 +12,7 @@ enum auth_step {
 	AUTH_MORE, /* `out` has been given a challenge: wait for the answer */
 	AUTH_DONE,
 	AUTH_REFUSED, /* 28P01 */
-	AUTH_BROKEN, /* not an answer to what was asked */
+	AUTH_BROKEN,  /* not an answer to what was asked */
 };
 
 /* Begins for login->user. */

@@ -132,7 +132,8 @@ void cancel_request(struct worker *w, uint32_t pid, struct slice key)
 
 void cancel_forget(struct worker *w, const struct server *s)
 {
-	list_for_each(it, &w->cancels) {
+	list_for_each(it, &w->cancels)
+	{
 		struct cancel *k = container_of(it, struct cancel, link);
 		if (k->server == s)
 			k->server = NULL;
@@ -141,7 +142,8 @@ void cancel_forget(struct worker *w, const struct server *s)
 
 void cancel_free_all(struct worker *w)
 {
-	list_for_each(it, &w->cancels) {
+	list_for_each(it, &w->cancels)
+	{
 		struct cancel *k = container_of(it, struct cancel, link);
 		k->server = NULL;
 		finish(k);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * Cancel requests. A client gets a key of the router's own; a request with it is forwarded, with the
- * server's key, to the server that runs the client's statement right now. That server is not given to
- * anybody else until the request has landed, so that it cannot hit somebody else's statement.
+ * Cancel requests. A client gets a key of the router's own; a request with it is forwarded, with
+ * the server's key, to the server that runs the client's statement right now. That server is not
+ * given to anybody else until the request has landed, so that it cannot hit somebody else's
+ * statement.
  */
 #ifndef TM_PROXY_CANCEL_H
 #define TM_PROXY_CANCEL_H

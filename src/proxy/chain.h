@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * What one event sends to one peer, gathered so that it leaves in one system call: ranges of the read
- * buffer and small pieces the router adds. Lives on the stack of an event handler; the ranges must live
- * until chain_flush(). What the kernel does not take goes to the peer's out buffer.
+ * What one event sends to one peer, gathered so that it leaves in one system call: ranges of the
+ * read buffer and small pieces the router adds. Lives on the stack of an event handler; the ranges
+ * must live until chain_flush(). What the kernel does not take goes to the peer's out buffer.
  */
 #ifndef TM_PROXY_CHAIN_H
 #define TM_PROXY_CHAIN_H
@@ -18,7 +18,7 @@ struct chain {
 	struct buf *out;
 	int count;
 	size_t bytes, used;
-	bool held; /* chain_flush() only keeps what was gathered: more is to follow at once */
+	bool held;   /* chain_flush() only keeps what was gathered: more is to follow at once */
 	bool failed; /* the peer is gone or its buffer is full: close it */
 	struct iovec iov[CHAIN_PIECES];
 	uint8_t scratch[CHAIN_SCRATCH];

@@ -174,8 +174,8 @@ static void leave_server(struct client *c)
 	struct server *s = c->server;
 	if (!s)
 		return;
-	bool rest = s->state == SERVER_ACTIVE && replies_at_rest(&s->replies) && !s->mid_batch && s->out.len == 0 &&
-	            s->in.len == 0 && s->skip == 0 && (c->skip == 0 || c->skip_drop);
+	bool rest = s->state == SERVER_ACTIVE && replies_at_rest(&s->replies) && !s->mid_batch &&
+	            s->out.len == 0 && s->in.len == 0 && s->skip == 0 && (c->skip == 0 || c->skip_drop);
 	if (!rest && (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE))
 		settle_unknown(c);
 	c->server = NULL;

@@ -25,8 +25,8 @@ struct forward {
 /* ----------------------------------------------------------------- capture */
 
 /* The insert position: never below the end of a commit that was acknowledged before it is asked,
- * whatever synchronous_commit was. Asked in a message of its own behind the statement's Sync: inside the
- * statement's transaction it would precede the commit record. */
+ * whatever synchronous_commit was. Asked in a message of its own behind the statement's Sync:
+ * inside the statement's transaction it would precede the commit record. */
 bool forward_prepare_capture(struct worker *w)
 {
 	const char *sql = w->settings->policy.fault == FAULT_WRITE_POINTER
@@ -36,8 +36,8 @@ bool forward_prepare_capture(struct worker *w)
 	buf_init(&w->capture_parse, 512);
 	buf_init(&w->capture_ask, 512);
 	return write_parse(&w->capture_parse, name, slice_str(sql), none) &&
-	       write_bind_plain(&w->capture_ask, none, name, 1) && write_execute(&w->capture_ask, none) &&
-	       write_sync(&w->capture_ask);
+	       write_bind_plain(&w->capture_ask, none, name, 1) &&
+	       write_execute(&w->capture_ask, none) && write_sync(&w->capture_ask);
 }
 
 static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
@@ -83,8 +83,8 @@ static bool push_capture_inside(struct forward *f)
 	return true;
 }
 
-/* After this unit, will the server be outside a transaction? A guess made of what was sent; where it
- * is wrong the capture runs inside the transaction and its result is not used. */
+/* After this unit, will the server be outside a transaction? A guess made of what was sent; where
+ * it is wrong the capture runs inside the transaction and its result is not used. */
 static bool ends_at_rest(const struct server *s, struct traits t)
 {
 	if (t.flags & TRAIT_MULTI && t.flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
@@ -122,7 +122,8 @@ static bool no_memory(struct forward *f)
 }
 
 /* An error at this place of the pipeline that only the router knows of: the client hears `message`,
- * and the server is made to fail too, so that it skips to Sync and its transaction fails as it should. */
+ * and the server is made to fail too, so that it skips to Sync and its transaction fails as it
+ * should. */
 static bool error_here(struct forward *f, const char *sqlstate, const char *message)
 {
 	struct buf text, bind;
@@ -176,7 +177,8 @@ static bool close_prepared(struct forward *f, struct stmt *old)
 	return ok;
 }
 
-/* Closing a statement closes its portals too, so nothing is closed while a transaction may hold some. */
+/* Closing a statement closes its portals too, so nothing is closed while a transaction may hold
+ * some. */
 static bool make_room(struct forward *f)
 {
 	struct server *s = f->s;
@@ -187,8 +189,8 @@ static bool make_room(struct forward *f)
 	return close_prepared(f, old);
 }
 
-/* DDL went by since this server prepared its statements: "cached plan must not change result type" would
- * be the answer to some of them. Prepared again, they have the new one. */
+/* DDL went by since this server prepared its statements: "cached plan must not change result type"
+ * would be the answer to some of them. Prepared again, they have the new one. */
 static bool forget_outdated(struct forward *f)
 {
 	struct server *s = f->s;
@@ -391,12 +393,13 @@ static bool no_such_statement(struct forward *f, struct slice name)
 	return error_here(f, "26000", text);
 }
 
-/* A name the router does not know may be one of SQL PREPARE, on the connection the client is bound to; ours
- * are not for clients. */
+/* A name the router does not know may be one of SQL PREPARE, on the connection the client is bound
+ * to; ours are not for clients. */
 static bool may_be_sql_prepared(const struct client *c, struct slice name)
 {
 	size_t n = sizeof(STMT_NAME_PREFIX) - 1;
-	return c->bound && name.len > 0 && !(name.len >= n && memcmp(name.ptr, STMT_NAME_PREFIX, n) == 0);
+	return c->bound && name.len > 0 &&
+	       !(name.len >= n && memcmp(name.ptr, STMT_NAME_PREFIX, n) == 0);
 }
 
 static void close_local_portal(struct client *c, struct stmt_cache *cache)
@@ -445,7 +448,8 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		return no_such_statement(f, name);
 	if (is_local(f, stmt)) {
 		if (portal.len > 0)
-			return error_here(f, "0A000", "statements of the router run in the unnamed portal only");
+			return error_here(f, "0A000",
+			                  "statements of the router run in the unnamed portal only");
 		c->local_portal_open = true;
 		c->local_stmt = stmt_ref(stmt);
 		return push_plain_bytes(f, REPLY_BIND, BE_BIND_COMPLETE);
@@ -615,15 +619,15 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 	return push_ready(f, REPLY_SYNC) && (!capture || inside || push_capture(f));
 }
 
-/* Is the server skipping to a Sync that it has not been sent yet? What is sent behind an outstanding one
- * counts. */
+/* Is the server skipping to a Sync that it has not been sent yet? What is sent behind an
+ * outstanding one counts. */
 static bool failed_batch(const struct client *c, const struct server *s)
 {
 	return c->batch_failed || (s->replies.failed && s->replies.count == 0);
 }
 
-/* Was part of a batch sent, and not its Sync? If it fails, everything is skipped up to the next Sync: one
- * of ours must not come before the client's. */
+/* Was part of a batch sent, and not its Sync? If it fails, everything is skipped up to the next
+ * Sync: one of ours must not come before the client's. */
 static bool open_batch(const struct server *s)
 {
 	return s->replies.count > 0 && s->replies.open;
@@ -689,8 +693,9 @@ static bool batch(struct forward *f, struct slice in)
 	return ok;
 }
 
-/* EXECUTE in SQL of a statement prepared by the protocol: the server knows it by our name only. The client
- * is bound to this connection from now on, so the statement gets the client's name there too. */
+/* EXECUTE in SQL of a statement prepared by the protocol: the server knows it by our name only. The
+ * client is bound to this connection from now on, so the statement gets the client's name there
+ * too. */
 static void prepare_as_named(void *arg, const struct set_stmt *st)
 {
 	struct forward *f = arg;
@@ -746,8 +751,9 @@ static bool query(struct forward *f, struct slice in)
 	       (!capture || push_capture(f));
 }
 
-/* A SET counts if the transaction that it stands in commits, which is told by how that transaction ends in a
- * unit of its own. Any other end, or a return to a savepoint, leaves it open which SETs counted. */
+/* A SET counts if the transaction that it stands in commits, which is told by how that transaction
+ * ends in a unit of its own. Any other end, or a return to a savepoint, leaves it open which SETs
+ * counted. */
 static bool sets_are_uncertain(const struct client *c, uint32_t flags)
 {
 	bool in_batch = flags & TRAIT_SETS || c->batch_bits & TURN_SETS;

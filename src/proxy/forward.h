@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * A unit's messages to the server: statement names become ours, statements the server lacks are
- * prepared first, an entry of the reply tracker is pushed for every message that is answered, and the
- * question for the commit position is pipelined behind a write.
+ * prepared first, an entry of the reply tracker is pushed for every message that is answered, and
+ * the question for the commit position is pipelined behind a write.
  */
 #ifndef TM_PROXY_FORWARD_H
 #define TM_PROXY_FORWARD_H
@@ -17,7 +17,8 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 size_t forward_copy(struct client *c, struct server *s, const struct frame *f, struct slice in,
                     struct chain *to_server);
 
-/* A batch without its Sync is not answered unless asked for: for those who have to wait for the answers. */
+/* A batch without its Sync is not answered unless asked for: for those who have to wait for the
+ * answers. */
 void forward_flush(struct server *s, struct chain *to_server);
 
 /* The bytes of the capture, made once. */

@@ -96,15 +96,16 @@ void local_read_after(struct client *c, struct session_mark *mark, const char *t
 		session_read_after(mark, &w->fleet, t.at);
 		return;
 	}
-	/* One that is ahead of all we know may be another router's, younger than our last sample, or a lie:
-	 * the sample covers the one and is not led astray by the other. */
+	/* One that is ahead of all we know may be another router's, younger than our last sample, or a
+	 * lie: the sample covers the one and is not led astray by the other. */
 	w->stats.tokens_refused++;
 	session_wrote_unknown(mark, &w->fleet, net_now_us());
 }
 
 bool local_set(struct client *c, const char *name, const char *value, struct local_error *e)
 {
-	const char *key = strncmp(name, PREFIX, sizeof(PREFIX) - 1) == 0 ? name + sizeof(PREFIX) - 1 : "";
+	const char *key =
+		strncmp(name, PREFIX, sizeof(PREFIX) - 1) == 0 ? name + sizeof(PREFIX) - 1 : "";
 	struct client_options *o = client_options(c);
 	if (!o)
 		return fail(e, "53200", "out of memory");
@@ -113,19 +114,26 @@ bool local_set(struct client *c, const char *name, const char *value, struct loc
 		if (strlen(value) > SESSION_NAME_MAX)
 			return fail(e, "22023", "tidemark.session: a name has at most 127 bytes");
 		if (!client_set_session(c, slice_str(value)))
-			return fail(e, "53400", "tidemark.session: too many sessions are in use (max_sessions), or in this transaction");
+			return fail(
+				e, "53400",
+				"tidemark.session: too many sessions are in use (max_sessions), or in this transaction");
 		snprintf(o->session, sizeof(o->session), "%s", value);
 	} else if (strcmp(key, "consistency") == 0) {
 		if (!parse_level(value, &o->level))
-			return fail(e, "22023", "tidemark.consistency: \"%.60s\" is none of strong, session, bounded, eventual", value);
+			return fail(
+				e, "22023",
+				"tidemark.consistency: \"%.60s\" is none of strong, session, bounded, eventual",
+				value);
 		o->has_level = true;
 	} else if (strcmp(key, "max_lag") == 0) {
 		if (!parse_duration(value, &o->max_lag_us))
-			return fail(e, "22023", "tidemark.max_lag: \"%.60s\" is not a time such as 100ms", value);
+			return fail(e, "22023", "tidemark.max_lag: \"%.60s\" is not a time such as 100ms",
+			            value);
 		o->has_max_lag = true;
 	} else if (strcmp(key, "wait_timeout") == 0) {
 		if (!parse_duration(value, &o->wait_timeout_us) || o->wait_timeout_us > 60000000)
-			return fail(e, "22023", "tidemark.wait_timeout: \"%.60s\" is not a time of at most 60s", value);
+			return fail(e, "22023", "tidemark.wait_timeout: \"%.60s\" is not a time of at most 60s",
+			            value);
 		o->has_wait_timeout = true;
 	} else if (strcmp(key, "report") == 0) {
 		if (!parse_bool(value, &o->report))

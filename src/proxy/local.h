@@ -5,12 +5,11 @@
  *
  *   tidemark.session       name of the session; "" goes back to the configured scope
  *   tidemark.consistency   strong | session | bounded | eventual
- *   tidemark.max_lag       bounded: how old a replica may be (bare numbers are ms, as in PostgreSQL)
- *   tidemark.wait_timeout  how long a read may wait for a replica
- *   tidemark.read_after    a token: raises the session's mark
- *   tidemark.report        on: ParameterStatus tidemark.token when the mark has moved
- *   tidemark.token         SHOW only: the session's mark
- *   tidemark.route         SHOW only: where the last statement went, and why
+ *   tidemark.max_lag       bounded: how old a replica may be (bare numbers are ms, as in
+ * PostgreSQL) tidemark.wait_timeout  how long a read may wait for a replica tidemark.read_after a
+ * token: raises the session's mark tidemark.report        on: ParameterStatus tidemark.token when
+ * the mark has moved tidemark.token         SHOW only: the session's mark tidemark.route SHOW only:
+ * where the last statement went, and why
  */
 #ifndef TM_PROXY_LOCAL_H
 #define TM_PROXY_LOCAL_H
@@ -24,8 +23,8 @@ struct local_error {
 };
 bool local_set(struct client *c, const char *name, const char *value, struct local_error *e);
 
-/* A token that came with the request raises the mark; one that cannot be believed makes the session owe a
- * sample of the primary. */
+/* A token that came with the request raises the mark; one that cannot be believed makes the session
+ * owe a sample of the primary. */
 void local_read_after(struct client *c, struct session_mark *mark, const char *token);
 
 /* Is this text answered here? */
@@ -37,7 +36,8 @@ void local_describe(struct slice text, struct buf *out);
 
 /* SHOW tidemark.token, and the mark is not known until a sample lands: worth a short wait first. */
 bool local_needs_sample(struct client *c, struct slice text);
-/* Appends rows and CommandComplete, or ErrorResponse (then false). `simple`: RowDescription is due too. */
+/* Appends rows and CommandComplete, or ErrorResponse (then false). `simple`: RowDescription is due
+ * too. */
 bool local_execute(struct client *c, struct slice text, bool simple, struct buf *out);
 /* The session's mark as a token; one that no replica ever reaches while it is not known. */
 void local_token(struct client *c, char out[TOKEN_TEXT_MAX]);

@@ -48,7 +48,8 @@ static void database_configure(struct database *db, const struct database_entry 
 /* Two names of one database on the servers are one session. */
 static struct session_mark *shared_mark(struct database *db)
 {
-	list_for_each(it, &db->worker->databases) {
+	list_for_each(it, &db->worker->databases)
+	{
 		struct database *other = container_of(it, struct database, link);
 		if (other != db && strcmp(other->dbname, db->dbname) == 0)
 			return other->shared;
@@ -64,7 +65,8 @@ struct database *database_get(struct worker *w, struct slice name)
 	const struct database_entry *e = entry_find(w->settings, key);
 	if (!e)
 		return NULL;
-	list_for_each(it, &w->databases) {
+	list_for_each(it, &w->databases)
+	{
 		struct database *db = container_of(it, struct database, link);
 		if (strcmp(db->name, key) == 0)
 			return db;
@@ -96,7 +98,8 @@ struct database *database_get(struct worker *w, struct slice name)
 
 static void scope_changed(struct database *db)
 {
-	list_for_each(it, &db->worker->clients) {
+	list_for_each(it, &db->worker->clients)
+	{
 		struct client *c = container_of(it, struct client, link);
 		if (c->account && c->account->database == db)
 			client_scope_changed(c);
@@ -106,7 +109,8 @@ static void scope_changed(struct database *db)
 
 void databases_reload(struct worker *w)
 {
-	list_for_each(it, &w->databases) {
+	list_for_each(it, &w->databases)
+	{
 		struct database *db = container_of(it, struct database, link);
 		const struct database_entry *e = entry_find(w->settings, db->name);
 		enum scope before = db->scope;
@@ -156,7 +160,8 @@ static void account_secret(struct account *a)
 
 struct account *account_get(struct database *db, struct slice user)
 {
-	list_for_each(it, &db->accounts) {
+	list_for_each(it, &db->accounts)
+	{
 		struct account *a = container_of(it, struct account, link);
 		if (slice_eq_str(user, a->user)) {
 			account_secret(a);
@@ -194,12 +199,13 @@ static void welcome_free(struct worker *w, struct welcome *it)
 
 void databases_free(struct worker *w)
 {
-	list_for_each(d, &w->databases) {
+	list_for_each(d, &w->databases)
+	{
 		struct database *db = container_of(d, struct database, link);
-		list_for_each(it, &db->accounts) {
+		list_for_each(it, &db->accounts)
+		{
 			struct account *a = container_of(it, struct account, link);
-			list_for_each(wl, &a->welcomes)
-				welcome_free(w, container_of(wl, struct welcome, link));
+			list_for_each(wl, &a->welcomes) welcome_free(w, container_of(wl, struct welcome, link));
 			memset(a->secret, 0, sizeof(a->secret));
 			free(a);
 		}
@@ -212,7 +218,8 @@ void databases_free(struct worker *w)
 
 struct welcome *welcome_find(struct account *a, const struct vars *vars)
 {
-	list_for_each(it, &a->welcomes) {
+	list_for_each(it, &a->welcomes)
+	{
 		struct welcome *wl = container_of(it, struct welcome, link);
 		if (wl->vars == vars)
 			return wl;
@@ -271,7 +278,8 @@ static struct server *take_idle(struct pool *p)
 
 void pool_prefer(struct pool *p, uint64_t serial)
 {
-	list_for_each(it, &p->idle) {
+	list_for_each(it, &p->idle)
+	{
 		if (container_of(it, struct server, link)->sequence_user == serial) {
 			list_remove(it);
 			list_push_front(&p->idle, it);
@@ -375,7 +383,8 @@ void pool_tend(struct pool *p, int64_t now_us)
 {
 	const struct worker *w = p->account->database->worker;
 	const struct settings *s = w->settings;
-	list_for_each(it, &p->idle) {
+	list_for_each(it, &p->idle)
+	{
 		struct server *srv = container_of(it, struct server, link);
 		if (s->server_idle_timeout_us > 0 &&
 		    now_us - srv->released_at_us > s->server_idle_timeout_us)

@@ -21,14 +21,15 @@ struct welcome *welcome_find(struct account *a, const struct vars *vars);
 /* Remembers what `s` reported as what a client with these settings should hear. */
 struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct server *s);
 
-/* The server's parameters as ParameterStatus messages, as a client of the fleet should hear them. */
+/* The server's parameters as ParameterStatus messages, as a client of the fleet should hear them.
+ */
 void params_write(const struct server *s, struct buf *out);
 
 enum pool_answer {
-	POOL_TAKEN, /* *out is the client's now */
+	POOL_TAKEN,  /* *out is the client's now */
 	POOL_QUEUED, /* the client will be made runnable */
-	POOL_FULL, /* too many wait already */
-	POOL_DOWN, /* the node cannot be reached: pool.error, pool.sqlstate */
+	POOL_FULL,   /* too many wait already */
+	POOL_DOWN,   /* the node cannot be reached: pool.error, pool.sqlstate */
 };
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out);
 /* An idle server that only this client has used for writing, if there is one, is taken next. */

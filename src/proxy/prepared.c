@@ -18,8 +18,8 @@ static struct client_stmt **client_slot(const struct client_stmts *m, struct sli
                                         uint64_t hash)
 {
 	struct client_stmt **link = &m->buckets[hash & (m->bucket_count - 1)];
-	while (*link && !((*link)->hash == hash &&
-	                  slice_eq(slice_of((*link)->name, (*link)->name_len), name)))
+	while (*link &&
+	       !((*link)->hash == hash && slice_eq(slice_of((*link)->name, (*link)->name_len), name)))
 		link = &(*link)->next;
 	return link;
 }
@@ -134,7 +134,8 @@ static bool server_stmts_grow(struct server_stmts *m)
 	struct server_stmt **buckets = calloc(n, sizeof(struct server_stmt *));
 	if (!buckets)
 		return false;
-	list_for_each(it, &m->lru) {
+	list_for_each(it, &m->lru)
+	{
 		struct server_stmt *e = container_of(it, struct server_stmt, lru);
 		e->next = buckets[e->stmt->id & (n - 1)];
 		buckets[e->stmt->id & (n - 1)] = e;
@@ -183,7 +184,8 @@ struct stmt *server_stmts_oldest(const struct server_stmts *m)
 
 void server_stmts_clear(struct server_stmts *m, struct stmt_cache *cache)
 {
-	list_for_each(it, &m->lru) {
+	list_for_each(it, &m->lru)
+	{
 		struct server_stmt *e = container_of(it, struct server_stmt, lru);
 		stmt_put(cache, e->stmt);
 		free(e);

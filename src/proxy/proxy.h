@@ -8,8 +8,8 @@
  *           │            └─ account (database × user) ── pool (× node) ── server ⇄ client
  *           └─ client ── account, settings (vars), statements, mark
  *
- * One loop, one thread: nothing here is locked. Objects that die while they may be on the call stack
- * are put on worker.dead and freed after the loop's turn; clients that may go on are put on
+ * One loop, one thread: nothing here is locked. Objects that die while they may be on the call
+ * stack are put on worker.dead and freed after the loop's turn; clients that may go on are put on
  * worker.runnable and resumed there too, so no event handler re-enters another one.
  */
 #ifndef TM_PROXY_PROXY_H
@@ -58,7 +58,7 @@ struct pool {
 	struct list waiting; /* clients, first come first served */
 	int waiting_count;
 	int64_t retry_at_us; /* after a failed connect: not before */
-	char error[256]; /* of the last failed connect */
+	char error[256];     /* of the last failed connect */
 	char sqlstate[6];
 };
 
@@ -87,7 +87,7 @@ enum catalog_state { CATALOG_WANTED, CATALOG_LOADING, CATALOG_CURRENT };
 struct database {
 	struct list link; /* worker.databases */
 	struct worker *worker;
-	char name[NAME_MAX_BYTES]; /* as clients ask for it */
+	char name[NAME_MAX_BYTES];   /* as clients ask for it */
 	char dbname[NAME_MAX_BYTES]; /* on the servers */
 	int pool_size;
 	enum scope scope;
@@ -99,7 +99,8 @@ struct database {
 	enum catalog_state catalog_state;
 	struct server *catalog_loader; /* runs the load; one at a time */
 	int64_t catalog_loaded_at_us;
-	uint32_t ddl_count; /* DDL seen: what servers prepared before may have another result type now */
+	uint32_t
+		ddl_count; /* DDL seen: what servers prepared before may have another result type now */
 	struct list accounts;
 	struct database_stats stats;
 };
@@ -137,24 +138,24 @@ struct server {
 	enum server_state state;
 	enum server_task task;
 	struct client *client; /* ACTIVE, SYNC */
-	int64_t incarnation; /* postmaster start of the server it talks to, µs since 1970 */
-	struct login *login; /* while logging in */
+	int64_t incarnation;   /* postmaster start of the server it talks to, µs since 1970 */
+	struct login *login;   /* while logging in */
 
 	struct replies replies;
-	struct buf in; /* bytes of the server not yet understood */
-	struct buf out; /* bytes the server's socket did not take */
-	uint64_t skip; /* bytes left of a message that is passed through */
+	struct buf in;     /* bytes of the server not yet understood */
+	struct buf out;    /* bytes the server's socket did not take */
+	uint64_t skip;     /* bytes left of a message that is passed through */
 	bool skip_forward; /* … to the client, else dropped */
 
 	/* What this connection carries. */
-	struct vars *vars; /* NULL: not known, never to be reused */
+	struct vars *vars;       /* NULL: not known, never to be reused */
 	struct vars *vars_after; /* SYNC: what it will carry */
 	struct server_stmts stmts;
-	uint32_t stmts_ddl; /* database.ddl_count when they were prepared */
+	uint32_t stmts_ddl;   /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
 	bool capture_prepared;
-	/* Who may have called nextval() here, and who has run functions of the user's, which may have left
-	 * state that nobody saw: a client's serial, 0 nobody, UINT64_MAX several. */
+	/* Who may have called nextval() here, and who has run functions of the user's, which may have
+	 * left state that nobody saw: a client's serial, 0 nobody, UINT64_MAX several. */
 	uint64_t sequence_user, code_user;
 	struct buf params; /* ParameterStatus, "name\0value\0…" */
 	uint32_t pid;
@@ -162,19 +163,20 @@ struct server {
 	uint16_t key_len;
 
 	/* The turn it runs. */
-	bool flushed; /* was asked for all it owes */
+	bool flushed;     /* was asked for all it owes */
 	bool in_tx_after; /* once everything sent has run, a transaction is open */
-	bool barrier; /* what was sent drops prepared statements: nothing follows before its answer */
-	bool mid_batch; /* messages of a batch were sent and its Sync was not: it may hold a transaction open */
-	bool counted; /* in the fleet's outstanding */
-	bool on_replica; /* the turn runs on a replica */
-	bool reading; /* the turn is a plain read on a replica: may be run again on the primary */
-	bool many; /* … of more than one statement: held until it is complete */
+	bool barrier;   /* what was sent drops prepared statements: nothing follows before its answer */
+	bool mid_batch; /* messages of a batch were sent and its Sync was not: it may hold a transaction
+	                   open */
+	bool counted;   /* in the fleet's outstanding */
+	bool on_replica;  /* the turn runs on a replica */
+	bool reading;     /* the turn is a plain read on a replica: may be run again on the primary */
+	bool many;        /* … of more than one statement: held until it is complete */
 	bool rolled_back; /* a command tag said ROLLBACK since the last rest */
-	int captures; /* capture questions outstanding */
-	int64_t capture_asked_us; /* when the oldest of them was sent */
-	struct buf replay; /* the bytes of such a read */
-	struct position guard; /* FAULT_GUARD_AFTER */
+	int captures;     /* capture questions outstanding */
+	int64_t capture_asked_us;        /* when the oldest of them was sent */
+	struct buf replay;               /* the bytes of such a read */
+	struct position guard;           /* FAULT_GUARD_AFTER */
 	struct position captured_inside; /* FAULT_POSITION_INSIDE */
 
 	bool fatal_seen; /* the server said FATAL, and the client heard it */
@@ -182,7 +184,7 @@ struct server {
 	bool own_failed;
 	char own_sqlstate[6];
 	char own_error[256];
-	int cancels; /* cancel requests on their way: not reusable until they have landed */
+	int cancels;      /* cancel requests on their way: not reusable until they have landed */
 	bool close_after; /* not to be pooled again */
 	int64_t connected_at_us, released_at_us;
 };
@@ -209,14 +211,14 @@ enum client_state {
 
 /* What stands behind an entry of the reply tracker (reply.tag), and its reply.data. */
 enum reply_tag {
-	TAG_PLAIN, /* nothing */
-	TAG_PARSE_UNNAMED, /* struct stmt, counted */
-	TAG_PARSE_NAMED, /* struct name_undo: the client's name was added */
-	TAG_PARSE_INJECTED, /* struct stmt, counted: prepared on this server only */
+	TAG_PLAIN,                  /* nothing */
+	TAG_PARSE_UNNAMED,          /* struct stmt, counted */
+	TAG_PARSE_NAMED,            /* struct name_undo: the client's name was added */
+	TAG_PARSE_INJECTED,         /* struct stmt, counted: prepared on this server only */
 	TAG_PARSE_INJECTED_UNNAMED, /* the same, as the unnamed one */
-	TAG_CLOSE_NAMED, /* struct name_undo: the client's name was removed */
-	TAG_CLOSE_EVICTED, /* struct stmt, counted: closed on this server to make room */
-	TAG_CAPTURE, /* part of a capture: commit position asked behind a write */
+	TAG_CLOSE_NAMED,            /* struct name_undo: the client's name was removed */
+	TAG_CLOSE_EVICTED,          /* struct stmt, counted: closed on this server to make room */
+	TAG_CAPTURE,                /* part of a capture: commit position asked behind a write */
 	TAG_CAPTURE_PARSE,
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
 };
@@ -226,8 +228,8 @@ enum turn_bit {
 	TURN_WROTE = 1,
 	TURN_DDL = 2,
 	TURN_SETS = 4,
-	TURN_RAN = 8, /* a statement was run on the server */
-	TURN_BLIND = 16, /* … behind which no capture may be sent */
+	TURN_RAN = 8,      /* a statement was run on the server */
+	TURN_BLIND = 16,   /* … behind which no capture may be sent */
 	TURN_CONTROL = 32, /* … that begins or ends a transaction */
 };
 
@@ -255,8 +257,8 @@ struct pending_set {
 	char sql[];
 };
 
-/* Sessions that statements inside a transaction, or of a bound client, named by tag: what commits is
- * theirs too. */
+/* Sessions that statements inside a transaction, or of a bound client, named by tag: what commits
+ * is theirs too. */
 #define TX_SESSIONS_MAX 8
 struct tx_sessions {
 	int count;
@@ -266,47 +268,48 @@ struct tx_sessions {
 /* Login in progress; freed after it. */
 struct client_login {
 	struct vars *vars;
-	struct buf own; /* settings of the router's own, "name\0value\0…": they count once it is known who asks */
+	struct buf own; /* settings of the router's own, "name\0value\0…": they count once it is known
+	                   who asks */
 	bool scram, first_done;
 	char user[NAME_MAX_BYTES];
 	char stored[MD5_PASSWORD_LEN + 1];
 	uint8_t salt[4];
-	bool known; /* the user exists */
+	bool known;                  /* the user exists */
 	struct scram_server *server; /* while a SASL exchange runs */
 };
 
 struct client {
-	struct list link; /* worker.clients, worker.dead */
+	struct list link;  /* worker.clients, worker.dead */
 	struct list queue; /* pool.waiting, worker.runnable; else alone */
 	struct worker *worker;
 	struct net_stream *stream;
 	struct account *account;
 	struct server *server;
 	struct pool *waits_for; /* WAIT_SERVER */
-	struct pool *granted; /* a server came free there: may take it ahead of those behind */
+	struct pool *granted;   /* a server came free there: may take it ahead of those behind */
 	struct client_login *login;
 	struct buf in, out;
 	struct buf redo; /* a read that is to be run again: comes before `in` once the client goes on */
-	uint64_t skip; /* bytes left of a message that is passed through to the server */
-	bool skip_drop; /* … or thrown away */
+	uint64_t skip;   /* bytes left of a message that is passed through to the server */
+	bool skip_drop;  /* … or thrown away */
 
 	enum client_state state;
-	uint8_t bound; /* enum bind_reason */
-	bool to_sync; /* skipping everything up to Sync after an error of ours */
-	bool batch_failed; /* the same, where the server was made to fail too and is sent the Sync */
-	bool tx_wrote; /* the open transaction may have written, by what was answered */
-	bool sent_wrote; /* the same, by what was sent since the last rest */
-	bool sent_blind; /* a capture must not follow what is outstanding: it may be a COPY */
-	bool tx_ddl; /* … and may have changed the catalog */
+	uint8_t bound;      /* enum bind_reason */
+	bool to_sync;       /* skipping everything up to Sync after an error of ours */
+	bool batch_failed;  /* the same, where the server was made to fail too and is sent the Sync */
+	bool tx_wrote;      /* the open transaction may have written, by what was answered */
+	bool sent_wrote;    /* the same, by what was sent since the last rest */
+	bool sent_blind;    /* a capture must not follow what is outstanding: it may be a COPY */
+	bool tx_ddl;        /* … and may have changed the catalog */
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
-	bool tell_params; /* a RESET went back to startup settings that only another connection had */
-	bool turn_error; /* an ErrorResponse went by since the last ReadyForQuery */
+	bool tell_params;   /* a RESET went back to startup settings that only another connection had */
+	bool turn_error;    /* an ErrorResponse went by since the last ReadyForQuery */
 	bool force_primary; /* a standby refused what is being run again */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
-	bool paused; /* not reading: what came in has to wait, and there is enough of it */
-	bool wants_more; /* what came in cannot be judged before more of it is here */
-	bool cancelled; /* a cancel request came while it waited */
-	bool timed_out; /* waited longer than query_wait_timeout for a server */
+	bool paused;            /* not reading: what came in has to wait, and there is enough of it */
+	bool wants_more;        /* what came in cannot be judged before more of it is here */
+	bool cancelled;         /* a cancel request came while it waited */
+	bool timed_out;         /* waited longer than query_wait_timeout for a server */
 	bool waited_for_others;
 	uint8_t last_reason; /* of the last statement: SHOW tidemark.route */
 	int8_t last_node;
@@ -317,30 +320,31 @@ struct client {
 	struct stmt *unnamed;
 	struct stmt *local_stmt; /* behind the open local portal */
 
-	struct session_mark *mark; /* the session's: shared, named, or own */
-	struct session_mark *own; /* SCOPE_CONNECTION */
-	struct session *session; /* named */
+	struct session_mark *mark;      /* the session's: shared, named, or own */
+	struct session_mark *own;       /* SCOPE_CONNECTION */
+	struct session *session;        /* named */
 	struct session_mark *turn_mark; /* of the statement being run; == mark unless tagged */
 	struct session *turn_session;
 	struct tx_sessions *tx_sessions; /* further sessions tagged in the open transaction */
-	bool scope_joins; /* … and the scope's own: the named one was left in it */
-	struct session_mark *wait_mark; /* the mark as it was when a statement began to wait */
+	bool scope_joins;                /* … and the scope's own: the named one was left in it */
+	struct session_mark *wait_mark;  /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
 	struct client_options *options;
 	struct client_options *startup_options; /* what RESET ALL and DISCARD ALL go back to */
 
 	struct waiter waiter;
-	int64_t waiting_since_us; /* for a position, a sample or a server */
+	int64_t waiting_since_us;  /* for a position, a sample or a server */
 	int64_t turn_queued_at_us; /* WAIT_SERVER: since */
 	int64_t turn_started_us, query_started_us;
-	int64_t seen_at_us; /* connected, or last statement */
+	int64_t seen_at_us;  /* connected, or last statement */
 	uint32_t id, secret; /* cancel key */
-	uint64_t serial; /* never given twice */
+	uint64_t serial;     /* never given twice */
 };
 
 /* ----------------------------------------------------------------- worker */
 
-/* The console of the admin database; admin/ provides it. Appends whole messages but ReadyForQuery. */
+/* The console of the admin database; admin/ provides it. Appends whole messages but ReadyForQuery.
+ */
 typedef void (*console_fn)(void *arg, struct worker *w, struct slice sql, struct buf *out);
 
 enum worker_state { WORKER_RUNNING, WORKER_DRAINING, WORKER_STOPPED };

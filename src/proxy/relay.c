@@ -149,7 +149,8 @@ static void emit_local(struct server *s, struct chain *ch)
  * conflicts. The statement had no effect: it may be run again. */
 static bool is_refusal(struct slice sqlstate, struct slice message)
 {
-	static const char *const always[] = {"25006", "40001", "55000", "0A000", "57P04", "57P01", "57P02"};
+	static const char *const always[] = {"25006", "40001", "55000", "0A000",
+	                                     "57P04", "57P01", "57P02"};
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++) {
 		if (slice_eq_str(sqlstate, always[i]))
 			return true;
@@ -215,7 +216,8 @@ bool relay_rerun(struct server *s)
 	struct client *c = s->client;
 	if (!c || !s->reading || s->replay.len == 0)
 		return false;
-	/* The client's bytes may be on the call stack: its own buffer must stay as it is until it goes on. */
+	/* The client's bytes may be on the call stack: its own buffer must stay as it is until it goes
+	 * on. */
 	c->redo = s->replay;
 	buf_init(&s->replay, HOLD_MAX);
 	s->worker->stats.retried++;
@@ -242,8 +244,8 @@ static uint32_t mark_answered(struct replies *r, uint32_t i, uint8_t type)
 	return i + 1;
 }
 
-/* The standby refused: the bytes up to its ErrorResponse are used up (the number is returned), and the
- * ReadyForQuery still to come is nobody's. 0: it cannot be run again. */
+/* The standby refused: the bytes up to its ErrorResponse are used up (the number is returned), and
+ * the ReadyForQuery still to come is nobody's. 0: it cannot be run again. */
 static size_t refused(struct server *s, struct slice in)
 {
 	struct client *c = s->client;
@@ -263,7 +265,7 @@ static size_t refused(struct server *s, struct slice in)
 	if (is_outdated_plan(&e))
 		s->close_after = true;
 	else if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
-	    slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
+	         slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
 		settle_refusal(c, buf_slice(&s->replay));
 	if (!relay_rerun(s))
 		return 0;
@@ -284,8 +286,8 @@ static void note_error(struct server *s, struct client *c, const struct frame *f
 		s->fatal_seen = true;
 	if (slice_eq_str(e.sqlstate, "25006") && server_is_primary(s) && !c->tx_wrote && !c->sent_wrote)
 		return;
-	/* The "primary" says it is in recovery: it was demoted. Read-only transactions of the client's own
-	 * making give the same code, so the watcher is only asked to look. */
+	/* The "primary" says it is in recovery: it was demoted. Read-only transactions of the client's
+	 * own making give the same code, so the watcher is only asked to look. */
 	if (slice_eq_str(e.sqlstate, "25006") && server_is_primary(s))
 		watch_kick(s->worker->watch, s->pool->node);
 }
@@ -293,7 +295,8 @@ static void note_error(struct server *s, struct client *c, const struct frame *f
 static void note_tag(struct server *s, struct client *c, const struct frame *f)
 {
 	struct slice tag;
-	if (f->body_len < 5 || !strchr("RDC", f->body[0]) || !msg_command_tag_parse(frame_body(f), &tag))
+	if (f->body_len < 5 || !strchr("RDC", f->body[0]) ||
+	    !msg_command_tag_parse(frame_body(f), &tag))
 		return;
 	if (slice_eq_str(tag, "ROLLBACK"))
 		s->rolled_back = true;
@@ -305,7 +308,8 @@ static void note_tag(struct server *s, struct client *c, const struct frame *f)
 		settle_deallocated_all(c, s);
 }
 
-/* Asynchronous: not an answer to anything. True if it was one. Only a notice may be here in part. */
+/* Asynchronous: not an answer to anything. True if it was one. Only a notice may be here in part.
+ */
 static bool asynchronous(struct server *s, const struct frame *f, struct slice at, size_t here,
                          struct chain *ch)
 {
@@ -339,7 +343,8 @@ static bool asynchronous(struct server *s, const struct frame *f, struct slice a
 enum capture { CAPTURE_NONE, CAPTURE_PARTIAL, CAPTURE_FAILED, CAPTURE_DONE };
 
 /* The answer to the capture that was pipelined behind the statement whose ReadyForQuery ends before
- * `in`: ParseComplete?, BindComplete, DataRow with 8 binary bytes, CommandComplete, ReadyForQuery. */
+ * `in`: ParseComplete?, BindComplete, DataRow with 8 binary bytes, CommandComplete, ReadyForQuery.
+ */
 static enum capture capture_look(struct server *s, struct slice in, struct position *at)
 {
 	if (s->replies.count < 2)
@@ -351,8 +356,8 @@ static enum capture capture_look(struct server *s, struct slice in, struct posit
 	struct frame f;
 	while (frame_peek(in, &f) == PARSE_OK && frame_complete(&f, in)) {
 		struct slice value;
-		if (f.type == BE_DATA_ROW && msg_data_row_column(frame_body(&f), 0, &value) &&
-		    value.ptr && value.len == 8) {
+		if (f.type == BE_DATA_ROW && msg_data_row_column(frame_body(&f), 0, &value) && value.ptr &&
+		    value.len == 8) {
 			at->lsn = load_be64(value.ptr);
 			answer = CAPTURE_DONE;
 		}
@@ -389,7 +394,8 @@ static bool ready(struct server *s, struct client *c, const struct frame *f, str
 	return true;
 }
 
-/* False: the Syncs that were sent behind a COPY were ignored by the server, so its batch goes on. */
+/* False: the Syncs that were sent behind a COPY were ignored by the server, so its batch goes on.
+ */
 static bool sync_owed(struct server *s)
 {
 	for (uint32_t i = 0; i < s->replies.count; i++) {

@@ -93,8 +93,7 @@ static bool ask(struct server *s, enum server_state state, struct slice sql)
 	struct buf out;
 	buf_init(&out, VARS_BYTES * 4);
 	bool ok = write_query(&out, sql) &&
-	          replies_push(&s->replies,
-	                       (struct reply){.kind = REPLY_QUERY, .to = REPLY_NOBODY}) &&
+	          replies_push(&s->replies, (struct reply){.kind = REPLY_QUERY, .to = REPLY_NOBODY}) &&
 	          server_send(s, &out);
 	buf_release(&out);
 	s->state = state;
@@ -128,8 +127,8 @@ void server_connect(struct pool *p)
 	list_push_front(&p->busy, &s->link);
 	p->busy_count++;
 	w->stats.server_connects++;
-	s->stream =
-		net_connect(w->loop, n->host, n->port, w->settings->server_connect_timeout_us, server_event, s);
+	s->stream = net_connect(w->loop, n->host, n->port, w->settings->server_connect_timeout_us,
+	                        server_event, s);
 	if (!s->stream) {
 		server_close(s, "out of descriptors or memory");
 		pool_failed(p, "53000", "the router is out of descriptors or memory");
@@ -320,8 +319,8 @@ bool server_suits(const struct server *s, const struct client *c, bool sequences
 	       !(sequences && strangers(s->sequence_user, c));
 }
 
-/* What functions may have left behind: all that DISCARD ALL takes away but the prepared statements, which
- * are ours. */
+/* What functions may have left behind: all that DISCARD ALL takes away but the prepared statements,
+ * which are ours. */
 static const char take_away[] =
 	"RESET SESSION AUTHORIZATION;RESET ALL;CLOSE ALL;UNLISTEN *;"
 	"SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;";

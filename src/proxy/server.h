@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The life of one server connection (states in proxy.h): connect, log in, verify that it is the server
- * the watcher knows, serve turns, be put to rest. relay.c does what happens during a turn.
+ * The life of one server connection (states in proxy.h): connect, log in, verify that it is the
+ * server the watcher knows, serve turns, be put to rest. relay.c does what happens during a turn.
  */
 #ifndef TM_PROXY_SERVER_H
 #define TM_PROXY_SERVER_H
@@ -24,11 +24,11 @@ void server_release(struct server *s);
 void server_abandon(struct server *s);
 /* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
 void server_reset(struct server *s);
-/* The server carries this client's settings and nothing of others that it could see. `sequences`: it is
- * about to ask for currval() or lastval(). */
+/* The server carries this client's settings and nothing of others that it could see. `sequences`:
+ * it is about to ask for currval() or lastval(). */
 bool server_suits(const struct server *s, const struct client *c, bool sequences);
-/* Makes it so: replays settings, takes away what others left. The client goes on when that is done. False:
- * cannot. */
+/* Makes it so: replays settings, takes away what others left. The client goes on when that is done.
+ * False: cannot. */
 bool server_sync(struct server *s, struct client *c, bool sequences);
 /* Its node is up in the epoch it was verified in; the primary may be trusted while its watcher is
  * away, as PostgreSQL itself refuses writes after a demotion. */

@@ -32,8 +32,7 @@ void sessions_release(struct sessions *s)
 {
 	if (!s->buckets)
 		return; /* never came to life */
-	list_for_each(it, &s->lru)
-		free(container_of(it, struct session, lru));
+	list_for_each(it, &s->lru) free(container_of(it, struct session, lru));
 	free(s->buckets);
 	*s = (struct sessions){0};
 }
@@ -91,8 +90,7 @@ struct session *sessions_get(struct sessions *s, const struct fleet *f, const vo
 		return NULL;
 	uint64_t hash = hash_key(database, name);
 	struct session *it = s->buckets[hash & (s->bucket_count - 1)];
-	while (it &&
-	       !(it->hash == hash && it->database == database && slice_eq_str(name, it->name)))
+	while (it && !(it->hash == hash && it->database == database && slice_eq_str(name, it->name)))
 		it = it->next;
 	if (!it && !(it = create(s, f, database, hash, name, now_us)))
 		return NULL;

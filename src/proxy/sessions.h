@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * Named sessions in memory: a name, shared by any number of connections, has one mark. Bounded, with a
- * time to live after the last use.
+ * Named sessions in memory: a name, shared by any number of connections, has one mark. Bounded,
+ * with a time to live after the last use.
  *
- * Fails closed: a session that is not here may have written before (through a router that restarted,
- * before it expired or was evicted), so a new one starts owing a sample of the primary: its first
- * read sees at least everything committed until now.
+ * Fails closed: a session that is not here may have written before (through a router that
+ * restarted, before it expired or was evicted), so a new one starts owing a sample of the primary:
+ * its first read sees at least everything committed until now.
  */
 #ifndef TM_PROXY_SESSIONS_H
 #define TM_PROXY_SESSIONS_H
@@ -17,10 +17,10 @@
 
 struct session {
 	struct session *next; /* in its bucket */
-	struct list lru; /* most recent first */
+	struct list lru;      /* most recent first */
 	uint64_t hash;
 	const void *database; /* only compared */
-	uint32_t refs; /* of connections and turns; only an unreferenced one may be evicted */
+	uint32_t refs;        /* of connections and turns; only an unreferenced one may be evicted */
 	int64_t used_at_us;
 	struct session_mark mark;
 	char name[SESSION_NAME_MAX + 1];

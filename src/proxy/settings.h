@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * Everything the configuration says, as the proxy wants to read it. config/ fills it from the options
- * table; nothing here parses text. An instance is immutable once the worker has it: a reload
- * makes a new one.
+ * Everything the configuration says, as the proxy wants to read it. config/ fills it from the
+ * options table; nothing here parses text. An instance is immutable once the worker has it: a
+ * reload makes a new one.
  */
 #ifndef TM_PROXY_SETTINGS_H
 #define TM_PROXY_SETTINGS_H
@@ -16,7 +16,8 @@
 enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
 enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
 
-/* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or "SCRAM-SHA-256$…". */
+/* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or
+ * "SCRAM-SHA-256$…". */
 struct user_entry {
 	char name[64];
 	char secret[256];
@@ -26,7 +27,7 @@ struct user_entry {
 struct database_entry {
 	char name[64];
 	char dbname[64]; /* on the servers; "" is the same as the client asked for */
-	int pool_size; /* 0: default_pool_size */
+	int pool_size;   /* 0: default_pool_size */
 	bool has_consistency, has_scope;
 	enum consistency_level consistency;
 	enum scope scope;
@@ -74,7 +75,7 @@ struct settings {
 	struct route_policy policy;
 	enum scope scope;
 	bool query_tags;
-	int max_waiting; /* statements that wait for a replica; further ones go to the primary */
+	int max_waiting;  /* statements that wait for a replica; further ones go to the primary */
 	int max_sessions; /* named sessions in memory */
 	int64_t session_ttl_us;
 	int max_cached_statements; /* per database */

@@ -112,7 +112,8 @@ static void settle_sets(struct client *c, struct server *s)
 	free_pending(c);
 }
 
-/* What a turn means for one session. `at` is the position of its commit, NULL if it is not known. */
+/* What a turn means for one session. `at` is the position of its commit, NULL if it is not known.
+ */
 static void settle_one(struct session_mark *mark, const struct server *s, bool wrote,
                        const struct position *at, int64_t now)
 {
@@ -162,7 +163,7 @@ static void ddl_done(struct client *c)
 }
 
 void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
-                const struct position *captured, struct chain *ch)
+                  const struct position *captured, struct chain *ch)
 {
 	bool wrote = bits & TURN_WROTE || (c->tx_wrote && !s->rolled_back);
 	bool ddl = bits & TURN_DDL || c->tx_ddl;
@@ -219,7 +220,8 @@ void settle_rest(struct server *s)
 	s->rolled_back = false;
 	if (c->bound && !s->on_replica)
 		return;
-	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it. */
+	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it.
+	 */
 	if (s->mid_batch || (c->skip > 0 && !c->skip_drop))
 		return;
 	c->server = NULL;

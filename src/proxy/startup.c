@@ -67,7 +67,8 @@ static bool startup_setting(struct client *c, struct slice name, struct slice va
 	}
 	char key[64];
 	for (size_t i = 0; i < name.len; i++)
-		key[i] = (char)(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? name.ptr[i] | 0x20 : name.ptr[i]);
+		key[i] =
+			(char)(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? name.ptr[i] | 0x20 : name.ptr[i]);
 	key[name.len] = '\0';
 
 	if (strncmp(key, "tidemark.", 9) == 0) {
@@ -171,7 +172,8 @@ static bool all_settings(struct client *c, const struct startup *st)
 	struct slice params = st->params, name, value;
 	while (startup_next_param(&params, &name, &value)) {
 		if (slice_eq_str(name, "user") || slice_eq_str(name, "database") ||
-		    slice_eq_str(name, "replication") || (name.len > 5 && memcmp(name.ptr, "_pq_.", 5) == 0))
+		    slice_eq_str(name, "replication") ||
+		    (name.len > 5 && memcmp(name.ptr, "_pq_.", 5) == 0))
 			continue;
 		bool ok = slice_eq_str(name, "options") ? startup_options(c, value)
 		                                        : startup_setting(c, name, value);
@@ -261,7 +263,8 @@ static void start_session(struct client *c, const struct startup *st)
 			if (!db)
 				snprintf(text, sizeof(text), "database \"%.*s\" is not served by the router",
 				         (int)(database.len < 64 ? database.len : 64), (const char *)database.ptr);
-			client_fatal(c, "3D000", text, "See section [databases] of the router's configuration.");
+			client_fatal(c, "3D000", text,
+			             "See section [databases] of the router's configuration.");
 			return;
 		}
 		c->account->client_count++;

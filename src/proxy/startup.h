@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The beginning of a client's connection: startup packet, settings, proof of identity, and what it hears
- * before its first ReadyForQuery. Nothing here touches a mark before it is known who asks.
+ * The beginning of a client's connection: startup packet, settings, proof of identity, and what it
+ * hears before its first ReadyForQuery. Nothing here touches a mark before it is known who asks.
  */
 #ifndef TM_PROXY_STARTUP_H
 #define TM_PROXY_STARTUP_H

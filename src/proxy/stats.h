@@ -10,28 +10,28 @@
 
 struct stats {
 	uint64_t by_reason[REASON_COUNT]; /* statements (or batches) by where they went and why */
-	uint64_t reads_total; /* plain reads by classification, outside transactions */
+	uint64_t reads_total;             /* plain reads by classification, outside transactions */
 	uint64_t reads_replica;
 	uint64_t reads_primary;
-	uint64_t reads_waited; /* that waited for a replica or a sample, wherever they went then */
+	uint64_t reads_waited;      /* that waited for a replica or a sample, wherever they went then */
 	uint64_t waited_for_others; /* … though the connection's own writes were already there */
 	uint64_t primary_for_others; /* went to the primary, likewise */
-	uint64_t discriminating; /* decisions at which an eligible replica was behind the mark */
+	uint64_t discriminating;     /* decisions at which an eligible replica was behind the mark */
 	uint64_t wait_timeouts;
 	uint64_t waitlist_full;
-	uint64_t retried; /* refused by a standby, run again on the primary */
-	uint64_t captures; /* commit positions captured behind a statement */
-	uint64_t captures_failed; /* position unknown: the session owes a sample */
+	uint64_t retried;           /* refused by a standby, run again on the primary */
+	uint64_t captures;          /* commit positions captured behind a statement */
+	uint64_t captures_failed;   /* position unknown: the session owes a sample */
 	uint64_t writes_uncaptured; /* COPY, unparsable: likewise, by design */
 	uint64_t tags_malformed;
 	uint64_t tokens_refused; /* foreign, forged or unreadable */
-	uint64_t client_errors; /* protocol violations */
+	uint64_t client_errors;  /* protocol violations */
 	uint64_t logins, login_failures;
 	uint64_t cancels, cancels_refused;
 	uint64_t server_connects, server_connect_failures;
-	uint64_t syncs; /* settings replayed on a server connection */
+	uint64_t syncs;    /* settings replayed on a server connection */
 	uint64_t prepares; /* statements prepared on a server connection that lacked them */
-	uint64_t binds; /* clients bound to their primary connection */
+	uint64_t binds;    /* clients bound to their primary connection */
 	uint64_t catalog_loads, catalog_load_failures;
 	struct hist token_wait; /* how long reads waited */
 };

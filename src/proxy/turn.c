@@ -99,8 +99,8 @@ static bool apply_tags(struct client *c, const struct unit *u, struct route_poli
 	return level_ok && !t.malformed;
 }
 
-/* A session tagged where the way is decided already: inside a transaction, or by a bound client. What
- * commits is that session's write too. False: too many of them. */
+/* A session tagged where the way is decided already: inside a transaction, or by a bound client.
+ * What commits is that session's write too. False: too many of them. */
 static bool join_tagged(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;
@@ -141,15 +141,17 @@ static struct route decide(struct client *c, const struct unit *u)
 	if (!tags_ok)
 		return to_primary(REASON_MARK_UNKNOWN);
 
-	/* A statement that waits owes what was owed when it came, not what others have written since. */
-	struct session_mark *mark = c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
+	/* A statement that waits owes what was owed when it came, not what others have written since.
+	 */
+	struct session_mark *mark =
+		c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
 	int64_t now = net_loop_now_us(w->loop);
 	session_settle(mark, &w->fleet);
 	return route_decide(&w->fleet, mark, &policy, c->waiting_since_us, now);
 }
 
-/* Would this connection's own writes have allowed a replica? Then the obstacle is what other connections
- * of the shared session wrote, and naming sessions would gain something. */
+/* Would this connection's own writes have allowed a replica? Then the obstacle is what other
+ * connections of the shared session wrote, and naming sessions would gain something. */
 static bool held_up_by_others(const struct client *c)
 {
 	const struct worker *w = c->worker;
@@ -254,7 +256,8 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 		*r = to_primary(REASON_NO_REPLICA);
 		r->node = worker_primary(w);
 		if (r->node == NODE_NONE)
-			return refused(c, u, "08006", "no primary is known and the replica cannot be reached", NULL);
+			return refused(c, u, "08006", "no primary is known and the replica cannot be reached",
+			               NULL);
 		p = &c->account->pools[r->node];
 		answer = pool_acquire(p, c, &s);
 	}
@@ -318,8 +321,8 @@ static bool answer_locally(struct client *c, const struct unit *u)
 	if (local_needs_sample(c, u->text) &&
 	    (c->waiting_since_us == 0 || now < c->waiting_since_us + TOKEN_WAIT_US)) {
 		struct route r = {.sample_after_us = now,
-		                  .wait_until_us = (c->waiting_since_us ? c->waiting_since_us : now) +
-		                                   TOKEN_WAIT_US};
+		                  .wait_until_us =
+		                      (c->waiting_since_us ? c->waiting_since_us : now) + TOKEN_WAIT_US};
 		if (start_wait(c, &r))
 			return false;
 	}
@@ -330,9 +333,10 @@ static bool answer_locally(struct client *c, const struct unit *u)
 	struct buf b;
 	buf_init(&b, 8192);
 	if (tx_status(c) == TX_FAILED)
-		write_error(&b, "ERROR", "25P02",
-		            "current transaction is aborted, commands ignored until end of transaction block",
-		            NULL);
+		write_error(
+			&b, "ERROR", "25P02",
+			"current transaction is aborted, commands ignored until end of transaction block",
+			NULL);
 	else
 		local_execute(c, u->text, true, &b);
 	write_ready(&b, tx_status(c));
@@ -359,8 +363,8 @@ static bool names_session(const struct client *c, const struct unit *u)
 	return t.present && t.session[0];
 }
 
-/* May more be sent to the server the client has, before what was sent is answered? On a replica one unit
- * at a time: it may have to be run again elsewhere. */
+/* May more be sent to the server the client has, before what was sent is answered? On a replica one
+ * unit at a time: it may have to be run again elsewhere. */
 static bool accepts(const struct client *c, const struct server *s, const struct unit *u)
 {
 	if (s->state != SERVER_ACTIVE)
@@ -373,7 +377,8 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 	if (s->mid_batch && u->type == FE_SYNC)
 		return true;
 	/* What the answer changes, the next statement has to find changed. */
-	if (u->traits.flags & (TRAIT_SETS | TRAIT_ROUTER_INSIDE) || c->pending_sets || u->local_only || s->barrier)
+	if (u->traits.flags & (TRAIT_SETS | TRAIT_ROUTER_INSIDE) || c->pending_sets || u->local_only ||
+	    s->barrier)
 		return false;
 	/* Each answer is written to the session of its own statement. */
 	return !c->turn_session && !c->tx_sessions && !names_session(c, u);
@@ -389,7 +394,8 @@ static void keep_for_rerun(struct server *s, struct slice in, const struct unit 
 	s->many = u->executes > 1 || u->traits.flags & TRAIT_MULTI;
 }
 
-/* What the server said at the RESET was its own idea of the start; the client's has been replayed since. */
+/* What the server said at the RESET was its own idea of the start; the client's has been replayed
+ * since. */
 static void tell_params(struct client *c, const struct server *s)
 {
 	if (s->vars != c->vars)
@@ -471,8 +477,8 @@ static void ask_for_answers(struct client *c)
 		server_close(s, "the server closed the connection");
 }
 
-/* COPY messages are the server's affair; without a COPY under way they are the rest of one that failed,
- * and are dropped as the server drops them. */
+/* COPY messages are the server's affair; without a COPY under way they are the rest of one that
+ * failed, and are dropped as the server drops them. */
 static size_t copy_message(struct client *c, const struct frame *f, struct slice in)
 {
 	struct server *s = c->server;
@@ -620,7 +626,8 @@ static size_t step(struct client *c, struct slice in)
 		c->worker->stats.by_reason[REASON_TRANSACTION]++;
 	}
 	if (attached && !join_tagged(c, &u))
-		client_fatal(c, "54000", "too many sessions are tagged in one transaction, or in all", NULL);
+		client_fatal(c, "54000", "too many sessions are tagged in one transaction, or in all",
+		             NULL);
 	else if (send_unit(c, in, &u))
 		used = u.size;
 out:

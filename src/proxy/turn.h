@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * A turn: from a client's first byte at rest to ReadyForQuery at rest. What came in is cut into
- * units, each of which is judged as a whole: one Query, one FunctionCall, or one extended-protocol batch up to its
- * Sync. A unit is classified, routed, given a server, and forwarded; relay.c brings the answers.
+ * units, each of which is judged as a whole: one Query, one FunctionCall, or one extended-protocol
+ * batch up to its Sync. A unit is classified, routed, given a server, and forwarded; relay.c brings
+ * the answers.
  */
 #ifndef TM_PROXY_TURN_H
 #define TM_PROXY_TURN_H

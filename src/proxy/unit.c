@@ -115,9 +115,8 @@ static bool scan_bind(struct client *c, struct slice name, struct unit *u)
 /* The first names of a Bind whose values are not all here yet. */
 static enum parse_result bind_name(struct slice in, const struct frame *f, struct slice *name)
 {
-	struct slice here = slice_of(f->body, in.len - FRAME_HEADER < f->body_len
-	                                          ? in.len - FRAME_HEADER
-	                                          : f->body_len);
+	struct slice here = slice_of(
+		f->body, in.len - FRAME_HEADER < f->body_len ? in.len - FRAME_HEADER : f->body_len);
 	const uint8_t *portal_end = here.len ? memchr(here.ptr, 0, here.len) : NULL;
 	if (portal_end) {
 		struct slice rest = slice_from(here, (size_t)(portal_end - here.ptr) + 1);

@@ -15,7 +15,7 @@
 
 struct var {
 	const char *name; /* lower case */
-	const char *sql; /* a whole statement, such as SET search_path TO a, b */
+	const char *sql;  /* a whole statement, such as SET search_path TO a, b */
 };
 
 struct vars {

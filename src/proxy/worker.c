@@ -71,7 +71,8 @@ static void on_wait_timer(void *arg)
 /* FAULT_GUARD_AFTER only: answers that were held until the replica got there. */
 static void redrive_guarded(struct worker *w)
 {
-	list_for_each(it, &w->clients) {
+	list_for_each(it, &w->clients)
+	{
 		struct client *c = container_of(it, struct client, link);
 		if (c->server && position_is_set(c->server->guard))
 			server_redrive(c->server);
@@ -80,7 +81,8 @@ static void redrive_guarded(struct worker *w)
 
 static void drop_strangers(struct worker *w, int node)
 {
-	list_for_each(d, &w->databases) {
+	list_for_each(d, &w->databases)
+	{
 		struct database *db = container_of(d, struct database, link);
 		list_for_each(a, &db->accounts)
 			pool_tend(&container_of(a, struct account, link)->pools[node], net_now_us());
@@ -147,12 +149,14 @@ static void tend_client(struct worker *w, struct client *c, int64_t now)
 
 static void tend_databases(struct worker *w, int64_t now)
 {
-	list_for_each(d, &w->databases) {
+	list_for_each(d, &w->databases)
+	{
 		struct database *db = container_of(d, struct database, link);
 		bool old = now - db->catalog_loaded_at_us > CATALOG_REFRESH_US;
 		if (db->catalog_state == CATALOG_CURRENT && old)
 			db->catalog_state = CATALOG_WANTED;
-		list_for_each(a, &db->accounts) {
+		list_for_each(a, &db->accounts)
+		{
 			struct account *acc = container_of(a, struct account, link);
 			for (int i = 0; i < w->fleet.count; i++)
 				pool_tend(&acc->pools[i], now);
@@ -176,7 +180,8 @@ static bool anybody_in_transaction(const struct worker *w)
 
 static void tend_draining(struct worker *w, int64_t now)
 {
-	list_for_each(it, &w->clients) {
+	list_for_each(it, &w->clients)
+	{
 		struct client *c = container_of(it, struct client, link);
 		bool at_rest = !c->server && c->in.len == 0 && c->redo.len == 0;
 		if (at_rest && (c->state == CLIENT_READY || c->state == CLIENT_CONSOLE))
@@ -192,8 +197,7 @@ static void on_tick(void *arg)
 {
 	struct worker *w = arg;
 	int64_t now = net_now_us();
-	list_for_each(it, &w->clients)
-		tend_client(w, container_of(it, struct client, link), now);
+	list_for_each(it, &w->clients) tend_client(w, container_of(it, struct client, link), now);
 	tend_databases(w, now);
 	sessions_expire(&w->sessions, now);
 	if (w->state == WORKER_DRAINING)
@@ -219,9 +223,9 @@ static void after_turn(void *arg)
 			client_resume(c);
 		}
 	}
-	list_for_each(it, &w->dead_clients)
-		client_free(container_of(it, struct client, link));
-	list_for_each(it, &w->dead_servers) {
+	list_for_each(it, &w->dead_clients) client_free(container_of(it, struct client, link));
+	list_for_each(it, &w->dead_servers)
+	{
 		struct server *s = container_of(it, struct server, link);
 		cancel_forget(w, s);
 		server_free(s);
@@ -293,8 +297,8 @@ static bool listen_all(struct worker *w, char *error, size_t cap)
 {
 	const struct settings *s = w->settings;
 	if (s->listen_addr[0]) {
-		w->tcp = net_listen(w->loop, s->listen_addr, s->listen_port, LISTEN_BACKLOG, client_accept, w,
-		                    error, cap);
+		w->tcp = net_listen(w->loop, s->listen_addr, s->listen_port, LISTEN_BACKLOG, client_accept,
+		                    w, error, cap);
 		if (!w->tcp)
 			return false;
 		log_info("listening on %s:%d", s->listen_addr, net_listener_port(w->tcp));
@@ -318,7 +322,8 @@ static bool build(struct worker *w, char *error, size_t cap)
 		fleet_node_add(&w->fleet, slice_str(s->nodes[i].name));
 	w->loop = net_loop_new();
 	if (!w->loop || !vars_table_init(&w->vars) || !waitlist_init(&w->waitlist, s->max_waiting) ||
-	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) || !forward_prepare_capture(w))
+	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) ||
+	    !forward_prepare_capture(w))
 		return false;
 	w->wait_timer = net_timer_new(w->loop, on_wait_timer, w);
 	w->tick_timer = net_timer_new(w->loop, on_tick, w);
@@ -372,20 +377,19 @@ int worker_run(struct worker *w)
 
 static void close_servers(struct pool *p)
 {
-	list_for_each(it, &p->idle)
-		server_close(container_of(it, struct server, link), NULL);
-	list_for_each(it, &p->busy)
-		server_close(container_of(it, struct server, link), NULL);
+	list_for_each(it, &p->idle) server_close(container_of(it, struct server, link), NULL);
+	list_for_each(it, &p->busy) server_close(container_of(it, struct server, link), NULL);
 }
 
 void worker_free(struct worker *w)
 {
 	w->state = WORKER_STOPPED;
-	list_for_each(it, &w->clients)
-		client_close(container_of(it, struct client, link));
-	list_for_each(d, &w->databases) {
+	list_for_each(it, &w->clients) client_close(container_of(it, struct client, link));
+	list_for_each(d, &w->databases)
+	{
 		struct database *db = container_of(d, struct database, link);
-		list_for_each(a, &db->accounts) {
+		list_for_each(a, &db->accounts)
+		{
 			for (int i = 0; i < FLEET_NODES_MAX; i++)
 				close_servers(&container_of(a, struct account, link)->pools[i]);
 		}

@@ -7,16 +7,16 @@
 
 #include "proxy.h"
 
-/* Listens, starts the watchers. NULL with a sentence in `error` if a listener cannot be had. Borrows
- * the settings until they are replaced or the worker is freed. */
+/* Listens, starts the watchers. NULL with a sentence in `error` if a listener cannot be had.
+ * Borrows the settings until they are replaced or the worker is freed. */
 struct worker *worker_new(const struct settings *s, char *error, size_t cap);
 /* Runs until shut down. SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reloads. The
  * calling thread needs a stack of CLASSIFY_STACK bytes. Returns 0 after an orderly end. */
 int worker_run(struct worker *w);
 /* Called on SIGHUP; it reads the configuration and calls worker_reload(), or says why not. */
 void worker_set_reload(struct worker *w, bool (*fn)(void *arg), void *arg);
-/* Takes the new settings over; the caller may free the old ones after that. Addresses, nodes and table
- * sizes stay as they are until a restart. */
+/* Takes the new settings over; the caller may free the old ones after that. Addresses, nodes and
+ * table sizes stay as they are until a restart. */
 void worker_reload(struct worker *w, const struct settings *s);
 void worker_set_console(struct worker *w, console_fn fn, void *arg);
 /* Stops accepting, lets transactions end, ends. */

@@ -181,10 +181,10 @@ static struct shape_entry *shape_insert(struct stmt_cache *c, const struct shape
 	struct shape_entry *e = shape_slot(c);
 	int32_t *chain = chain_of_shape(c, hash);
 	*e = (struct shape_entry){.hash = hash,
-							  .text = text,
-							  .len = (uint32_t)s->key.len,
-							  .kind = (uint8_t)s->kind,
-							  .next = *chain};
+	                          .text = text,
+	                          .len = (uint32_t)s->key.len,
+	                          .kind = (uint8_t)s->kind,
+	                          .next = *chain};
 	*chain = (int32_t)(e - c->shapes);
 	c->stats.shapes++;
 	return e;
@@ -229,7 +229,7 @@ static struct traits classify_long(struct stmt_cache *c, struct slice text)
 
 /* The entry of a shape, classified under the present catalog. `text` is one of its texts. */
 static struct shape_entry *shape_current(struct stmt_cache *c, const struct shape *s,
-										 struct slice text)
+                                         struct slice text)
 {
 	uint64_t hash = XXH3_64bits(s->key.ptr, s->key.len);
 	uint32_t generation = catalog_generation(c->catalog);
@@ -286,12 +286,12 @@ static uint64_t stmt_hash(struct slice text, struct slice types)
 }
 
 static struct stmt_node *stmt_find(struct stmt_cache *c, struct slice text, struct slice types,
-								   uint64_t hash)
+                                   uint64_t hash)
 {
 	struct stmt_node *n = c->stmt_chains[hash & c->stmt_mask];
 	for (; n; n = n->next)
 		if (n->hash == hash && slice_eq(slice_of(n->pub.text, n->pub.text_len), text) &&
-			slice_eq(slice_of(n->pub.types, (size_t)n->pub.type_count * 4), types))
+		    slice_eq(slice_of(n->pub.types, (size_t)n->pub.type_count * 4), types))
 			return n;
 	return NULL;
 }
@@ -319,7 +319,7 @@ static void stmt_evict(struct stmt_cache *c, struct stmt_node *n)
 static void stmt_make_room(struct stmt_cache *c)
 {
 	while (c->stats.statements > c->max_statements ||
-		   (c->statement_bytes > STATEMENT_BYTES_MAX && c->stats.statements > 1))
+	       (c->statement_bytes > STATEMENT_BYTES_MAX && c->stats.statements > 1))
 		stmt_evict(c, node_of(list_last(&c->by_use)));
 }
 

@@ -199,7 +199,7 @@ bool catalog_load_add(struct catalog *c, struct slice name, bool unsafe)
 	assert(c->loading);
 	/* '@' and NAMEDATALEN at most; a server built with longer names is not for us. */
 	if (name.len == 0 || name.len > 1024 || c->staging.count >= c->max_names ||
-		!table_add(&c->staging, name, unsafe))
+	    !table_add(&c->staging, name, unsafe))
 		c->load_failed = true;
 	return !c->load_failed;
 }
@@ -310,23 +310,23 @@ enum function_safety catalog_function(const struct catalog *c, struct slice name
 static bool server_local_relation(struct slice name)
 {
 	static const char *const prefixes[] = {"pg_stat_", "pg_statio_", "pg_replication_",
-										   "pg_prepared_", "pg_available_ext"};
+	                                       "pg_prepared_", "pg_available_ext"};
 	static const char *const names[] = {"pg_locks",
-										"pg_settings",
-										"pg_file_settings",
-										"pg_hba_file_rules",
-										"pg_ident_file_mappings",
-										"pg_cursors",
-										"pg_sequences",
-										"pg_shmem_allocations",
-										"pg_backend_memory_contexts",
-										"pg_config",
-										"pg_buffercache",
-										"pg_wait_sampling_current",
-										"pg_wait_sampling_history",
-										"pg_wait_sampling_profile",
-										"pg_aios",
-										"pg_dsm_registry_allocations"};
+	                                    "pg_settings",
+	                                    "pg_file_settings",
+	                                    "pg_hba_file_rules",
+	                                    "pg_ident_file_mappings",
+	                                    "pg_cursors",
+	                                    "pg_sequences",
+	                                    "pg_shmem_allocations",
+	                                    "pg_backend_memory_contexts",
+	                                    "pg_config",
+	                                    "pg_buffercache",
+	                                    "pg_wait_sampling_current",
+	                                    "pg_wait_sampling_history",
+	                                    "pg_wait_sampling_profile",
+	                                    "pg_aios",
+	                                    "pg_dsm_registry_allocations"};
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
 		size_t len = strlen(prefixes[i]);
 		if (name.len > len && memcmp(name.ptr, prefixes[i], len) == 0)

@@ -48,8 +48,8 @@ enum function_safety {
 bool catalog_user_function(const struct catalog *c, struct slice name);
 /* `name` is the last part of the function's name, as the parser folded it. */
 enum function_safety catalog_function(const struct catalog *c, struct slice name);
-/* Does writing to a relation of that name run the user's code: triggers, rules, functions of a view? Rows of
- * catalog_query named "!relation". Until a load has succeeded: yes. */
+/* Does writing to a relation of that name run the user's code: triggers, rules, functions of a
+ * view? Rows of catalog_query named "!relation". Until a load has succeeded: yes. */
 bool catalog_relation_runs_code(const struct catalog *c, struct slice name);
 /* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's
  * own statistics and the like. The standby's refusal is the net. */

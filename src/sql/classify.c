@@ -73,7 +73,7 @@ static bool option_is_off(const DefElem *option)
 	if (IsA(arg, Boolean))
 		return !boolVal(arg);
 	return IsA(arg, String) &&
-		   (strcasecmp(strVal(arg), "off") == 0 || strcasecmp(strVal(arg), "false") == 0);
+	       (strcasecmp(strVal(arg), "off") == 0 || strcasecmp(strVal(arg), "false") == 0);
 }
 
 static bool explain_runs(const ExplainStmt *s)
@@ -213,7 +213,8 @@ static struct traits classify_show(const VariableShowStmt *s)
 static struct traits classify_declare(const DeclareCursorStmt *s, const struct catalog *c)
 {
 	struct traits query = classify_query(s->query, c);
-	struct traits t = utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE), REASON_UTILITY);
+	struct traits t =
+		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE), REASON_UTILITY);
 	t.binds = query.binds;
 	if (s->options & CURSOR_OPT_HOLD)
 		return with_bind(t, BIND_HOLD);
@@ -288,7 +289,7 @@ static struct traits classify_create_table(const CreateStmt *s)
 static bool names_temp(const List *qualified)
 {
 	return list_length(qualified) > 1 && IsA(linitial(qualified), String) &&
-		   strncmp(strVal(linitial(qualified)), "pg_temp", 7) == 0;
+	       strncmp(strVal(linitial(qualified)), "pg_temp", 7) == 0;
 }
 
 /* Does the CREATE put its object into the temporary schema? */
@@ -325,7 +326,7 @@ static struct traits classify_ddl(const Node *n)
 static struct traits classify_discard(const DiscardStmt *s)
 {
 	return utility(s->target == DISCARD_ALL ? TRAIT_DISCARD_ALL | TRAIT_DEALLOCATE_ALL : 0,
-				   REASON_UTILITY);
+	               REASON_UTILITY);
 }
 
 static struct traits classify_deallocate(const DeallocateStmt *s)
@@ -360,7 +361,7 @@ static struct traits classify_statement(Node *n, const struct catalog *c)
 		return with_bind(utility(0, REASON_UTILITY), BIND_PREPARE);
 	case T_ExecuteStmt:
 		return with_bind(traits_of(TRAIT_MAY_WRITE | TRAIT_CAPTURABLE, REASON_UTILITY),
-						 BIND_PREPARE);
+		                 BIND_PREPARE);
 	case T_DeclareCursorStmt:
 		return classify_declare((const DeclareCursorStmt *)n, c);
 	case T_FetchStmt:
@@ -411,7 +412,7 @@ static void traits_merge(struct traits *all, struct traits one)
 	if (all->binds == BIND_NONE)
 		all->binds = one.binds;
 	all->flags = ((all->flags | one.flags) & ~(uint32_t)TRAITS_OF_ALL) |
-				 (all->flags & one.flags & TRAITS_OF_ALL);
+	             (all->flags & one.flags & TRAITS_OF_ALL);
 }
 
 /* Does the text leave a transaction open behind `one`, if it was `open` before? */

@@ -28,5 +28,5 @@ void traits_describe(struct traits t, char *out, size_t cap)
 		snprintf(out, cap, "replica: plain read");
 	else
 		snprintf(out, cap, "primary: %s%s%s", route_reason_words(t.reason), also,
-				 binds ? binds : "");
+		         binds ? binds : "");
 }

@@ -16,7 +16,7 @@ static inline bool lex_is_space(uint8_t c)
 static inline bool lex_is_word(uint8_t c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-		   c >= 0x80;
+	       c >= 0x80;
 }
 
 size_t lex_skip_space(struct slice s, size_t i);

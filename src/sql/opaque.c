@@ -21,7 +21,7 @@ static bool word_begins(struct slice word, const char *prefix)
 static bool leaves_state(struct slice word, enum place place)
 {
 	static const char *const first[] = {"set",     "reset",   "listen", "prepare",
-										"declare", "discard", "load",   NULL};
+	                                    "declare", "discard", "load",   NULL};
 	static const char *const temporary[] = {"temp", "temporary", NULL};
 	static const char *const functions[] = {"set_config", "setseed", NULL};
 	if (place == PLACE_FIRST)
@@ -29,7 +29,7 @@ static bool leaves_state(struct slice word, enum place place)
 	if (place == PLACE_CREATED && word_in(word, temporary))
 		return true;
 	return word_in(word, functions) || word_begins(word, "pg_advisory_lock") ||
-		   word_begins(word, "pg_try_advisory_lock") || word_begins(word, "pg_temp");
+	       word_begins(word, "pg_try_advisory_lock") || word_begins(word, "pg_temp");
 }
 
 static bool changes_catalog(struct slice word)

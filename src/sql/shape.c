@@ -94,7 +94,7 @@ static unsigned plain_of_16(const uint8_t *p, uint8_t *out)
 	__m128i from_minus = _mm_sub_epi8(c, _mm_set1_epi8('-'));
 	__m128i middle = _mm_cmpeq_epi8(_mm_min_epu8(from_minus, _mm_set1_epi8(';' - '-')), from_minus);
 	__m128i single = _mm_or_si128(_mm_cmpeq_epi8(c, _mm_set1_epi8('\\')),
-								  _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
+	                              _mm_cmpeq_epi8(c, _mm_set1_epi8(0x7f)));
 	int stop = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(low, middle), single));
 	return stop ? (unsigned)__builtin_ctz((unsigned)stop) : 16;
 }
@@ -267,7 +267,7 @@ static bool scan_all(struct scan *s)
 static bool begins_simple(struct slice text)
 {
 	static const char *const words[] = {"select", "insert", "update", "delete",
-										"with",   "values", "table"};
+	                                    "with",   "values", "table"};
 	size_t len = 0;
 	while (len < text.len && (classes[text.ptr[len]] & C_INSIDE))
 		len++;
@@ -287,7 +287,7 @@ static struct slice trim_end(struct slice s)
 static bool begins_comment(struct slice s)
 {
 	return s.len >= 2 &&
-		   ((s.ptr[0] == '-' && s.ptr[1] == '-') || (s.ptr[0] == '/' && s.ptr[1] == '*'));
+	       ((s.ptr[0] == '-' && s.ptr[1] == '-') || (s.ptr[0] == '/' && s.ptr[1] == '*'));
 }
 
 struct shape shape_of(struct slice text, uint8_t *out)

@@ -67,7 +67,7 @@ struct slice sql_strip_comments(struct slice text, bool *had_comment)
 	while (end > start && lex_is_space(text.ptr[end - 1]))
 		end--;
 	if (may_end_in_comment(slice_from(text, start)) &&
-		!last_token_end(text, start, &end, &trailing))
+	    !last_token_end(text, start, &end, &trailing))
 		return text;
 	if (had_comment)
 		*had_comment = leading || trailing;
@@ -117,7 +117,7 @@ static size_t parse_pair(struct slice s, size_t i, struct pair *out)
 {
 	size_t start = i;
 	while (i < s.len &&
-		   (lex_is_word(s.ptr[i]) || s.ptr[i] == '%' || s.ptr[i] == '-' || s.ptr[i] == '.'))
+	       (lex_is_word(s.ptr[i]) || s.ptr[i] == '%' || s.ptr[i] == '-' || s.ptr[i] == '.'))
 		i++;
 	out->key = slice_of(s.ptr + start, i - start);
 	i = lex_skip_space(s, i);
@@ -180,8 +180,8 @@ static void take_comment(struct slice body, struct tags *out)
 	static const char prefix[] = "tidemark_";
 	size_t start = lex_skip_space(body, 0);
 	if (found.present != out->present ||
-		(body.len - start > sizeof(prefix) - 1 &&
-		 memcmp(body.ptr + start, prefix, sizeof(prefix) - 1) == 0))
+	    (body.len - start > sizeof(prefix) - 1 &&
+	     memcmp(body.ptr + start, prefix, sizeof(prefix) - 1) == 0))
 		out->malformed = true;
 }
 

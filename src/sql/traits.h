@@ -15,21 +15,23 @@ enum trait {
 	/* A capture may be pipelined right behind it: parsed, cannot be COPY FROM STDIN. */
 	TRAIT_CAPTURABLE = 1 << 2,
 	TRAIT_TX_BEGIN = 1 << 3, /* BEGIN, START TRANSACTION */
-	TRAIT_TX_END = 1 << 4, /* COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION (not TO SAVEPOINT) */
+	TRAIT_TX_END =
+		1 << 4, /* COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION (not TO SAVEPOINT) */
 	TRAIT_TX_PARTIAL = 1 << 5, /* ROLLBACK TO SAVEPOINT */
-	TRAIT_DDL = 1 << 6, /* may change the catalog: functions must be read again */
-	TRAIT_BINDS = 1 << 7, /* makes session state that cannot be replayed; see traits.binds */
-	TRAIT_SETS = 1 << 8, /* SET/RESET at session level; see set_stmt (not cached) */
-	TRAIT_MULTI = 1 << 9, /* more than one statement */
-	TRAIT_EMPTY = 1 << 10, /* no statement at all */
-	TRAIT_ROUTER = 1 << 11, /* alone, and SET/SHOW/RESET tidemark.*: answered by the router */
+	TRAIT_DDL = 1 << 6,        /* may change the catalog: functions must be read again */
+	TRAIT_BINDS = 1 << 7,      /* makes session state that cannot be replayed; see traits.binds */
+	TRAIT_SETS = 1 << 8,       /* SET/RESET at session level; see set_stmt (not cached) */
+	TRAIT_MULTI = 1 << 9,      /* more than one statement */
+	TRAIT_EMPTY = 1 << 10,     /* no statement at all */
+	TRAIT_ROUTER = 1 << 11,    /* alone, and SET/SHOW/RESET tidemark.*: answered by the router */
 	TRAIT_ROUTER_INSIDE = 1 << 12, /* SET tidemark.* among other statements */
 	TRAIT_DISCARD_ALL = 1 << 13,
-	TRAIT_DEALLOCATE = 1 << 14, /* DEALLOCATE name or ALL; see set_stmt.name ("" is ALL) */
-	TRAIT_COMMENTED = 1 << 15, /* has a leading or trailing comment: look for query tags */
+	TRAIT_DEALLOCATE = 1 << 14,     /* DEALLOCATE name or ALL; see set_stmt.name ("" is ALL) */
+	TRAIT_COMMENTED = 1 << 15,      /* has a leading or trailing comment: look for query tags */
 	TRAIT_DEALLOCATE_ALL = 1 << 16, /* DEALLOCATE ALL, DISCARD ALL, DISCARD PLANS is not one */
-	TRAIT_COPY = 1 << 17, /* any COPY */
-	TRAIT_USER_CODE = 1 << 19, /* runs functions of the user's that may change session state unseen */
+	TRAIT_COPY = 1 << 17,           /* any COPY */
+	TRAIT_USER_CODE =
+		1 << 19, /* runs functions of the user's that may change session state unseen */
 	TRAIT_RESULT_FREE = 1 << 18, /* returns no rows (utility without result): for Describe */
 };
 
@@ -37,10 +39,10 @@ enum bind_reason {
 	BIND_NONE,
 	BIND_TEMP, /* temporary table, view, function */
 	BIND_LISTEN,
-	BIND_HOLD, /* DECLARE … WITH HOLD */
-	BIND_PREPARE, /* SQL PREPARE / EXECUTE */
-	BIND_ADVISORY, /* session advisory lock */
-	BIND_ROLE, /* SET ROLE, SET SESSION AUTHORIZATION */
+	BIND_HOLD,       /* DECLARE … WITH HOLD */
+	BIND_PREPARE,    /* SQL PREPARE / EXECUTE */
+	BIND_ADVISORY,   /* session advisory lock */
+	BIND_ROLE,       /* SET ROLE, SET SESSION AUTHORIZATION */
 	BIND_SET_CONFIG, /* set_config() at session level, SET SESSION CHARACTERISTICS */
 	BIND_LOAD,
 	BIND_SETTINGS, /* settings whose state cannot be told (rolled back in part, too many) */
@@ -53,7 +55,7 @@ const char *bind_reason_name(enum bind_reason reason);
 struct traits {
 	uint32_t flags; /* enum trait */
 	uint8_t reason; /* enum route_reason: why it may not go to a replica; unused for TRAIT_READ */
-	uint8_t binds; /* enum bind_reason */
+	uint8_t binds;  /* enum bind_reason */
 };
 
 #endif

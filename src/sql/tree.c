@@ -126,15 +126,15 @@ static bool is_literal_true(const Node *n)
 	if (n && IsA(n, TypeCast))
 		n = ((const TypeCast *)n)->arg;
 	return n && IsA(n, A_Const) && !((const A_Const *)n)->isnull &&
-		   IsA(&((const A_Const *)n)->val.node, Boolean) &&
-		   ((const A_Const *)n)->val.boolval.boolval;
+	       IsA(&((const A_Const *)n)->val.node, Boolean) &&
+	       ((const A_Const *)n)->val.boolval.boolval;
 }
 
 /* set_config(name, value, true) lives until the end of the transaction; anything else may not. */
 static bool set_config_is_local(const FuncCall *call)
 {
 	return list_length(call->args) == 3 && !call->func_variadic &&
-		   is_literal_true(llast(call->args));
+	       is_literal_true(llast(call->args));
 }
 
 static void visit_function_name(struct walk *w, const char *name, const FuncCall *call)
@@ -179,7 +179,7 @@ static void visit_column(struct walk *w, const ColumnRef *c)
 {
 	const char *name = last_name(c->fields);
 	if (strcmp(name, "last_value") == 0 || strcmp(name, "is_called") == 0 ||
-		strcmp(name, "log_cnt") == 0)
+	    strcmp(name, "log_cnt") == 0)
 		w->facts->server_local = true;
 }
 
@@ -494,5 +494,5 @@ void query_walk(Node *root, const struct catalog *c, struct query_facts *facts)
 bool relation_is_temp(const RangeVar *rel)
 {
 	return rel && (rel->relpersistence == RELPERSISTENCE_TEMP ||
-				   (rel->schemaname && strncmp(rel->schemaname, "pg_temp", 7) == 0));
+	               (rel->schemaname && strncmp(rel->schemaname, "pg_temp", 7) == 0));
 }

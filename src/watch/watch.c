@@ -88,9 +88,9 @@ struct member {
 	struct login login;
 	struct buf in, out;
 	struct answer answer;
-	bool up; /* the fleet was told so */
-	bool again; /* kicked while a question was out */
-	bool untold; /* the owner has not heard of the loss yet */
+	bool up;             /* the fleet was told so */
+	bool again;          /* kicked while a question was out */
+	bool untold;         /* the owner has not heard of the loss yet */
 	enum node_role role; /* valid while up, as is timeline */
 	uint32_t timeline;
 	int64_t asked_at_us, learnt_at_us, up_at_us;
@@ -323,8 +323,9 @@ static void tell(struct member *m)
  * primary's identity counts, whoever comes up first. False: m itself was dropped. */
 static bool same_cluster(struct member *m, enum node_role role, uint64_t system)
 {
-	static const char fmt[] = "it belongs to another cluster (system identifier %llu) than %s "
-							  "(%llu): check its host and port";
+	static const char fmt[] =
+		"it belongs to another cluster (system identifier %llu) than %s "
+		"(%llu): check its host and port";
 	for (int i = 0; i < m->watch->count; i++) {
 		struct member *o = &m->watch->members[i];
 		uint64_t theirs = o->facts.system_identifier;
@@ -530,8 +531,8 @@ static void on_readable(struct member *m)
 	if (n == NET_AGAIN)
 		return;
 	if (n < 0) {
-		drop(m, "%s", n == NET_EOF ? "the server closed the connection"
-		                           : net_stream_error(m->stream));
+		drop(m, "%s",
+		     n == NET_EOF ? "the server closed the connection" : net_stream_error(m->stream));
 		return;
 	}
 	buf_commit(&m->in, (size_t)n);
@@ -609,8 +610,7 @@ static void on_timer(void *arg)
 		break;
 	case WATCH_LEARN:
 	case WATCH_ASKED:
-		drop(m, "no answer within %lld ms",
-		     (long long)m->watch->settings.answer_timeout_us / 1000);
+		drop(m, "no answer within %lld ms", (long long)m->watch->settings.answer_timeout_us / 1000);
 		break;
 	case WATCH_CONNECTING:
 		break;

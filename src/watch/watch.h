@@ -8,8 +8,8 @@
  *    └────────── back-off 100 ms … 5 s ◀── fleet_node_lost ◀───────────────────
  *
  * Polling is adaptive: every idle_interval when nobody waits, every busy_interval while somebody
- * does; watch_kick() asks at once. One question is in flight at a time; a kick during one asks again when
- * it is answered, because its sample started too early.
+ * does; watch_kick() asks at once. One question is in flight at a time; a kick during one asks
+ * again when it is answered, because its sample started too early.
  *
  * Any role that may log in will do. With pg_monitor a standby's move to another timeline is seen
  * within a second; without it only at the standby's next restart point, and until then the standby
@@ -33,9 +33,9 @@ struct watch_node {
 };
 
 struct watch_settings {
-	int64_t idle_interval_us; /* default 250 ms */
-	int64_t busy_interval_us; /* default 1 ms */
-	int64_t answer_timeout_us; /* a node that does not answer is lost; default 1 s */
+	int64_t idle_interval_us;   /* default 250 ms */
+	int64_t busy_interval_us;   /* default 1 ms */
+	int64_t answer_timeout_us;  /* a node that does not answer is lost; default 1 s */
 	int64_t connect_timeout_us; /* default 3 s */
 };
 
@@ -65,8 +65,9 @@ struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct
 void watch_free(struct watch *w);
 /* Somebody needs a sample started from now on. Cheap; any number of calls are one question. */
 void watch_kick(struct watch *w, int node);
-/* Somebody waits for a replica (true) or nobody does any more: fast or slow polling of the replicas. The
- * primary is asked when somebody needs its sample (watch_kick): its position moves by what is captured. */
+/* Somebody waits for a replica (true) or nobody does any more: fast or slow polling of the
+ * replicas. The primary is asked when somebody needs its sample (watch_kick): its position moves by
+ * what is captured. */
 void watch_set_busy(struct watch *w, bool busy);
 const struct watch_facts *watch_facts(const struct watch *w, int node);
 /* The last error of a node, "" if it is up; for SHOW FLEET. */

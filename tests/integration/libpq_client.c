@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * libpq in the ways drivers use it: pipeline mode with Sync and with PQsendFlushRequest, single-row
- * mode, prepared statements, COPY both ways, notices, cancel. Each case prints one line "ok NAME" or
- * "FAIL NAME: why"; the exit status is the number of failures.
+ * mode, prepared statements, COPY both ways, notices, cancel. Each case prints one line "ok NAME"
+ * or "FAIL NAME: why"; the exit status is the number of failures.
  *
  *   libpq_client CONNINFO [CASE…]
  */
@@ -51,7 +51,8 @@ static bool expect(PGconn *c, ExecStatusType want, const char *value)
 		fail("expected %s, got %s %s", PQresStatus(want), r ? PQresStatus(got) : "nothing",
 		     r ? PQresultErrorMessage(r) : "");
 	else if (value && (PQntuples(r) < 1 || strcmp(PQgetvalue(r, 0, 0), value) != 0)) {
-		ok = fail("expected value %s, got %s", value, PQntuples(r) ? PQgetvalue(r, 0, 0) : "no row");
+		ok =
+			fail("expected value %s, got %s", value, PQntuples(r) ? PQgetvalue(r, 0, 0) : "no row");
 	}
 	PQclear(r);
 	return ok;
@@ -126,8 +127,9 @@ static bool pipeline_write_then_read(PGconn *c)
 		return fail("no pipeline mode");
 	for (int i = 0; i < 10; i++) {
 		snprintf(text, sizeof(text), "%d", 1000 + i);
-		if (!send_int(c, "UPDATE items SET n = $1::int WHERE id = 11", text) || !PQpipelineSync(c) ||
-		    !send_int(c, "SELECT n FROM items WHERE id = 11", NULL) || !PQpipelineSync(c))
+		if (!send_int(c, "UPDATE items SET n = $1::int WHERE id = 11", text) ||
+		    !PQpipelineSync(c) || !send_int(c, "SELECT n FROM items WHERE id = 11", NULL) ||
+		    !PQpipelineSync(c))
 			return fail("send: %s", PQerrorMessage(c));
 	}
 	for (int i = 0; i < 10; i++) {
@@ -255,7 +257,8 @@ static bool cancel(PGconn *c)
 		return false;
 	PGresult *r = next_result(c);
 	const char *state = r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
-	ok = (state && strcmp(state, "57014") == 0) || fail("expected 57014, got %s", state ? state : "none");
+	ok = (state && strcmp(state, "57014") == 0) ||
+	     fail("expected 57014, got %s", state ? state : "none");
 	PQclear(r);
 	return ok && expect_end(c) && run(c, "SELECT 1");
 }
@@ -269,7 +272,8 @@ static bool large_values(PGconn *c)
 	memset(big, 'y', size);
 	big[size] = '\0';
 	const char *value = big;
-	PGresult *r = PQexecParams(c, "SELECT $1::text, length($1::text)", 1, NULL, &value, NULL, NULL, 0);
+	PGresult *r =
+		PQexecParams(c, "SELECT $1::text, length($1::text)", 1, NULL, &value, NULL, NULL, 0);
 	bool ok = (PQresultStatus(r) == PGRES_TUPLES_OK && strcmp(PQgetvalue(r, 0, 0), big) == 0 &&
 	           strcmp(PQgetvalue(r, 0, 1), "3000000") == 0) ||
 	          fail("%s", PQerrorMessage(c));

@@ -35,7 +35,7 @@ static void check_ring(void)
 	for (uint32_t i = 1; i < f.ring_count; i++) {
 		const struct fleet_sample *a = &f.ring[i - 1], *b = &f.ring[i];
 		require(a->at.lsn < b->at.lsn && a->reached_us < b->reached_us &&
-		                a->complete_us <= b->complete_us,
+		            a->complete_us <= b->complete_us,
 		        "ring out of order at %u of %u", i, f.ring_count);
 	}
 }

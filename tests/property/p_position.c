@@ -40,7 +40,8 @@ static void texts(void)
 	require(!good || q.lsn == lsn, "\"%s\" is not %" PRIu64, text, lsn);
 }
 
-/* Where a record that ends at `end` makes the insert position point: past the next page's header. */
+/* Where a record that ends at `end` makes the insert position point: past the next page's header.
+ */
 static uint64_t insert_position(uint64_t end, uint32_t block, uint32_t segment)
 {
 	if (end % segment == 0)
@@ -65,7 +66,8 @@ static void headers(void)
 	struct position p = {insert_position(end, block, segment)};
 	require(position_without_page_header(p, block, segment).lsn == end,
 	        "block %u segment %u end %" PRIX64, block, segment, end);
-	require(position_without_page_header(p, 0, 0).lsn == p.lsn, "changed without knowing the sizes");
+	require(position_without_page_header(p, 0, 0).lsn == p.lsn,
+	        "changed without knowing the sizes");
 }
 
 static void run(void)

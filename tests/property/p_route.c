@@ -5,9 +5,9 @@
  * router sees only what watchers and captures would tell it, late. Sessions write and read, several
  * statements at a time.
  *
- * Whenever route_decide() says "replica", the true state there must hold every write acknowledged to
- * that session and every state an earlier read of that session has seen. And routers with a known
- * fault must be caught by the same check, else it checks nothing.
+ * Whenever route_decide() says "replica", the true state there must hold every write acknowledged
+ * to that session and every state an earlier read of that session has seen. And routers with a
+ * known fault must be caught by the same check, else it checks nothing.
  */
 #include "consistency/route.h"
 #include "property.h"
@@ -41,8 +41,8 @@ struct op {
 	uint32_t incarnation;
 	int64_t since; /* arrival */
 	int64_t asked_at;
-	uint64_t floor; /* what it must see at least, as of its arrival */
-	uint64_t saw; /* commit position, or state read */
+	uint64_t floor;    /* what it must see at least, as of its arrival */
+	uint64_t saw;      /* commit position, or state read */
 	uint64_t captured; /* 0: not captured */
 	struct session_mark copy;
 	struct route route;
@@ -70,7 +70,8 @@ static uint32_t told_timeline(int node)
 
 /* ---- the world ---- */
 
-/* How much of what this node shows is on the present branch of history, and so can be shown again. */
+/* How much of what this node shows is on the present branch of history, and so can be shown again.
+ */
 static uint64_t lasting(const struct truth *t)
 {
 	uint64_t at = t->at;
@@ -103,8 +104,10 @@ static void world_new(enum route_fault fault)
 	fleet_init(&w.fleet, one_in(2) ? 1000000 : 20000);
 	for (int i = 0; i < w.count; i++) {
 		fleet_node_add(&w.fleet, slice_str("node"));
-		w.node[i] = (struct truth){
-			.running = true, .at = 100, .timeline = 1, .replay_steps = 1 + below(one_in(2) ? 5 : 50)};
+		w.node[i] = (struct truth){.running = true,
+		                           .at = 100,
+		                           .timeline = 1,
+		                           .replay_steps = 1 + below(one_in(2) ? 5 : 50)};
 	}
 	for (int i = 0; i < w.count; i++)
 		connect_watcher(i);
@@ -215,8 +218,8 @@ static void watcher_moves(int n)
 		t->answer = t->at;
 	} else {
 		t->asked = false;
-		bool good = fleet_node_sampled(&w.fleet, n, (struct position){t->answer}, t->asked_at,
-		                               w.now);
+		bool good =
+			fleet_node_sampled(&w.fleet, n, (struct position){t->answer}, t->asked_at, w.now);
 		require(good, "a true sample was refused");
 	}
 }
@@ -391,9 +394,10 @@ static void must_catch(enum route_fault fault, const char *name)
 int main(int argc, char **argv)
 {
 	property_run(argc, argv, 1000, run_correct);
-	printf("%ld reads on replicas (%ld after a wait), %ld on the primary, %ld waits, "
-	       "%ld discriminating\n",
-	       replica_reads, wait_hits, primary_reads, waits, discriminating);
+	printf(
+		"%ld reads on replicas (%ld after a wait), %ld on the primary, %ld waits, "
+		"%ld discriminating\n",
+		replica_reads, wait_hits, primary_reads, waits, discriminating);
 	if (argc > 1 || getenv("SEED") != NULL)
 		return 0;
 	require(replica_reads > primary_reads / 4 && wait_hits > 100 && discriminating > 1000,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * One session, a primary and two replicas, small enough to try everything: each sequence of DEPTH
- * events, and then long random ones. After each event a replica that session_need() admits must truly
- * hold all that the session has seen. Time is an event of its own, so that many things
- * happen within one microsecond, in each order.
+ * events, and then long random ones. After each event a replica that session_need() admits must
+ * truly hold all that the session has seen. Time is an event of its own, so that many things happen
+ * within one microsecond, in each order.
  */
 #include "consistency/session.h"
 #include "property.h"
@@ -17,7 +17,7 @@ enum { P, A, B };
 
 struct world {
 	uint64_t at[NODES]; /* the truth */
-	uint64_t floor; /* the session has seen this much */
+	uint64_t floor;     /* the session has seen this much */
 	bool asked[NODES];
 	int64_t asked_at[NODES];
 	uint64_t answer[NODES];

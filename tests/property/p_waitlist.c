@@ -21,7 +21,8 @@ static bool is_ready(const struct waiter *it)
 			ready = ready || (fleet_replica_eligible(&fleet, n, now) &&
 			                  position_reached(fleet.nodes[n].at, it->need));
 		else
-			ready = ready || (fleet.nodes[n].up && fleet.nodes[n].sampled_at_us > it->sample_after_us);
+			ready =
+				ready || (fleet.nodes[n].up && fleet.nodes[n].sampled_at_us > it->sample_after_us);
 	}
 	return ready;
 }

@@ -38,14 +38,14 @@ static inline bool one_in(int64_t n)
 	return below(n) == 0;
 }
 
-#define require(condition, ...)                                                                    \
-	do {                                                                                           \
-		if (!(condition)) {                                                                        \
-			fprintf(stderr, "%s:%d: violated: %s\n  ", __FILE__, __LINE__, #condition);            \
-			fprintf(stderr, __VA_ARGS__);                                                          \
-			fprintf(stderr, "\n  replay with SEED=%" PRIu64 "\n", property_seed);                  \
-			exit(1);                                                                               \
-		}                                                                                          \
+#define require(condition, ...)                                                         \
+	do {                                                                                \
+		if (!(condition)) {                                                             \
+			fprintf(stderr, "%s:%d: violated: %s\n  ", __FILE__, __LINE__, #condition); \
+			fprintf(stderr, __VA_ARGS__);                                               \
+			fprintf(stderr, "\n  replay with SEED=%" PRIu64 "\n", property_seed);       \
+			exit(1);                                                                    \
+		}                                                                               \
 	} while (0)
 
 static inline void property_start(uint64_t seed)

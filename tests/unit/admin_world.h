@@ -50,13 +50,13 @@ static inline void world_fleet(struct world *x)
 	fleet_node_up(f, 0, NODE_ROLE_PRIMARY, 1, now - 5000);
 	fleet_node_up(f, 1, NODE_ROLE_REPLICA, 1, now - 5000);
 	assert(x->w->watch &&
-		   fleet_node_sampled(f, 0, (struct position){0x1000}, now - 4000, now - 3900) &&
-		   fleet_node_sampled(f, 1, (struct position){0x1000}, now - 3000, now - 2900) &&
-		   fleet_node_sampled(f, 0, (struct position){0x3000}, now - 2000, now - 1900));
+	       fleet_node_sampled(f, 0, (struct position){0x1000}, now - 4000, now - 3900) &&
+	       fleet_node_sampled(f, 1, (struct position){0x1000}, now - 3000, now - 2900) &&
+	       fleet_node_sampled(f, 0, (struct position){0x3000}, now - 2000, now - 1900));
 }
 
 static inline void world_server(struct world *x, struct server *s, struct list *in,
-								enum server_state state, uint32_t pid)
+                                enum server_state state, uint32_t pid)
 {
 	s->worker = x->w;
 	s->pool = &x->account.pools[0];

@@ -52,7 +52,7 @@ static void texts_that_differ_in_literals_share_a_shape(void **state)
 {
 	static const char *const pairs[][2] = {
 		{"SELECT abalance FROM pgbench_accounts WHERE aid = 1",
-		 "SELECT abalance FROM pgbench_accounts WHERE aid = 12345"},
+	     "SELECT abalance FROM pgbench_accounts WHERE aid = 12345"},
 		{"SELECT 'a'", "SELECT 'it''s'"},
 		{"SELECT ''", "SELECT ''''"},
 		{"SELECT 1.5", "SELECT 123456789012"},
@@ -171,7 +171,7 @@ static void the_cache_agrees_with_the_classifier(void **state)
 		struct traits direct = classify(slice_of(text, len), catalog);
 		struct traits cached = stmt_cache_classify(cache, slice_of(text, len));
 		if (direct.flags != cached.flags || direct.binds != cached.binds ||
-			(direct.reason != cached.reason && !(direct.flags & TRAIT_READ)))
+		    (direct.reason != cached.reason && !(direct.flags & TRAIT_READ)))
 			fail_msg("%.*s: %x %x", (int)len, text, direct.flags, cached.flags);
 	}
 	assert_true(stmt_cache_stats(cache).shapes <= 16);
@@ -350,20 +350,20 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_cache_agrees_with_the_classifier, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(changing_literals_hit_one_shape, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_comment_is_told_for_each_text_of_a_shape, set_up,
-										tear_down),
+	                                    tear_down),
 		cmocka_unit_test_setup_teardown(a_shape_that_is_in_use_survives_a_flood, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_new_catalog_classifies_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_refused_shape_stays_away_until_the_catalog_changes,
-										set_up, tear_down),
+	                                    set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_long_text_is_classified_but_not_kept, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_text_with_the_same_types_is_one_statement, set_up,
-										tear_down),
+	                                    tear_down),
 		cmocka_unit_test_setup_teardown(types_of_a_broken_length_give_no_statement, set_up,
-										tear_down),
+	                                    tear_down),
 		cmocka_unit_test_setup_teardown(a_statement_in_use_outlives_its_place_in_the_cache, set_up,
-										tear_down),
+	                                    tear_down),
 		cmocka_unit_test_setup_teardown(the_least_recently_used_statement_goes_first, set_up,
-										tear_down),
+	                                    tear_down),
 		cmocka_unit_test_setup_teardown(the_bytes_of_statements_are_bounded, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,7 +100,7 @@ static void what_means_something_else_on_a_replica_is_unsafe(void **state)
 static void harmless_volatile_functions_are_safe(void **state)
 {
 	static const char *const names[] = {"random", "clock_timestamp", "timeofday", "gen_random_uuid",
-										"now",    "count",           "pg_sleep"};
+	                                    "now",    "count",           "pg_sleep"};
 	struct catalog *c = catalog_new(10);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		assert_int_equal(safety(c, names[i]), FUNCTION_SAFE);

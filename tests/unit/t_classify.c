@@ -142,8 +142,8 @@ static void every_row_of_the_document_is_true(void **state)
 			continue;
 		wrong++;
 		print_error("%sis %s, flags %x, binds %s\n", line,
-					t.flags & TRAIT_READ ? "replica" : route_reason_name(t.reason), t.flags,
-					bind_reason_name(t.binds));
+		            t.flags & TRAIT_READ ? "replica" : route_reason_name(t.reason), t.flags,
+		            bind_reason_name(t.binds));
 	}
 	fclose(doc);
 	assert_int_equal(wrong, 0);
@@ -254,7 +254,7 @@ static void a_write_is_found_wherever_an_expression_may_stand(void **state)
 		snprintf(sql, sizeof(sql), holes[i], "nextval('s')");
 		struct traits t = traits_of_text(sql);
 		if ((t.flags & TRAIT_READ) || !(t.flags & TRAIT_MAY_WRITE) ||
-			t.reason != REASON_UNSAFE_FUNCTION)
+		    t.reason != REASON_UNSAFE_FUNCTION)
 			fail_msg("not seen: %s", sql);
 		snprintf(sql, sizeof(sql), holes[i], "(SELECT 1 FROM t FOR SHARE)");
 		if (traits_of_text(sql).reason != REASON_LOCKING)
@@ -272,7 +272,7 @@ static void a_window_clause_called_last_value_is_no_sequence(void **state)
 static void the_reason_is_that_of_the_first_statement_that_is_no_read(void **state)
 {
 	assert_int_equal(traits_of_text("SELECT 1; SELECT nextval('s'); DELETE FROM t").reason,
-					 REASON_UNSAFE_FUNCTION);
+	                 REASON_UNSAFE_FUNCTION);
 	assert_int_equal(traits_of_text("SELECT 1; COPY t FROM STDIN").reason, REASON_WRITE);
 }
 
@@ -295,21 +295,21 @@ static void comments_at_the_ends_are_noted(void **state)
 static void only_commands_are_free_of_results(void **state)
 {
 	static const char *const free_of[] = {"BEGIN",
-										  "SET a.b = 1",
-										  "CREATE TABLE t ()",
-										  "DISCARD ALL",
-										  "SET tidemark.session = 'x'",
-										  "LISTEN c",
-										  "BEGIN; COMMIT"};
+	                                      "SET a.b = 1",
+	                                      "CREATE TABLE t ()",
+	                                      "DISCARD ALL",
+	                                      "SET tidemark.session = 'x'",
+	                                      "LISTEN c",
+	                                      "BEGIN; COMMIT"};
 	static const char *const has[] = {"SELECT 1",
-									  "SHOW work_mem",
-									  "EXPLAIN CREATE TABLE t AS SELECT 1",
-									  "EXECUTE p",
-									  "FETCH c",
-									  "CALL p()",
-									  "SHOW tidemark.token",
-									  "BEGIN; SELECT 1; COMMIT",
-									  "COPY t TO STDOUT"};
+	                                  "SHOW work_mem",
+	                                  "EXPLAIN CREATE TABLE t AS SELECT 1",
+	                                  "EXECUTE p",
+	                                  "FETCH c",
+	                                  "CALL p()",
+	                                  "SHOW tidemark.token",
+	                                  "BEGIN; SELECT 1; COMMIT",
+	                                  "COPY t TO STDOUT"};
 	for (size_t i = 0; i < sizeof(free_of) / sizeof(free_of[0]); i++)
 		assert_true(traits_of_text(free_of[i]).flags & TRAIT_RESULT_FREE);
 	for (size_t i = 0; i < sizeof(has) / sizeof(has[0]); i++)
@@ -363,10 +363,10 @@ static void expect_set(const char *sql, enum set_kind kind, const char *name, co
 {
 	struct seen seen = settings_of(sql);
 	if (seen.count != 1 || seen.all[0].kind != kind || strcmp(seen.all[0].name, name) != 0 ||
-		seen.all[0].value_ok != (value != NULL) ||
-		strcmp(seen.all[0].value, value ? value : "") != 0)
+	    seen.all[0].value_ok != (value != NULL) ||
+	    strcmp(seen.all[0].value, value ? value : "") != 0)
 		fail_msg("%s: %d, kind %d, %s = %s", sql, seen.count, seen.all[0].kind, seen.all[0].name,
-				 seen.all[0].value);
+		         seen.all[0].value);
 }
 
 static void the_particulars_of_a_set_are_told(void **state)
@@ -387,7 +387,7 @@ static void the_particulars_of_a_set_are_told(void **state)
 	expect_set("SET LOCAL work_mem = 1", SET_LOCAL, "work_mem", "1");
 	expect_set("SET tidemark.session = 'User 42'", SET_VALUE, "tidemark.session", "User 42");
 	expect_set("SET LOCAL tidemark.consistency = strong", SET_LOCAL, "tidemark.consistency",
-			   "strong");
+	           "strong");
 	expect_set("SHOW tidemark.token", SET_SHOW, "tidemark.token", NULL);
 	expect_set("DEALLOCATE \"Plan\"", SET_DEALLOCATE, "Plan", NULL);
 	expect_set("DEALLOCATE ALL", SET_DEALLOCATE, "", NULL);

@@ -77,7 +77,7 @@ static const char *first_error(void)
 static void flags_alone_serve_any_database(void **state)
 {
 	assert_true(LOAD("--primary", "host=a port=1", "--replica", "host=b", "--replica=host=c",
-					 "--listen", "127.0.0.1:7000", "--auth-type", "trust", "--wait_timeout=5ms"));
+	                 "--listen", "127.0.0.1:7000", "--auth-type", "trust", "--wait_timeout=5ms"));
 	assert_int_equal(s->node_count, 3);
 	assert_string_equal(s->nodes[0].name, "primary");
 	assert_string_equal(s->nodes[0].host, "a");
@@ -103,9 +103,9 @@ static void a_file_with_every_section(void **state)
 {
 	assert_true(
 		load_text("; comment\n[pgbouncer]\nlisten_port = 7001\nquery_tags = off\n"
-				  "[nodes]\nb = host=h2\nprimary = host=h1 password='a ; # b'\n"
-				  "[databases]\nshop = dbname=shop2 pool_size=7 consistency=bounded\n"
-				  "logs = scope=connection\n* =\n"));
+	              "[nodes]\nb = host=h2\nprimary = host=h1 password='a ; # b'\n"
+	              "[databases]\nshop = dbname=shop2 pool_size=7 consistency=bounded\n"
+	              "logs = scope=connection\n* =\n"));
 	assert_int_equal(s->listen_port, 7001);
 	assert_false(s->query_tags);
 	assert_string_equal(s->nodes[0].host, "h1");
@@ -124,7 +124,7 @@ static void a_file_with_every_section(void **state)
 static void flags_win_over_the_file(void **state)
 {
 	assert_true(load_text("[tidemark]\nlisten_port = 7001\nscope = connection\n" NODES
-						  "r = host=b\nr2 = host=c\n"));
+	                      "r = host=b\nr2 = host=c\n"));
 	assert_true(LOAD("-c", path, "--listen-port", "7002", "-v", "--primary", "host=z"));
 	assert_int_equal(s->listen_port, 7002);
 	assert_int_equal(s->scope, SCOPE_CONNECTION);
@@ -137,23 +137,23 @@ static void errors_say_file_line_fault_and_remedy(void **state)
 {
 	assert_false(load_text("[tidemark]\n\nwait_timeout = abc\n" NODES));
 	assert_string_equal(first_error(),
-						":3: wait_timeout = \"abc\": not a time; expected a number with us, ms, s, "
-						"min, h or d, such as 100ms");
+	                    ":3: wait_timeout = \"abc\": not a time; expected a number with us, ms, s, "
+	                    "min, h or d, such as 100ms");
 	assert_false(load_text("[tidemark]\nwait_timout = 1s\n" NODES));
 	assert_string_equal(first_error(),
-						":2: unknown option \"wait_timout\"; did you mean "
-						"\"wait_timeout\"?");
+	                    ":2: unknown option \"wait_timout\"; did you mean "
+	                    "\"wait_timeout\"?");
 	assert_false(load_text("[tidemark]\npool_mode = session\n" NODES));
 	assert_string_equal(first_error(),
-						":2: pool_mode: Tidemark always pools by transaction: remove the line");
+	                    ":2: pool_mode: Tidemark always pools by transaction: remove the line");
 	assert_false(load_text("[tidemark]\nlisten_port = 1\nlisten_port = 2\n" NODES));
 	assert_string_equal(first_error(), ":3: listen_port is given twice; the first time in line 2");
 	assert_false(load_text("[tidemark]\nlisten_port\n" NODES));
 	assert_string_equal(first_error(), ":2: expected name = value");
 	assert_false(load_text(NODES "[other]\nx = 1\n"));
 	assert_string_equal(first_error(),
-						":4: unknown section [other]; expected [tidemark], [nodes] or "
-						"[databases]");
+	                    ":4: unknown section [other]; expected [tidemark], [nodes] or "
+	                    "[databases]");
 	assert_false(load_text("x = 1\n" NODES));
 	assert_false(load_text(NODES "[tidemark\n"));
 	assert_string_equal(first_error(), ":3: expected [section], name = value or a comment");
@@ -224,7 +224,7 @@ static void faults_of_the_command_line(void **state)
 {
 	assert_false(LOAD("--primary", "host=a", "--wait-timout", "1s"));
 	assert_string_equal(errors.lines[0],
-						"--wait-timout: unknown option; did you mean --wait_timeout?");
+	                    "--wait-timout: unknown option; did you mean --wait_timeout?");
 	assert_false(LOAD("--primary", "host=a", "--test-fault", "write_pointer"));
 	assert_false(LOAD("--primary"));
 	assert_false(LOAD("--primary", "host=a", "--verbose=1"));
@@ -232,8 +232,8 @@ static void faults_of_the_command_line(void **state)
 	assert_false(LOAD("a.ini", "b.ini"));
 	assert_false(LOAD("--primary", "host=a", "--wait-timeout", "x"));
 	assert_string_equal(errors.lines[0],
-						"--wait_timeout \"x\": not a time; expected a number with us, "
-						"ms, s, min, h or d, such as 100ms");
+	                    "--wait_timeout \"x\": not a time; expected a number with us, "
+	                    "ms, s, min, h or d, such as 100ms");
 	assert_true(LOAD("--primary", "host=a", "--log-connections"));
 	assert_true(LOAD("--log-connections", "--primary", "host=a"));
 	assert_true(LOAD("--log-connections", "off", "--primary", "host=a"));

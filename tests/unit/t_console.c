@@ -129,7 +129,7 @@ static int teardown(void **state)
 static void commands_may_be_written_in_any_case_and_end_with_semicolons(void **state)
 {
 	static const char *const texts[] = {"SHOW FLEET", "show fleet;", "  Show\tFleet ; ;\n",
-										"sHoW   fLeEt ;", "SHOW FLEET\r\n"};
+	                                    "sHoW   fLeEt ;", "SHOW FLEET\r\n"};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		run(texts[i]);
 		assert_string_equal(got.kinds, "TDDDC");
@@ -152,8 +152,8 @@ static void unknown_commands_are_syntax_errors_with_a_hint(void **state)
 	memset(long_one, 'x', sizeof(long_one) - 1);
 	long_one[sizeof(long_one) - 1] = '\0';
 	const char *const texts[] = {"SHOW",           "SHOW NOTHING", "SELECT 1",
-								 "SHOW FLEET NOW", "SHOW FLEET;x", "SHOW FLEET; SHOW FLEET",
-								 "\x01\xff",       long_one};
+	                             "SHOW FLEET NOW", "SHOW FLEET;x", "SHOW FLEET; SHOW FLEET",
+	                             "\x01\xff",       long_one};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		run(texts[i]);
 		assert_string_equal(got.kinds, "E");

@@ -34,7 +34,7 @@ static void begin(struct stage *s, enum secret_kind kind, const char *secret)
 	buf_init(&s->from_server, 1 << 20);
 	buf_init(&s->to_server, 1 << 16);
 	assert_true(login_start(&s->login, slice_str("alice"), slice_str("shop"), slice_str("tidemark"),
-							kind, slice_str(secret), &s->to_server));
+	                        kind, slice_str(secret), &s->to_server));
 	buf_reset(&s->to_server);
 }
 
@@ -129,7 +129,7 @@ static enum login_step scram_continue(struct stage *s, const char *password)
 	struct slice mechanism, response;
 	struct buf first;
 	assert_true(scram_secret_from_password(slice_str(password), slice_str("salt of alice"),
-										   FEW_ITERATIONS, &secret));
+	                                       FEW_ITERATIONS, &secret));
 	scram_server_init(&s->scram, &secret, (struct slice){0});
 	assert_true(msg_sasl_initial_parse(answer(s), &mechanism, &response));
 	assert_true(slice_eq_str(mechanism, SCRAM_MECHANISM));
@@ -163,7 +163,7 @@ static void start_sends_the_startup_packet(void **state)
 	struct startup startup;
 	buf_init(&out, 1024);
 	assert_true(login_start(&l, slice_str("alice"), slice_str("shop"), slice_str("tidemark"),
-							SECRET_NONE, (struct slice){0}, &out));
+	                        SECRET_NONE, (struct slice){0}, &out));
 	assert_int_equal(startup_frame(buf_slice(&out), &body), PARSE_OK);
 	assert_int_equal(body.len + 4, out.len);
 	assert_true(startup_parse(body, &startup));
@@ -288,12 +288,12 @@ static void missing_secrets_are_named(void **state)
 		const char *text;
 	} cases[] = {
 		{AUTH_CLEARTEXT,
-		 {0},
-		 "password authentication, but no password is known for user \"alice\""},
+	     {0},
+	     "password authentication, but no password is known for user \"alice\""},
 		{AUTH_MD5, {salt, 4}, "md5 authentication, but no password is known for user \"alice\""},
 		{AUTH_SASL,
-		 {(const uint8_t *)sasl, sizeof(sasl)},
-		 "SCRAM-SHA-256 authentication, but no password is known for user \"alice\""},
+	     {(const uint8_t *)sasl, sizeof(sasl)},
+	     "SCRAM-SHA-256 authentication, but no password is known for user \"alice\""},
 	};
 	for (size_t i = 0; i < 3; i++) {
 		struct stage s;
@@ -548,7 +548,7 @@ static void cancel_keys_of_4_to_256_bytes_are_kept(void **state)
 		bool good = len >= 4 && len <= 256;
 		begin_at(&s, 6);
 		assert_int_equal(raw(&s, BE_KEY_DATA, slice_of(body, 4 + len)),
-						 good ? LOGIN_MORE : LOGIN_FAILED);
+		                 good ? LOGIN_MORE : LOGIN_FAILED);
 		if (good) {
 			assert_int_equal(s.login.pid, 9);
 			assert_int_equal(s.login.key_len, len);
@@ -579,7 +579,7 @@ static void malformed_settling_messages_are_refused(void **state)
 		struct stage s;
 		begin_at(&s, 6);
 		assert_int_equal(raw(&s, cases[i].type, slice_of(cases[i].body, cases[i].len)),
-						 LOGIN_FAILED);
+		                 LOGIN_FAILED);
 		assert_failed(&s, "08P01", "malformed");
 		end(&s);
 	}
@@ -606,7 +606,7 @@ static void malformed_requests_are_refused(void **state)
 		struct stage s;
 		begin(&s, SECRET_PLAIN, PASSWORD);
 		assert_int_equal(raw(&s, BE_AUTHENTICATION, slice_of(cases[i].body, cases[i].len)),
-						 LOGIN_FAILED);
+		                 LOGIN_FAILED);
 		assert_failed(&s, "08P01", "malformed");
 		assert_int_equal(s.to_server.len, 0);
 		end(&s);

@@ -493,14 +493,14 @@ static const struct {
 	{w_auth_ok, VEC("R\0\0\0\x08\0\0\0\0")},
 	{w_auth_md5, VEC("R\0\0\0\x0c\0\0\0\5salt")},
 	{w_parameter_status, VEC("S\0\0\0\x08"
-							 "a\0b\0")},
+                             "a\0b\0")},
 	{w_key_data, VEC("K\0\0\0\x0c\0\0\0\1\xff\xfe\xfd\xfc")},
 	{w_ready, VEC("Z\0\0\0\5T")},
 	{w_error, VEC("E\0\0\0\x22SERROR\0VERROR\0C25006\0Mno\0Hdo\0\0")},
 	{w_notice, VEC("N\0\0\0\x20SNOTICE\0VNOTICE\0C00000\0Mhi\0\0")},
 	{w_command_complete, VEC("C\0\0\0\x09SHOW\0")},
 	{w_row_description,
-	 VEC("T\0\0\0\x1a\0\1c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0")},
+     VEC("T\0\0\0\x1a\0\1c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0")},
 	{w_data_row, VEC("D\0\0\0\x13\0\3\0\0\0\1x\xff\xff\xff\xff\0\0\0\0")},
 	{w_negotiate, VEC("v\0\0\0\x13\0\3\0\0\0\0\0\1_pq_.x\0")},
 };
@@ -516,7 +516,7 @@ static void writers_write_the_protocol_to_the_byte(void **state)
 		struct slice got = slice_from(buf_slice(&b), before);
 		if (!slice_eq(got, writers[i].want))
 			fail_msg("writer %zu: %zu bytes written, %zu wanted, or other ones", i, got.len,
-					 writers[i].want.len);
+			         writers[i].want.len);
 	}
 	buf_release(&b);
 }

@@ -67,7 +67,7 @@ static double sample(const char *series)
 static bool ends_family(const char *rest)
 {
 	return *rest == ' ' || *rest == '{' || strncmp(rest, "_bucket{", 8) == 0 ||
-		   strncmp(rest, "_sum ", 5) == 0 || strncmp(rest, "_count ", 7) == 0;
+	       strncmp(rest, "_sum ", 5) == 0 || strncmp(rest, "_count ", 7) == 0;
 }
 
 /* HELP, TYPE, then samples of that family only; no family twice. */
@@ -119,9 +119,9 @@ static void what_is_not_known_has_no_sample(void **state)
 static void queries_are_counted_where_they_ended(void **state)
 {
 	assert_int_equal(sample("tidemark_queries_total{target=\"replica\",reason=\"replica_fresh\"}"),
-					 100 + REASON_REPLICA_FRESH);
+	                 100 + REASON_REPLICA_FRESH);
 	assert_int_equal(sample("tidemark_queries_total{target=\"primary\",reason=\"strong\"}"),
-					 100 + REASON_STRONG);
+	                 100 + REASON_STRONG);
 	assert_null(strstr(text, "reason=\"wait_sample\""));
 }
 
@@ -175,7 +175,7 @@ static void metrics_and_their_documentation_agree(void **state)
 			fail_msg("docs/observability.md lacks %s", family);
 	}
 	for (const char *row = strstr(doc, "| `tidemark_"); row;
-		 row = strstr(row + 3, "| `tidemark_")) {
+	     row = strstr(row + 3, "| `tidemark_")) {
 		assert_int_equal(sscanf(row, "| `%127[a-z_]", family), 1);
 		snprintf(wanted, sizeof(wanted), "# TYPE %s ", family);
 		if (!strstr(text, wanted))

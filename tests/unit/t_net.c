@@ -395,8 +395,8 @@ static void count_events(void *owner, unsigned events)
 static void make_pair(struct fixture *f)
 {
 	listen_on(f, "127.0.0.1", 0, pair_accept);
-	f->client = net_connect(f->loop, "127.0.0.1", net_listener_port(f->listener), SECOND,
-	                        ignore_events, f);
+	f->client =
+		net_connect(f->loop, "127.0.0.1", net_listener_port(f->listener), SECOND, ignore_events, f);
 	run(f);
 	net_stream_set_owner(f->server, count_events, f);
 }

@@ -71,8 +71,8 @@ static void times_take_units_and_bare_seconds(void **state)
 		const char *text;
 		int64_t us;
 	} rows[] = {{"100ms", 100000}, {"3s", 3000000},     {"2", 2000000},  {"1min", 60000000},
-				{"250us", 250},    {"0.5", 500000},     {"1.5ms", 1500}, {"0", 0},
-				{"10 ms", 10000},  {"1h", 3600000000L}, {"20MS", 20000}};
+	            {"250us", 250},    {"0.5", 500000},     {"1.5ms", 1500}, {"0", 0},
+	            {"10 ms", 10000},  {"1h", 3600000000L}, {"20MS", 20000}};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		assert_true(set("wait_timeout", rows[i].text));
@@ -83,18 +83,18 @@ static void times_take_units_and_bare_seconds(void **state)
 static void what_is_no_time_is_refused_and_changes_nothing(void **state)
 {
 	static const char *const bad[] = {"abc",
-									  "",
-									  "ms",
-									  "-1",
-									  "1x",
-									  "1.2.3",
-									  "1e3",
-									  "inf",
-									  "0x10",
-									  "1s1",
-									  "99999999999999999999h",
-									  " 1s",
-									  "111111111111111111111111111111111"};
+	                                  "",
+	                                  "ms",
+	                                  "-1",
+	                                  "1x",
+	                                  "1.2.3",
+	                                  "1e3",
+	                                  "inf",
+	                                  "0x10",
+	                                  "1s1",
+	                                  "99999999999999999999h",
+	                                  " 1s",
+	                                  "111111111111111111111111111111111"};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_false(set("wait_timeout", bad[i]));
@@ -102,7 +102,7 @@ static void what_is_no_time_is_refused_and_changes_nothing(void **state)
 	}
 	assert_false(set("wait_timeout", "abc"));
 	assert_string_equal(why,
-						"not a time; expected a number with us, ms, s, min, h or d, such as 100ms");
+	                    "not a time; expected a number with us, ms, s, min, h or d, such as 100ms");
 	assert_false(set("wait_timeout", "2h"));
 	assert_string_equal(why, "out of range; expected 0 to 1h");
 }

@@ -24,7 +24,7 @@ static void position_reads_what_postgres_prints(void **state)
 
 static void position_refuses_what_postgres_would_not_print(void **state)
 {
-	static const char *const bad[] = {"",     "/",   "0",     "0/",          "/0",
+	static const char *const bad[] = {"",     "/",    "0",     "0/",          "/0",
 	                                  "0/0 ", " 0/0", "0x1/0", "123456789/0", "0/123456789",
 	                                  "0//0", "-1/0", "G/0",   "0/G",         "1/2/3"};
 	struct position p;

@@ -20,7 +20,7 @@ static bool read_all(struct slice in)
 	struct slice text = reader_cstr(&r);
 	struct slice bytes = reader_bytes(&r, 3);
 	return reader_done(&r) && a == 7 && b == 0x0102 && c == 0x0a0b0c0du &&
-		   slice_eq_str(text, "hi") && slice_eq_str(bytes, "xyz");
+	       slice_eq_str(text, "hi") && slice_eq_str(bytes, "xyz");
 }
 
 static void whole_body_is_read_and_every_truncation_refused(void **state)

@@ -196,7 +196,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_no_sync_was_sent_for_is_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(copy_in_takes_earlier_syncs_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_copy_that_was_ended_in_advance_keeps_its_sync, setup,
-		                                teardown),
+	                                    teardown),
 		cmocka_unit_test_setup_teardown(a_query_may_copy_both_ways, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_ring_grows_and_is_bounded, setup, teardown),
 	};

@@ -54,16 +54,16 @@ static enum route_target decide(void)
 	return decide_at(0, NOW);
 }
 
-#define assert_primary(why)                                                                        \
-	do {                                                                                           \
-		assert_int_equal(decide(), ROUTE_PRIMARY);                                                 \
-		assert_string_equal(route_reason_name(r.reason), route_reason_name(why));                  \
+#define assert_primary(why)                                                       \
+	do {                                                                          \
+		assert_int_equal(decide(), ROUTE_PRIMARY);                                \
+		assert_string_equal(route_reason_name(r.reason), route_reason_name(why)); \
 	} while (0)
-#define assert_replica(which, why)                                                                 \
-	do {                                                                                           \
-		assert_int_equal(decide(), ROUTE_REPLICA);                                                 \
-		assert_string_equal(route_reason_name(r.reason), route_reason_name(why));                  \
-		assert_int_equal(r.node, which);                                                           \
+#define assert_replica(which, why)                                                \
+	do {                                                                          \
+		assert_int_equal(decide(), ROUTE_REPLICA);                                \
+		assert_string_equal(route_reason_name(r.reason), route_reason_name(why)); \
+		assert_int_equal(r.node, which);                                          \
 	} while (0)
 
 static void wrote(uint64_t lsn)

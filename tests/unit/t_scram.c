@@ -22,7 +22,7 @@
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 static const uint8_t salt_raw[16] = {0x5b, 0x6d, 0x99, 0x68, 0x9d, 0x12, 0x35, 0x8e,
-									 0xec, 0xa0, 0x4b, 0x14, 0x12, 0x36, 0xfa, 0x81};
+                                     0xec, 0xa0, 0x4b, 0x14, 0x12, 0x36, 0xfa, 0x81};
 static const uint8_t nonce_a[SCRAM_NONCE_RAW] = "client's own nonce";
 static const uint8_t nonce_b[SCRAM_NONCE_RAW] = "server's own nonce";
 
@@ -204,7 +204,7 @@ static void right_password_is_accepted_and_wrong_ones_refused(void **state)
 	static const char *const passwords[] = {"x", "pencil", "p\xc3\xa4ssword", " sp aced ", ""};
 	for (size_t i = 0; i < sizeof(passwords) / sizeof(passwords[0]); i++) {
 		assert_true(scram_secret_from_password(slice_str(passwords[i]), slice_of(salt_raw, 16),
-											   SCRAM_ITERATIONS, &secret));
+		                                       SCRAM_ITERATIONS, &secret));
 		assert_true(exchange(passwords[i], &secret));
 		assert_false(exchange("wrong", &secret));
 	}

@@ -65,7 +65,8 @@ static void session_unknown_write_is_settled_by_a_later_primary_sample(void **st
 {
 	session_wrote_unknown(&s, &f, 10);
 	assert_false(needs(A));
-	assert_true(sample(P, 130, 10)); /* started in the same microsecond: who knows which was first */
+	assert_true(
+		sample(P, 130, 10)); /* started in the same microsecond: who knows which was first */
 	assert_false(needs(A));
 	assert_true(sample(A, 130, 20));
 	assert_false(needs(A));

@@ -107,7 +107,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_name_is_one_session_in_each_database, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_new_session_is_not_known_to_have_written_nothing, setup,
-		                                teardown),
+	                                    teardown),
 		cmocka_unit_test_setup_teardown(names_have_a_length, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_longest_unused_makes_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_used_expires, setup, teardown),

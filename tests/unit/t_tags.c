@@ -21,7 +21,7 @@ static void expect_strip(const char *sql, const char *core, bool commented)
 	if (!slice_eq_str(s, core) || had != commented)
 		fail_msg("%s: got \"%.*s\", %d", sql, SLICE_ARG(s), had);
 	assert_true(s.len == 0 || (s.ptr >= (const uint8_t *)sql &&
-							   s.ptr + s.len <= (const uint8_t *)sql + strlen(sql)));
+	                           s.ptr + s.len <= (const uint8_t *)sql + strlen(sql)));
 }
 
 static void comments_at_the_ends_are_stripped(void **state)

@@ -29,11 +29,22 @@ static void token_refuses_every_truncation(void **state)
 
 static void token_has_one_text_only(void **state)
 {
-	static const char *const bad[] = {
-		"",          "t0",          "t0-1-2-",    "t1-1-2-3/4",   "T0-1-2-3/4",
-		"t0-1-2-3",  "t0-01-2-3/4", "t0-1-02-3/4", "t0-1-2-3/04", "t0-1-2-a/b",
-		"t0--2-3/4", "t0-1--3/4",   "t0-+1-2-3/4", "t0-1-2-3/4 ", "t0-1-4294967296-3/4",
-		"t0-18446744073709551616-0-3/4"};
+	static const char *const bad[] = {"",
+	                                  "t0",
+	                                  "t0-1-2-",
+	                                  "t1-1-2-3/4",
+	                                  "T0-1-2-3/4",
+	                                  "t0-1-2-3",
+	                                  "t0-01-2-3/4",
+	                                  "t0-1-02-3/4",
+	                                  "t0-1-2-3/04",
+	                                  "t0-1-2-a/b",
+	                                  "t0--2-3/4",
+	                                  "t0-1--3/4",
+	                                  "t0-+1-2-3/4",
+	                                  "t0-1-2-3/4 ",
+	                                  "t0-1-4294967296-3/4",
+	                                  "t0-18446744073709551616-0-3/4"};
 	struct token t;
 	assert_true(token_parse(slice_str("t0-1-2-3/4"), &t));
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)

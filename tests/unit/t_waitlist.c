@@ -28,7 +28,8 @@ static int teardown(void **state)
 
 static void waitlist_wakes_by_position_lowest_first(void **state)
 {
-	struct waiter high = {.need = {200}, .deadline_us = 50}, low = {.need = {100}, .deadline_us = 90};
+	struct waiter high = {.need = {200}, .deadline_us = 50},
+				  low = {.need = {100}, .deadline_us = 90};
 	assert_true(waitlist_add(&w, &high) && waitlist_add(&w, &low));
 	assert_null(waitlist_pop_ready(&w, &f, 20));
 

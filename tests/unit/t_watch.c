@@ -101,10 +101,14 @@ static void write_learn_row(struct server *s, struct buf *out)
 	char timeline[16];
 	(void)snprintf(timeline, sizeof(timeline), "%d", s->timeline);
 	struct slice values[] = {
-		slice_str(s->recovery ? "t" : "f"), slice_str(s->system),
-		slice_str(timeline),                slice_str(s->mood == MOOD_BAD_LEARN ? "8000" : "8192"),
-		slice_str("16777216"),              slice_str("1700000000000001"),
-		slice_str("150020"),                slice_str(s->commit),
+		slice_str(s->recovery ? "t" : "f"),
+		slice_str(s->system),
+		slice_str(timeline),
+		slice_str(s->mood == MOOD_BAD_LEARN ? "8000" : "8192"),
+		slice_str("16777216"),
+		slice_str("1700000000000001"),
+		slice_str("150020"),
+		slice_str(s->commit),
 	};
 	write_data_row(out, values, 8);
 }
@@ -179,7 +183,8 @@ static bool on_message(struct server *s, const struct frame *f, bool *learn, str
 	return f->type != FE_SYNC || answer_question(s, *learn, out);
 }
 
-static bool on_bytes(struct server *s, struct bytes *in, bool *started, bool *learn, struct buf *out)
+static bool on_bytes(struct server *s, struct bytes *in, bool *started, bool *learn,
+                     struct buf *out)
 {
 	struct frame f;
 	struct slice body;
@@ -304,8 +309,8 @@ static void setup(struct fixture *f, int count)
 	f->guard = net_timer_new(f->loop, on_guard, f);
 	net_loop_set_after(f->loop, check_until, f);
 	fleet_init(&f->fleet, 500 * MS);
-	f->settings = (struct watch_settings){.idle_interval_us = 10 * MS,
-	                                      .answer_timeout_us = 200 * MS};
+	f->settings =
+		(struct watch_settings){.idle_interval_us = 10 * MS, .answer_timeout_us = 200 * MS};
 	for (int i = 0; i < count; i++) {
 		f->servers[i] = (struct server){.recovery = i > 0,
 		                                .timeline = 3,
@@ -342,11 +347,11 @@ static void teardown(struct fixture *f)
 		server_stop(&f->servers[i]);
 }
 
-#define WITH(server, statement)                                                                    \
-	do {                                                                                           \
-		pthread_mutex_lock(&(server).lock);                                                        \
-		statement;                                                                                 \
-		pthread_mutex_unlock(&(server).lock);                                                      \
+#define WITH(server, statement)               \
+	do {                                      \
+		pthread_mutex_lock(&(server).lock);   \
+		statement;                            \
+		pthread_mutex_unlock(&(server).lock); \
 	} while (0)
 
 static bool all_sampled(struct fixture *f)
