@@ -15,6 +15,15 @@
 /* OpenSSL's headers have parameters of a banned name. */
 #include <openssl/evp.h>
 
+/* Some are macros of the C library under _FORTIFY_SOURCE. */
+#undef strcpy
+#undef strcat
+#undef strncpy
+#undef strncat
+#undef sprintf
+#undef vsprintf
+#undef gets
+
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok atoi atol atof
 #pragma GCC poison gmtime localtime ctime asctime rand srand gets
 
