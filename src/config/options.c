@@ -258,7 +258,9 @@ const struct option options[] = {
 		.min = 100 * US,
 		.max = 10 * SEC,
 		.help = "How often the replicas' positions are asked while somebody waits for one",
-		.doc = "A question costs the server about 13 µs of CPU.",
+		.doc =
+			"A question costs the server about 13 µs of CPU. A replica whose usual delay is longer than "
+			"16 times this is asked less often: every sixteenth of its delay.",
 		.fixed = true,
 	},
 	{

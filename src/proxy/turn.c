@@ -194,8 +194,11 @@ static bool start_wait(struct client *c, const struct route *r)
 		w->stats.waited_for_others += c->waited_for_others;
 	}
 	c->state = CLIENT_WAIT_POSITION;
+	/* A replica that is expected only later is asked often enough by the fast polling. */
+	int64_t soon_us = 2 * w->settings->watch.busy_interval_us, now = net_loop_now_us(w->loop);
 	for (int i = 0; i < w->fleet.count; i++) {
-		if (r->sample_after_us > 0 || i != w->fleet.primary)
+		if (r->sample_after_us > 0 ||
+		    (i != w->fleet.primary && fleet_catch_up_us(&w->fleet, i, r->need, now) <= soon_us))
 			watch_kick(w->watch, i);
 	}
 	worker_arm_wait(w);

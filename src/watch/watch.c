@@ -26,6 +26,8 @@
 #include "base/log.h"
 #include "pgwire/message.h"
 
+/* Polling is as fine as a replica's usual delay divided by this. */
+#define DELAY_GRAIN 16
 #define LEARN_INTERVAL_US 1000000
 #define BACKOFF_MIN_US 100000
 #define BACKOFF_MAX_US 5000000
@@ -213,8 +215,15 @@ static void ask_what_is_due(struct member *m)
 static void schedule(struct member *m)
 {
 	const struct watch_settings *set = &m->watch->settings;
-	bool busy = m->watch->busy && m->role == NODE_ROLE_REPLICA;
-	int64_t interval_us = busy ? set->busy_interval_us : set->idle_interval_us;
+	int64_t interval_us = set->idle_interval_us;
+	if (m->watch->busy && m->role == NODE_ROLE_REPLICA) {
+		/* A wait for a replica that is usually late by 50 ms need not be told to the millisecond.
+		 */
+		int64_t delay_us = m->watch->fleet->nodes[m->node].replay_delay_us;
+		int64_t fine_us = delay_us == LAG_UNKNOWN ? 0 : delay_us / DELAY_GRAIN;
+		int64_t busy_us = fine_us > set->busy_interval_us ? fine_us : set->busy_interval_us;
+		interval_us = busy_us < interval_us ? busy_us : interval_us;
+	}
 	int64_t left_us = m->asked_at_us + interval_us - net_loop_now_us(m->watch->loop);
 	if (left_us > 0)
 		left_us = left_us > TIMER_ROUNDING_US ? left_us - TIMER_ROUNDING_US : 1;

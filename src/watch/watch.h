@@ -7,9 +7,10 @@
  *    ▲                                                              any error ─┘
  *    └────────── back-off 100 ms … 5 s ◀── fleet_node_lost ◀───────────────────
  *
- * Polling is adaptive: every idle_interval when nobody waits, every busy_interval while somebody
- * does; watch_kick() asks at once. One question is in flight at a time; a kick during one asks
- * again when it is answered, because its sample started too early.
+ * Polling is adaptive: every idle_interval when nobody waits, for replicas every busy_interval (or
+ * a sixteenth of their usual delay, if that is longer) while somebody does; watch_kick() asks at
+ * once. One question is in flight at a time; a kick during one asks again when it is answered,
+ * because its sample started too early.
  *
  * Any role that may log in will do. With pg_monitor a standby's move to another timeline is seen
  * within a second; without it only at the standby's next restart point, and until then the standby
