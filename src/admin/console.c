@@ -323,12 +323,6 @@ static int connections_of(const struct worker *w, const struct database *db, uin
 
 static void show_databases(struct worker *w, struct buf *out)
 {
-	static const char *const levels[] = {
-		[LEVEL_STRONG] = "strong",
-		[LEVEL_SESSION] = "session",
-		[LEVEL_BOUNDED] = "bounded",
-		[LEVEL_EVENTUAL] = "eventual",
-	};
 	static const char *const catalogs[] = {
 		[CATALOG_WANTED] = "wanted",
 		[CATALOG_LOADING] = "loading",
@@ -349,7 +343,7 @@ static void show_databases(struct worker *w, struct buf *out)
 		table_i64(&t, db->pool_size);
 		table_text(&t, "transaction");
 		table_text(&t, db->scope == SCOPE_CONNECTION ? "connection" : "database");
-		table_text(&t, levels[db->policy.level]);
+		table_text(&t, consistency_level_name(db->policy.level));
 		table_u64(&t, clients);
 		table_i64(&t, servers);
 		table_text(&t, catalogs[db->catalog_state]);

@@ -315,6 +315,29 @@ struct route route_decide(const struct fleet *f, const struct session_mark *mark
 
 /* ---- words ---- */
 
+static const char *const level_names[] = {
+	[LEVEL_STRONG] = "strong",
+	[LEVEL_SESSION] = "session",
+	[LEVEL_BOUNDED] = "bounded",
+	[LEVEL_EVENTUAL] = "eventual",
+};
+
+const char *consistency_level_name(enum consistency_level level)
+{
+	return level_names[level];
+}
+
+bool consistency_level_parse(const char *name, enum consistency_level *level)
+{
+	for (int i = LEVEL_STRONG; i <= LEVEL_EVENTUAL; i++) {
+		if (strcasecmp(name, level_names[i]) == 0) {
+			*level = (enum consistency_level)i;
+			return true;
+		}
+	}
+	return false;
+}
+
 static const struct {
 	const char *name;
 	const char *words;

@@ -9,6 +9,11 @@
 
 enum consistency_level { LEVEL_STRONG, LEVEL_SESSION, LEVEL_BOUNDED, LEVEL_EVENTUAL };
 
+/* "strong", "session", "bounded", "eventual". */
+const char *consistency_level_name(enum consistency_level level);
+/* Case-insensitive; false, and nothing set, if `name` is none of them. */
+bool consistency_level_parse(const char *name, enum consistency_level *level);
+
 enum strategy {
 	STRATEGY_POSITION,  /* by replayed position: the default */
 	STRATEGY_PIN_FIXED, /* after a write, the primary for pin_window_us */

@@ -35,7 +35,5 @@ struct client_options *client_options(struct client *c);
 void client_reset_options(struct client *c);
 /* Where the client's settings went: interned sets change hands. Takes the count. */
 void client_set_vars(struct client *c, struct vars *vars);
-/* The server may be read again: the client took what it was given. */
-void client_unpause_server(struct client *c);
 
 #endif

@@ -45,24 +45,6 @@ static bool parse_duration(const char *text, int64_t *us)
 	return true;
 }
 
-static bool parse_level(const char *text, enum consistency_level *level)
-{
-	static const char *const names[] = {"strong", "session", "bounded", "eventual"};
-	for (int i = 0; i < 4; i++) {
-		if (strcasecmp(text, names[i]) == 0) {
-			*level = (enum consistency_level)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-static const char *level_name(enum consistency_level level)
-{
-	static const char *const names[] = {"strong", "session", "bounded", "eventual"};
-	return names[level];
-}
-
 static bool parse_bool(const char *text, bool *value)
 {
 	static const char *const on[] = {"on", "true", "yes", "1"};
@@ -119,7 +101,7 @@ bool local_set(struct client *c, const char *name, const char *value, struct loc
 				"tidemark.session: too many sessions are in use (max_sessions), or in this transaction");
 		snprintf(o->session, sizeof(o->session), "%s", value);
 	} else if (strcmp(key, "consistency") == 0) {
-		if (!parse_level(value, &o->level))
+		if (!consistency_level_parse(value, &o->level))
 			return fail(
 				e, "22023",
 				"tidemark.consistency: \"%.60s\" is none of strong, session, bounded, eventual",
@@ -185,7 +167,7 @@ static bool show(struct client *c, const char *name, char *out, size_t cap, stru
 	if (strcmp(key, "session") == 0) {
 		snprintf(out, cap, "%s", c->session ? c->session->name : "");
 	} else if (strcmp(key, "consistency") == 0) {
-		snprintf(out, cap, "%s", level_name(p.level));
+		snprintf(out, cap, "%s", consistency_level_name(p.level));
 	} else if (strcmp(key, "max_lag") == 0) {
 		snprintf(out, cap, "%gms", (double)p.max_lag_us / 1e3);
 	} else if (strcmp(key, "wait_timeout") == 0) {

@@ -72,7 +72,6 @@ static void end_wait(struct client *c)
 /* The session and level this unit names in its tags, over the connection's. */
 static bool apply_tags(struct client *c, const struct unit *u, struct route_policy *p)
 {
-	static const char *const levels[] = {"strong", "session", "bounded", "eventual"};
 	struct worker *w = c->worker;
 	struct tags t;
 	tags_parse(u->text, &t);
@@ -87,13 +86,7 @@ static bool apply_tags(struct client *c, const struct unit *u, struct route_poli
 			return false;
 		c->turn_mark = &c->turn_session->mark;
 	}
-	bool level_ok = t.consistency[0] == '\0';
-	for (int i = 0; i < 4; i++) {
-		if (strcasecmp(t.consistency, levels[i]) == 0) {
-			p->level = (enum consistency_level)i;
-			level_ok = true;
-		}
-	}
+	bool level_ok = t.consistency[0] == '\0' || consistency_level_parse(t.consistency, &p->level);
 	if (t.read_after[0])
 		local_read_after(c, c->turn_mark, t.read_after);
 	return level_ok && !t.malformed;
