@@ -69,11 +69,11 @@ static uint64_t cluster_id(const struct worker *w)
 void local_read_after(struct client *c, struct session_mark *mark, const char *text)
 {
 	struct worker *w = c->worker;
-	struct token t;
+	struct token0 t;
 	if (text[0] == '\0')
 		return;
 	struct position newest = fleet_newest(&w->fleet);
-	if (token_parse(slice_str(text), &t) && t.cluster == cluster_id(w) &&
+	if (token0_parse(slice_str(text), &t) && t.cluster == cluster_id(w) &&
 	    t.generation == w->fleet.generation && position_reached(newest, t.at)) {
 		session_read_after(mark, &w->fleet, t.at);
 		return;
@@ -150,14 +150,14 @@ static bool local_reset(struct client *c, const char *name, struct local_error *
 	return true;
 }
 
-void local_token(struct client *c, char out[TOKEN_TEXT_MAX])
+void local_token(struct client *c, char out[TOKEN0_TEXT_MAX])
 {
 	struct worker *w = c->worker;
-	struct token t = {.cluster = cluster_id(w), .generation = w->fleet.generation};
+	struct token0 t = {.cluster = cluster_id(w), .generation = w->fleet.generation};
 	session_settle(c->mark, &w->fleet);
 	if (!session_position(c->mark, &w->fleet, &t.at))
 		t.at.lsn = UINT64_MAX;
-	token_format(&t, out);
+	token0_format(&t, out);
 }
 
 static bool show(struct client *c, const char *name, char *out, size_t cap, struct local_error *e)
@@ -175,7 +175,7 @@ static bool show(struct client *c, const char *name, char *out, size_t cap, stru
 	} else if (strcmp(key, "report") == 0) {
 		snprintf(out, cap, "%s", c->options && c->options->report ? "on" : "off");
 	} else if (strcmp(key, "read_after") == 0 || strcmp(key, "token") == 0) {
-		char token[TOKEN_TEXT_MAX];
+		char token[TOKEN0_TEXT_MAX];
 		local_token(c, token);
 		snprintf(out, cap, "%s", token);
 	} else if (strcmp(key, "route") == 0) {

@@ -40,6 +40,6 @@ bool local_needs_sample(struct client *c, struct slice text);
  * too. */
 bool local_execute(struct client *c, struct slice text, bool simple, struct buf *out);
 /* The session's mark as a token; one that no replica ever reaches while it is not known. */
-void local_token(struct client *c, char out[TOKEN_TEXT_MAX]);
+void local_token(struct client *c, char out[TOKEN0_TEXT_MAX]);
 
 #endif

@@ -17,7 +17,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
-#include "consistency/token.h"
+#include "consistency/token0.h"
 #include "consistency/waitlist.h"
 #include "net/net.h"
 #include "pgwire/login.h"
@@ -244,7 +244,7 @@ struct client_options {
 	bool has_level, has_max_lag, has_wait_timeout, report;
 	enum consistency_level level;
 	int64_t max_lag_us, wait_timeout_us;
-	char last_token[TOKEN_TEXT_MAX]; /* as last reported */
+	char last_token[TOKEN0_TEXT_MAX]; /* as last reported */
 	char session[SESSION_NAME_MAX + 1];
 };
 

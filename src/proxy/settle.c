@@ -192,7 +192,7 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		s->rolled_back = false;
 
 	if (c->options && c->options->report) {
-		char token[TOKEN_TEXT_MAX];
+		char token[TOKEN0_TEXT_MAX];
 		struct buf b;
 		local_token(c, token);
 		if (strcmp(token, c->options->last_token) == 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: PostgreSQL */
-#include "consistency/token.h"
+#include "consistency/token0.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,22 +9,22 @@
 
 static void token_comes_back_as_it_was(void **state)
 {
-	struct token t = {.cluster = UINT64_MAX, .generation = UINT32_MAX, .at = {UINT64_MAX}}, u;
-	char text[TOKEN_TEXT_MAX];
-	token_format(&t, text);
+	struct token0 t = {.cluster = UINT64_MAX, .generation = UINT32_MAX, .at = {UINT64_MAX}}, u;
+	char text[TOKEN0_TEXT_MAX];
+	token0_format(&t, text);
 	assert_string_equal(text, "t0-18446744073709551615-4294967295-FFFFFFFF/FFFFFFFF");
-	assert_true(token_parse(slice_str(text), &u));
+	assert_true(token0_parse(slice_str(text), &u));
 	assert_true(u.cluster == t.cluster && u.generation == t.generation && u.at.lsn == t.at.lsn);
 }
 
 static void token_refuses_every_truncation(void **state)
 {
-	struct token t = {.cluster = 7234567890123456789u, .generation = 3, .at = {0x16B374D848}}, u;
-	char text[TOKEN_TEXT_MAX];
-	token_format(&t, text);
+	struct token0 t = {.cluster = 7234567890123456789u, .generation = 3, .at = {0x16B374D848}}, u;
+	char text[TOKEN0_TEXT_MAX];
+	token0_format(&t, text);
 	size_t digits = strlen("B374D848");
 	for (size_t n = 0; n + digits <= strlen(text); n++)
-		assert_false(token_parse(slice_of(text, n), &u));
+		assert_false(token0_parse(slice_of(text, n), &u));
 }
 
 static void token_has_one_text_only(void **state)
@@ -45,10 +45,10 @@ static void token_has_one_text_only(void **state)
 	                                  "t0-1-2-3/4 ",
 	                                  "t0-1-4294967296-3/4",
 	                                  "t0-18446744073709551616-0-3/4"};
-	struct token t;
-	assert_true(token_parse(slice_str("t0-1-2-3/4"), &t));
+	struct token0 t;
+	assert_true(token0_parse(slice_str("t0-1-2-3/4"), &t));
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_false(token_parse(slice_str(bad[i]), &t));
+		assert_false(token0_parse(slice_str(bad[i]), &t));
 }
 
 int main(void)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: PostgreSQL */
-#include "token.h"
+#include "token0.h"
 
 #include <stdio.h>
 
-void token_format(const struct token *t, char out[TOKEN_TEXT_MAX])
+void token0_format(const struct token0 *t, char out[TOKEN0_TEXT_MAX])
 {
 	char at[POSITION_TEXT_MAX];
 	position_format(t->at, at);
-	snprintf(out, TOKEN_TEXT_MAX, "t0-%llu-%u-%s", (unsigned long long)t->cluster, t->generation,
+	snprintf(out, TOKEN0_TEXT_MAX, "t0-%llu-%u-%s", (unsigned long long)t->cluster, t->generation,
 	         at);
 }
 
@@ -29,7 +29,7 @@ static bool take_number(struct slice *text, uint64_t max, uint64_t *out)
 	return true;
 }
 
-bool token_parse(struct slice text, struct token *out)
+bool token0_parse(struct slice text, struct token0 *out)
 {
 	struct slice rest = text;
 	uint64_t cluster, generation;
@@ -43,9 +43,9 @@ bool token_parse(struct slice text, struct token *out)
 		return false;
 
 	/* One token has one text: leading zeros and lower case are not ours. */
-	struct token t = {.cluster = cluster, .generation = (uint32_t)generation, .at = at};
-	char canonical[TOKEN_TEXT_MAX];
-	token_format(&t, canonical);
+	struct token0 t = {.cluster = cluster, .generation = (uint32_t)generation, .at = at};
+	char canonical[TOKEN0_TEXT_MAX];
+	token0_format(&t, canonical);
 	if (!slice_eq_str(text, canonical))
 		return false;
 	*out = t;
