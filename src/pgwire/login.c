@@ -83,22 +83,44 @@ static bool name_ok(struct slice s)
 	return s.len < sizeof((struct login){0}.user) && !has_nul(s);
 }
 
-bool login_start(struct login *l, struct slice user, struct slice database,
-                 struct slice application_name, enum secret_kind kind, struct slice secret,
-                 struct buf *out)
+static bool identity_ok(struct slice user, struct slice application_name, struct slice secret)
 {
-	*l = (struct login){0};
-	if (user.len == 0 || !name_ok(user) || !name_ok(database) || !name_ok(application_name) ||
-	    secret.len >= sizeof(l->secret) || has_nul(secret))
-		return false;
-	if (!write_startup(out, user, database, application_name))
-		return false;
+	return user.len > 0 && name_ok(user) && name_ok(application_name) &&
+	       secret.len < sizeof((struct login){0}.secret) && !has_nul(secret);
+}
+
+/* The startup packet is in `out`. */
+static void await_auth(struct login *l, struct slice user, enum secret_kind kind,
+                       struct slice secret)
+{
 	buf_init(&l->params, LOGIN_PARAMS_MAX);
 	memcpy(l->user, user.ptr, user.len);
 	l->secret_kind = kind;
 	if (kind != SECRET_NONE && secret.len > 0)
 		memcpy(l->secret, secret.ptr, secret.len);
 	l->state = LOGIN_STATE_AUTH;
+}
+
+bool login_start(struct login *l, struct slice user, struct slice database,
+                 struct slice application_name, enum secret_kind kind, struct slice secret,
+                 struct buf *out)
+{
+	*l = (struct login){0};
+	if (!identity_ok(user, application_name, secret) || !name_ok(database) ||
+	    !write_startup(out, user, database, application_name))
+		return false;
+	await_auth(l, user, kind, secret);
+	return true;
+}
+
+bool login_start_replication(struct login *l, struct slice user, struct slice application_name,
+                             enum secret_kind kind, struct slice secret, struct buf *out)
+{
+	*l = (struct login){0};
+	if (!identity_ok(user, application_name, secret) ||
+	    !write_startup_replication(out, user, application_name))
+		return false;
+	await_auth(l, user, kind, secret);
 	return true;
 }
 

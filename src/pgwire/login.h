@@ -69,6 +69,9 @@ struct login {
 bool login_start(struct login *l, struct slice user, struct slice database,
                  struct slice application_name, enum secret_kind kind, struct slice secret,
                  struct buf *out);
+/* The same for a connection that takes replication commands and no SQL; it is in no database. */
+bool login_start_replication(struct login *l, struct slice user, struct slice application_name,
+                             enum secret_kind kind, struct slice secret, struct buf *out);
 /* One complete message (`f->body` holds all of it). Answers to be sent are appended to `out`.
  * `random` gives fresh random bytes for a nonce. */
 enum login_step login_feed(struct login *l, const struct frame *f,

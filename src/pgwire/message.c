@@ -327,6 +327,17 @@ bool write_startup(struct buf *b, struct slice user, struct slice database,
 	return message_end(b, at);
 }
 
+bool write_startup_replication(struct buf *b, struct slice user, struct slice application_name)
+{
+	size_t at = message_begin(b, 0);
+	put_u32(b, PROTOCOL_3_0);
+	put_param(b, "user", user);
+	put_param(b, "replication", slice_str("true"));
+	put_param(b, "application_name", application_name);
+	put_u8(b, 0);
+	return message_end(b, at);
+}
+
 bool write_cancel(struct buf *b, uint32_t pid, struct slice key)
 {
 	size_t at = message_begin(b, 0);

@@ -150,6 +150,8 @@ bool put_cstr(struct buf *b, struct slice text); /* adds the NUL; refuses a text
 /* frontend */
 bool write_startup(struct buf *b, struct slice user, struct slice database,
                    struct slice application_name);
+/* For a connection that takes replication commands and no SQL; it is in no database. */
+bool write_startup_replication(struct buf *b, struct slice user, struct slice application_name);
 bool write_cancel(struct buf *b, uint32_t pid, struct slice key);
 bool write_query(struct buf *b, struct slice text);
 bool write_parse(struct buf *b, struct slice name, struct slice text, struct slice types_be);

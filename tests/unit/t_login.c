@@ -175,6 +175,29 @@ static void start_sends_the_startup_packet(void **state)
 	buf_release(&out);
 }
 
+static void start_asks_for_replication_instead_of_a_database(void **state)
+{
+	(void)state;
+	struct login l = {0};
+	struct buf out;
+	struct slice body;
+	struct startup startup;
+	buf_init(&out, 1024);
+	assert_true(login_start_replication(&l, slice_str("alice"), slice_str("tidemark"), SECRET_NONE,
+	                                    (struct slice){0}, &out));
+	assert_int_equal(startup_frame(buf_slice(&out), &body), PARSE_OK);
+	assert_true(startup_parse(body, &startup));
+	static const char want[] = "user\0alice\0replication\0true\0application_name\0tidemark";
+	assert_true(slice_eq(startup.params, slice_of(want, sizeof(want))));
+	assert_int_equal(l.state, LOGIN_STATE_AUTH);
+	login_release(&l);
+	buf_reset(&out);
+	assert_false(login_start_replication(&l, slice_str(""), slice_str("tidemark"), SECRET_NONE,
+	                                     (struct slice){0}, &out));
+	assert_int_equal(out.len, 0);
+	buf_release(&out);
+}
+
 static void start_refuses_what_can_not_be_sent(void **state)
 {
 	(void)state;
@@ -693,6 +716,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(start_sends_the_startup_packet),
+		cmocka_unit_test(start_asks_for_replication_instead_of_a_database),
 		cmocka_unit_test(start_refuses_what_can_not_be_sent),
 		cmocka_unit_test(trust_settles_and_keeps_what_the_server_told),
 		cmocka_unit_test(cleartext_sends_the_password),

@@ -367,6 +367,11 @@ static bool w_startup_user_only(struct buf *b)
 	return write_startup(b, slice_str("al"), (struct slice){0}, (struct slice){0});
 }
 
+static bool w_startup_replication(struct buf *b)
+{
+	return write_startup_replication(b, slice_str("al"), slice_str("x"));
+}
+
 static bool w_cancel(struct buf *b)
 {
 	return write_cancel(b, 7, slice_str("abcde"));
@@ -477,6 +482,8 @@ static const struct {
 	struct slice want;
 } writers[] = {
 	{w_startup, VEC("\0\0\0\x2f\0\3\0\0user\0al\0database\0d\0application_name\0x\0\0")},
+	{w_startup_replication,
+     VEC("\0\0\0\x35\0\3\0\0user\0al\0replication\0true\0application_name\0x\0\0")},
 	{w_startup_user_only, VEC("\0\0\0\x11\0\3\0\0user\0al\0\0")},
 	{w_cancel, VEC("\0\0\0\x11\x04\xd2\x16\x2e\0\0\0\7abcde")},
 	{w_query, VEC("Q\0\0\0\x0dSELECT 1\0")},
