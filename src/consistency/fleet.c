@@ -133,7 +133,10 @@ static int find_primary(struct fleet *f)
 
 static void elect(struct fleet *f, int64_t now_us)
 {
+	int before = f->primary;
 	f->primary = find_primary(f);
+	if (f->primary != before)
+		f->history = (struct history){0};
 	if (f->primary == NODE_NONE)
 		return;
 
@@ -178,6 +181,16 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us)
 	n->at = (struct position){0};
 	n->sampled_at_us = 0;
 	elect(f, now_us);
+}
+
+bool fleet_primary_history(struct fleet *f, int node, const struct history *h)
+{
+	assert(node >= 0 && node < f->count);
+	if (node != f->primary || !h->known || h->timeline == 0 ||
+	    h->timeline != f->nodes[node].timeline)
+		return false;
+	f->history = *h;
+	return true;
 }
 
 /* ---- learning how long a replica takes ---- */

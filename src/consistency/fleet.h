@@ -12,6 +12,9 @@
  *    only reads sent after that moment are covered by it.
  *  - Unknown role, unknown position, wrong timeline, old sample: not eligible. Never guess.
  *
+ * The primary's timeline history is known only while that very primary is up on that timeline: with
+ * its loss, another primary or a second one it is void and has to be fetched anew.
+ *
  * Lag is measured without anybody's clock but ours: a ring of (primary position, local time);
  * a replica's staleness is now minus the time of the newest entry it has replayed.
  *
@@ -22,6 +25,7 @@
 #ifndef TM_CONSISTENCY_FLEET_H
 #define TM_CONSISTENCY_FLEET_H
 
+#include "history.h"
 #include "position.h"
 
 #define FLEET_NODES_MAX 16
@@ -69,8 +73,9 @@ struct fleet {
 	int64_t generation_at_us; /* when it last grew */
 	int primary;              /* node index, or NODE_NONE; two at once are none */
 	bool two_primaries;       /* now: nobody can tell whom a replica of unknown timeline follows */
-	int last_primary;  /* the one that `generation` speaks of, up or not; NODE_NONE at first */
-	uint32_t timeline; /* its timeline; 0: not known */
+	int last_primary;       /* the one that `generation` speaks of, up or not; NODE_NONE at first */
+	uint32_t timeline;      /* its timeline; 0: not known */
+	struct history history; /* of the primary that is up now; `known` only if there is one */
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
 	uint32_t ring_count;
@@ -88,6 +93,10 @@ void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t time
                    int64_t now_us);
 /* Nothing happens to a node that is not up. */
 void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
+/* The history of the primary's timeline. False, and nothing happens, if `node` is not the primary
+ * now or `h` is not the known history of the timeline it is on. */
+[[gnu::warn_unused_result]] bool fleet_primary_history(struct fleet *f, int node,
+                                                       const struct history *h);
 /* A sample of a node's position: `started_at_us` is when the question was sent, `now_us` when the
  * answer came. A position below the last one of the same epoch is a contradiction: the
  * node is treated as lost and false is returned (the watcher must drop its connection). A position

@@ -86,6 +86,95 @@ static void fleet_generation_stays_when_the_same_primary_returns(void **state)
 	assert_int_equal(f.generation_at_us, 50);
 }
 
+/* P on timeline 2, which left timeline 1 at 900. */
+static const struct history of_timeline_2 = {
+	.known = true, .timeline = 2, .count = 1, .past = {{1, {900}}}};
+
+static void primary_on_timeline_2(void)
+{
+	fleet_node_lost(&f, P, 20);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 30);
+	assert_false(f.history.known);
+	assert_true(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_true(f.history.known);
+}
+
+static void fleet_history_is_taken_of_the_primary_and_its_timeline_only(void **state)
+{
+	primary_on_timeline_2();
+	assert_int_equal(f.history.timeline, 2);
+	assert_true(f.history.past[0].left.lsn == 900);
+
+	struct history h = of_timeline_2;
+	assert_false(fleet_primary_history(&f, A, &h));
+	h.timeline = 3;
+	assert_false(fleet_primary_history(&f, P, &h));
+	h = (struct history){.timeline = 2};
+	assert_false(fleet_primary_history(&f, P, &h));
+	assert_true(f.history.known); /* a refused one does no harm to the one that is there */
+}
+
+static void fleet_history_of_an_unknown_timeline_is_refused(void **state)
+{
+	fleet_node_lost(&f, P, 20);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 0, 30);
+	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_false(fleet_primary_history(&f, P, &(struct history){.known = true}));
+	assert_false(f.history.known);
+}
+
+static void fleet_history_is_void_with_the_loss_of_the_primary(void **state)
+{
+	primary_on_timeline_2();
+	fleet_node_lost(&f, P, 40);
+	assert_false(f.history.known);
+	assert_int_equal(f.history.count, 0);
+	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	/* The same primary on the same timeline may still be another server with another past. */
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 50);
+	assert_int_equal(f.primary, P);
+	assert_false(f.history.known);
+}
+
+static void fleet_history_is_void_when_the_primary_comes_up_anew(void **state)
+{
+	primary_on_timeline_2();
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 40);
+	assert_false(f.history.known);
+	assert_true(fleet_primary_history(&f, P, &of_timeline_2));
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 3, 50);
+	assert_false(f.history.known);
+	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+}
+
+static void fleet_history_is_void_while_two_claim_to_be_primary(void **state)
+{
+	primary_on_timeline_2();
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 40);
+	assert_false(f.history.known);
+	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	fleet_node_lost(&f, P, 50);
+	assert_int_equal(f.primary, B);
+	assert_false(f.history.known);
+	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_true(fleet_primary_history(&f, B, &of_timeline_2));
+}
+
+static void fleet_history_outlives_what_happens_to_replicas(void **state)
+{
+	primary_on_timeline_2();
+	assert_true(sample(A, 100, 40));
+	assert_false(sample(A, 99, 50));
+	fleet_node_lost(&f, B, 60);
+	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 2, 70);
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 80);
+	assert_true(sample(P, 1000, 90));
+	assert_true(f.history.known);
+	/* A primary that contradicts itself is lost, and its history with it. */
+	assert_false(sample(P, 999, 100));
+	assert_false(f.history.known);
+}
+
 static void fleet_replica_on_another_timeline_is_not_eligible(void **state)
 {
 	assert_true(sample(A, 100, 20) && sample(B, 100, 20));
@@ -208,6 +297,12 @@ int main(void)
 		each(fleet_position_that_goes_backwards_is_a_loss),
 		each(fleet_two_primaries_are_none),
 		each(fleet_generation_stays_when_the_same_primary_returns),
+		each(fleet_history_is_taken_of_the_primary_and_its_timeline_only),
+		each(fleet_history_of_an_unknown_timeline_is_refused),
+		each(fleet_history_is_void_with_the_loss_of_the_primary),
+		each(fleet_history_is_void_when_the_primary_comes_up_anew),
+		each(fleet_history_is_void_while_two_claim_to_be_primary),
+		each(fleet_history_outlives_what_happens_to_replicas),
 		each(fleet_replica_on_another_timeline_is_not_eligible),
 		each(fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary),
 		each(fleet_lag_is_the_age_of_what_was_replayed),
