@@ -40,6 +40,9 @@
 #define ACCEPT_PAUSE_MS 100
 #define ACCEPT_LOG_INTERVAL_US 10000000
 #define LISTEN_SOCKETS_MAX 8
+/* A connection is handed over when its first bytes are there, or after about this long without any.
+ * Clients of PostgreSQL speak first. */
+#define DEFER_ACCEPT_S 1
 /* About a year: keeps sums of times far from overflow. */
 #define TIMER_MAX_US (INT64_C(1) << 45)
 
@@ -806,7 +809,7 @@ struct net_listener {
 	int port;
 	int count;
 	int users; /* handles not closed yet */
-	bool local;
+	bool local, deferred;
 	struct address path; /* local: the socket file, and what it was when we made it */
 	dev_t device;
 	ino_t inode;
@@ -856,6 +859,9 @@ static void on_accepted(struct net_listener *l, int fd)
 		return;
 	}
 	l->fn(l->arg, s);
+	/* Its first bytes are there as a rule: it is not worth a turn of the loop to be told so. */
+	if (l->deferred && !uv_is_closing((uv_handle_t *)&s->poll))
+		tell(s, NET_READABLE);
 	if (!uv_is_closing((uv_handle_t *)&s->poll))
 		stream_arm(s, s->wanted);
 }
@@ -981,6 +987,8 @@ static int listen_tcp(struct net_listener *l, const struct address *a, int v6_on
 	if (fd < 0)
 		return fd;
 	int port = bound_port(fd);
+	int defer_s = DEFER_ACCEPT_S;
+	l->deferred = setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_s, sizeof(defer_s)) == 0;
 	int rc = listener_add(l, fd, backlog);
 	if (rc == 0)
 		l->port = port;

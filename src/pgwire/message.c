@@ -18,8 +18,26 @@ static bool cancel_key_ok(struct slice key)
 	return key.len >= CANCEL_KEY_MIN && key.len <= CANCEL_KEY_MAX;
 }
 
+bool startup_is_extension(struct slice name)
+{
+	size_t n = sizeof(STARTUP_EXTENSION) - 1;
+	return name.len > n && memcmp(name.ptr, STARTUP_EXTENSION, n) == 0;
+}
+
+static void startup_note(struct startup *st, struct slice name, struct slice value)
+{
+	if (slice_eq_str(name, "user"))
+		st->user = value;
+	else if (slice_eq_str(name, "database"))
+		st->database = value;
+	else if (slice_eq_str(name, "replication"))
+		st->replication = value;
+	else if (startup_is_extension(name))
+		st->extensions++;
+}
+
 /* Name and value pairs, then an empty name as the last byte. */
-static bool startup_params_parse(struct reader *r, struct slice *params)
+static bool startup_params_parse(struct reader *r, struct startup *st)
 {
 	const uint8_t *first = r->at;
 	for (;;) {
@@ -28,10 +46,11 @@ static bool startup_params_parse(struct reader *r, struct slice *params)
 		if (r->bad)
 			return false;
 		if (name.len == 0) {
-			*params = slice_of(first, (size_t)(at - first));
+			st->params = slice_of(first, (size_t)(at - first));
 			return reader_done(r);
 		}
-		reader_cstr(r);
+		struct slice value = reader_cstr(r);
+		startup_note(st, name, value);
 	}
 }
 
@@ -51,7 +70,7 @@ bool startup_parse(struct slice body, struct startup *out)
 	if (r.bad || out->code >> 16 != 3)
 		return false;
 	out->minor = (uint16_t)out->code;
-	return startup_params_parse(&r, &out->params);
+	return startup_params_parse(&r, out);
 }
 
 bool startup_next_param(struct slice *params, struct slice *name, struct slice *value)

@@ -79,12 +79,17 @@ struct startup {
 	struct slice cancel_key; /* of a cancel request, 4..256 bytes; protocol 3.2 makes it variable */
 	uint32_t cancel_pid;
 	struct slice params; /* "name\0value\0…", validated: pairs, ends with one NUL (not included) */
+	/* Of the params; the last one counts, as for the server. Empty if absent. */
+	struct slice user, database, replication;
+	int extensions; /* how many are named _pq_.something: protocol options */
 };
+#define STARTUP_EXTENSION "_pq_."
 
 /* `body` as startup_frame() gave it. False: malformed, or a major version that is not 3. */
 bool startup_parse(struct slice body, struct startup *out);
 /* Walks startup.params: false at the end. */
 bool startup_next_param(struct slice *params, struct slice *name, struct slice *value);
+bool startup_is_extension(struct slice name);
 
 struct msg_parse {
 	struct slice name;

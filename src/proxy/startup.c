@@ -31,15 +31,27 @@ void startup_release(struct client *c)
 
 /* ------------------------------------------------------------------ startup */
 
+static bool to_be_doubled(uint8_t ch)
+{
+	return ch == '\'' || ch == '\\';
+}
+
 /* 'it''s' and E'back\\slash': a constant for SET, safe under any standard_conforming_strings. */
 static bool append_literal(struct buf *out, struct slice value)
 {
 	bool escape = memchr(value.ptr, '\\', value.len) != NULL;
 	bool ok = buf_append_str(out, escape ? " E'" : "'");
-	for (size_t i = 0; i < value.len; i++) {
-		if (value.ptr[i] == '\'' || value.ptr[i] == '\\')
-			ok = buf_append(out, &value.ptr[i], 1) && ok;
-		ok = buf_append(out, &value.ptr[i], 1) && ok;
+	while (value.len > 0) {
+		size_t run = 0;
+		while (run < value.len && !to_be_doubled(value.ptr[run]))
+			run++;
+		ok = buf_append(out, value.ptr, run) && ok;
+		if (run < value.len) {
+			const uint8_t twice[] = {value.ptr[run], value.ptr[run]};
+			ok = buf_append(out, twice, sizeof(twice)) && ok;
+			run++;
+		}
+		value = slice_from(value, run);
 	}
 	return buf_append_str(out, "'") && ok;
 }
@@ -144,12 +156,12 @@ static void negotiate_down(struct client *c, const struct startup *st)
 	struct slice unknown[16];
 	int count = 0;
 	struct slice params = st->params, name, value;
+	if (st->minor == 0 && st->extensions == 0)
+		return;
 	while (startup_next_param(&params, &name, &value)) {
-		if (name.len > 5 && memcmp(name.ptr, "_pq_.", 5) == 0 && count < 16)
+		if (startup_is_extension(name) && count < 16)
 			unknown[count++] = name;
 	}
-	if (st->minor == 0 && count == 0)
-		return;
 	struct buf b;
 	buf_init(&b, 8192);
 	write_negotiate(&b, unknown, count);
@@ -157,23 +169,12 @@ static void negotiate_down(struct client *c, const struct startup *st)
 	buf_release(&b);
 }
 
-static struct slice find_param(struct slice params, const char *wanted)
-{
-	struct slice name, value;
-	while (startup_next_param(&params, &name, &value)) {
-		if (slice_eq_str(name, wanted))
-			return value;
-	}
-	return (struct slice){0};
-}
-
 static bool all_settings(struct client *c, const struct startup *st)
 {
 	struct slice params = st->params, name, value;
 	while (startup_next_param(&params, &name, &value)) {
 		if (slice_eq_str(name, "user") || slice_eq_str(name, "database") ||
-		    slice_eq_str(name, "replication") ||
-		    (name.len > 5 && memcmp(name.ptr, "_pq_.", 5) == 0))
+		    slice_eq_str(name, "replication") || startup_is_extension(name))
 			continue;
 		bool ok = slice_eq_str(name, "options") ? startup_options(c, value)
 		                                        : startup_setting(c, name, value);
@@ -221,12 +222,9 @@ static bool is_console(struct slice database)
 static void start_session(struct client *c, const struct startup *st)
 {
 	struct worker *w = c->worker;
-	struct slice user = find_param(st->params, "user");
-	struct slice database = find_param(st->params, "database");
-	struct slice replication = find_param(st->params, "replication");
+	struct slice user = st->user, replication = st->replication;
+	struct slice database = st->database.len > 0 ? st->database : user;
 	char text[200];
-	if (database.len == 0)
-		database = user;
 	if (user.len == 0 || user.len >= NAME_MAX_BYTES) {
 		client_fatal(c, "28000", "no PostgreSQL user name specified in startup packet", NULL);
 		return;
@@ -253,7 +251,7 @@ static void start_session(struct client *c, const struct startup *st)
 	}
 	c->login->vars = vars_ref(w->vars.none);
 	buf_init(&c->login->own, 2 * STARTUP_PACKET_MAX);
-	snprintf(c->login->user, sizeof(c->login->user), "%.*s", SLICE_ARG(user));
+	memcpy(c->login->user, user.ptr, user.len); /* shorter than the zeroed array */
 	if (!is_console(database)) {
 		struct database *db = database_get(w, database);
 		c->account = db ? account_get(db, user) : NULL;
