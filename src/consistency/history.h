@@ -20,7 +20,8 @@
 
 struct history {
 	bool known;
-	uint32_t timeline; /* the one the server is on */
+	uint32_t timeline;     /* the one the server is on */
+	struct position began; /* past[0]: unset if nothing came before it, else it was dropped */
 	int count;
 	struct history_entry {
 		uint32_t timeline;
@@ -31,7 +32,8 @@ struct history {
 /* Timeline 1 has no past and needs no file. */
 void history_first(struct history *h);
 /* The text of a history file, "tli<tab>LSN<tab>reason" a line, '#' comments. False, and *h not
- * known, if it is anything else or does not lead up to `timeline`. */
+ * known, if it is anything else or does not lead up to `timeline`. For timeline 1 it has no lines.
+ */
 [[gnu::warn_unused_result]] bool history_parse(struct history *h, uint32_t timeline,
                                                struct slice text);
 /* Where `h`'s own timeline begins; unset for timeline 1. */
@@ -44,7 +46,9 @@ enum history_verdict {
 };
 /* Is `at`, written on (timeline, fork), part of the history of a server? `fork` as in a token:
  * where `timeline` left its parent, unset for timeline 1. A timeline that is younger than the
- * server's is unknown: the server may be an old primary. */
+ * server's is unknown: the server may be an old primary. So is a position at or before the fork of
+ * a branch that the server does not have, unless that branch is known to come from timeline 1:
+ * where its parents left the server's history would have to be asked of it. */
 enum history_verdict history_judge(const struct history *h, uint32_t timeline, struct position fork,
                                    struct position at);
 

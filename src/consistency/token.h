@@ -15,7 +15,7 @@
 #define TOKEN_BRANCHES_MAX 8
 #define TOKEN_TEXT_MAX 297       /* one token, with NUL */
 #define TOKEN_LIST_MAX 8         /* tokens in a list */
-#define TOKEN_LIST_TEXT_MAX 2376 /* without NUL */
+#define TOKEN_LIST_TEXT_MAX 2375 /* without NUL */
 #define TOKEN_CLUSTER_MASK UINT64_C(0xffffffffffff)
 #define TOKEN_TIMELINE_MAX UINT32_C(0xffffff)
 #define TOKEN_FUTURE_MAX_S 60
@@ -57,7 +57,7 @@ enum token_verdict {
 	TOKEN_OK,
 	TOKEN_MALFORMED,
 	TOKEN_FORGED, /* unknown key, or the HMAC is wrong */
-	TOKEN_BOUND,  /* bound to another session name, or to one where none is given */
+	TOKEN_BOUND,  /* bound, and not to this session name (or tampered with: that cannot be told) */
 	TOKEN_EXPIRED,
 	TOKEN_FUTURE, /* issued more than TOKEN_FUTURE_MAX_S from now */
 	/* found by those who know a fleet (history.h) */
@@ -80,11 +80,12 @@ const char *token_verdict_name(enum token_verdict v);
 /* Adds a branch, or raises it. Too many, or values out of range: the token becomes `primary`. */
 void token_add(struct token *t, struct token_branch b);
 void token_merge(struct token *into, const struct token *from);
-/* `a` has seen at least what `b` has. */
+/* `a` has seen at least what `b` has: merging `b` into it adds no branch. `primary` covers all. */
 bool token_covers(const struct token *a, const struct token *b);
 
-/* Signs with the first key; `session` binds it unless it is empty. A token without branches that is
- * not `primary` gives the empty text; without a key (count 0) all others give "primary". */
+/* Signs with the first key; `session` binds it unless it is empty. A time of issue that does not
+ * fit into 32 bits becomes the nearest one that does. A token without branches that is not
+ * `primary` gives the empty text; without a key (count 0) all others give "primary". */
 void token_sign(const struct token *t, const struct token_keys *k, struct slice session,
                 char out[TOKEN_TEXT_MAX]);
 /* One signed token, or "primary" (TOKEN_PRIMARY). Whatever is wrong is found before anything of the
@@ -93,11 +94,13 @@ void token_sign(const struct token *t, const struct token_keys *k, struct slice 
 enum token_verdict token_verify(struct slice text, const struct token_keys *k, struct slice session,
                                 int64_t now_s, int64_t ttl_s, struct token *out);
 /* A list, merged into one. The empty text is TOKEN_OK and asks for nothing. The verdict is that of
- * the first token that was not good, and then the result is `primary`. */
+ * the first token that was not good, and then the result is `primary`; so it is, with
+ * TOKEN_PRIMARY, if all are good but have too many branches together. */
 enum token_verdict token_verify_list(struct slice text, const struct token_keys *k,
                                      struct slice session, int64_t now_s, int64_t ttl_s,
                                      struct token *out);
-/* Reads one signed token without believing it: for display. False: malformed. */
+/* Reads one signed token without believing it: for display. False: malformed, and `out` is
+ * `primary`. */
 struct token_header {
 	uint8_t key_id;
 	bool bound;
