@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "history_fetch.h"
 #include "pgwire/message.h"
 
 /* Polling is as fine as a replica's usual delay divided by this. */
@@ -109,6 +110,10 @@ struct watch {
 	watch_fn fn;
 	void *arg;
 	bool busy;
+	/* The primary whose history is known, or being fetched; NODE_NONE. */
+	int followed;
+	uint32_t followed_epoch;
+	struct history_fetch *fetch;
 	int count;
 	struct member members[];
 };
@@ -116,6 +121,55 @@ struct watch {
 static const char *role_name(enum node_role role)
 {
 	return role == NODE_ROLE_PRIMARY ? "primary" : "replica";
+}
+
+static void tell(struct member *m)
+{
+	if (m->watch->fn)
+		m->watch->fn(m->watch->arg, m->node);
+}
+
+/* ================= the primary's history ================= */
+
+static void on_history(void *arg, const struct history *h)
+{
+	struct watch *w = arg;
+	struct member *m = &w->members[w->followed];
+	char began[POSITION_TEXT_MAX];
+	if (!fleet_primary_history(w->fleet, m->node, h))
+		return;
+	position_format(history_fork(h), began);
+	log_info("node=%s timeline %u began at %s", m->config.name, h->timeline, began);
+	tell(m);
+}
+
+/* Timeline 1 has no past. */
+static void on_first_timeline(struct watch *w)
+{
+	struct history h;
+	history_first(&h);
+	bool taken = fleet_primary_history(w->fleet, w->followed, &h);
+	assert(taken);
+}
+
+/* After each change of the fleet's nodes. The fleet forgets the history when its primary goes; what
+ * is here follows that, and fetches anew, by the primary's index and epoch. */
+static void follow_primary(struct watch *w)
+{
+	int node = w->fleet->primary;
+	const struct node *n = node == NODE_NONE ? NULL : &w->fleet->nodes[node];
+	if (n && node == w->followed && n->epoch == w->followed_epoch)
+		return;
+	history_fetch_stop(w->fetch);
+	w->followed = node;
+	if (!n)
+		return;
+	w->followed_epoch = n->epoch;
+	const struct member *m = &w->members[node];
+	if (n->timeline > 1)
+		history_fetch_start(w->fetch, &m->config, m->facts.system_identifier, n->timeline);
+	else if (n->timeline == 1)
+		on_first_timeline(w);
 }
 
 /* ================= losing a node ================= */
@@ -168,6 +222,7 @@ __attribute__((format(printf, 2, 3))) static void drop(struct member *m, const c
 		m->up = false;
 		m->untold = true;
 		fleet_node_lost(m->watch->fleet, m->node, now_us);
+		follow_primary(m->watch);
 	}
 	net_timer_start(m->timer, m->untold ? 0 : m->retry_at_us - now_us);
 }
@@ -322,12 +377,6 @@ static bool answer_position(struct slice row, struct answer *a)
 
 /* ================= acting on the answers ================= */
 
-static void tell(struct member *m)
-{
-	if (m->watch->fn)
-		m->watch->fn(m->watch->arg, m->node);
-}
-
 /* A replica of somebody else's cluster may hold positions that look fine and data that are not. The
  * primary's identity counts, whoever comes up first. False: m itself was dropped. */
 static bool same_cluster(struct member *m, enum node_role role, uint64_t system)
@@ -363,6 +412,7 @@ static void comes_up(struct member *m, const struct answer *a, int64_t now_us)
 	         role_name(m->role), m->config.host, m->config.port, m->timeline,
 	         m->facts.server_version_num);
 	fleet_node_up(m->watch->fleet, m->node, m->role, m->timeline, now_us);
+	follow_primary(m->watch);
 	tell(m);
 }
 
@@ -381,6 +431,7 @@ static void learns_again(struct member *m, const struct answer *a, int64_t now_u
 	log_info("node=%s moved from timeline %u to %u", m->config.name, m->timeline, a->timeline);
 	m->timeline = a->timeline;
 	fleet_node_up(m->watch->fleet, m->node, m->role, m->timeline, now_us);
+	follow_primary(m->watch);
 	tell(m);
 }
 
@@ -643,6 +694,17 @@ static struct watch_settings effective(const struct watch_settings *s)
 	};
 }
 
+static struct history_fetch *fetch_new(struct watch *w)
+{
+	const struct history_fetch_settings settings = {
+		.connect_timeout_us = w->settings.connect_timeout_us,
+		.answer_timeout_us = w->settings.answer_timeout_us,
+		.backoff_min_us = HISTORY_BACKOFF_MIN_US,
+		.backoff_max_us = HISTORY_BACKOFF_MAX_US,
+	};
+	return history_fetch_new(w->loop, &settings, on_history, w);
+}
+
 static bool member_init(struct member *m, struct watch *w, int node, const struct watch_node *c)
 {
 	m->watch = w;
@@ -670,6 +732,12 @@ struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct
 	w->settings = effective(settings);
 	w->fn = fn;
 	w->arg = arg;
+	w->followed = NODE_NONE;
+	w->fetch = fetch_new(w);
+	if (!w->fetch) {
+		free(w);
+		return NULL;
+	}
 	for (int i = 0; i < count; i++) {
 		w->count = i + 1;
 		if (!member_init(&w->members[i], w, i, &nodes[i])) {
@@ -684,6 +752,7 @@ void watch_free(struct watch *w)
 {
 	if (!w)
 		return;
+	history_fetch_free(w->fetch);
 	for (int i = 0; i < w->count; i++) {
 		struct member *m = &w->members[i];
 		hang_up(m);

@@ -12,9 +12,14 @@
  * once. One question is in flight at a time; a kick during one asks again when it is answered,
  * because its sample started too early.
  *
+ * A primary on a timeline later than the first has a past, which the watcher of the fleet's primary
+ * fetches on a connection of its own (history_fetch.h) whenever that primary or its timeline
+ * changes; until then the fleet's history is not known.
+ *
  * Any role that may log in will do. With pg_monitor a standby's move to another timeline is seen
  * within a second; without it only at the standby's next restart point, and until then the standby
- * serves no reads after a failover.
+ * serves no reads after a failover. With REPLICATION the history is known; without it no position
+ * of before a failover is believed, if it comes in a token or from the store.
  */
 #ifndef TM_WATCH_WATCH_H
 #define TM_WATCH_WATCH_H
@@ -54,8 +59,8 @@ struct watch_facts {
 
 struct watch;
 
-/* Called from the loop after the fleet changed: node's sample, role, timeline or loss; never from
- * within a call of this header. May call all of them but watch_free(). */
+/* Called from the loop after the fleet changed: node's sample, role, timeline, history or loss;
+ * never from within a call of this header. May call all of them but watch_free(). */
 typedef void (*watch_fn)(void *arg, int node);
 
 /* One watcher per fleet node of the same index. Starts connecting at once. Copies nodes and

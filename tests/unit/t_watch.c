@@ -1,255 +1,22 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * watch/watch.c against scripted servers: threads that speak just enough of the protocol on a
- * loopback port and answer what the test tells them to.
+ * watch/watch.c against scripted servers (watch_server.h).
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <netinet/in.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/log.h"
-#include "pgwire/message.h"
 #include "watch/watch.h"
+#include "watch_server.h"
 
 #define MS 1000
 #define SECOND 1000000
 #define NODES 2
-
-/* ================= the scripted server ================= */
-
-enum mood {
-	MOOD_GOOD,
-	MOOD_SILENT,
-	MOOD_ERROR,
-	MOOD_HANG_UP,
-	MOOD_GARBAGE,
-	MOOD_OVERSIZED,
-	MOOD_NO_ROW,
-	MOOD_TWO_ROWS,
-	MOOD_NO_POSITION,
-	MOOD_BAD_LEARN,
-	MOOD_UNASKED,
-	MOOD_REFUSE_LOGIN,
-	MOOD_SLOW,
-};
-
-struct server {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	int listen_fd, port;
-	/* under the lock */
-	enum mood mood;
-	bool recovery;
-	int timeline;
-	uint64_t lsn;
-	const char *system;
-	const char *commit;
-	int logins, questions;
-};
-
-struct bytes {
-	uint8_t data[8192];
-	size_t len;
-};
-
-static bool receive(int fd, struct bytes *in)
-{
-	ssize_t n = recv(fd, in->data + in->len, sizeof(in->data) - in->len, 0);
-	if (n <= 0)
-		return false;
-	in->len += (size_t)n;
-	return true;
-}
-
-static void drop_front(struct bytes *in, size_t n)
-{
-	memmove(in->data, in->data + n, in->len - n);
-	in->len -= n;
-}
-
-static bool send_all(int fd, struct buf *out)
-{
-	struct slice s = buf_slice(out);
-	bool good = s.len == 0 || send(fd, s.ptr, s.len, MSG_NOSIGNAL) == (ssize_t)s.len;
-	buf_reset(out);
-	return good;
-}
-
-static void answer_login(struct server *s, struct buf *out)
-{
-	s->logins++;
-	if (s->mood == MOOD_REFUSE_LOGIN) {
-		write_error(out, "FATAL", "28000", "no entry for you", NULL);
-		return;
-	}
-	write_auth(out, AUTH_OK, slice_str(""));
-	write_parameter_status(out, slice_str("server_version"), slice_str("15.0"));
-	write_key_data(out, 1, 2);
-	write_ready(out, TX_IDLE);
-}
-
-static void write_learn_row(struct server *s, struct buf *out)
-{
-	char timeline[16];
-	(void)snprintf(timeline, sizeof(timeline), "%d", s->timeline);
-	struct slice values[] = {
-		slice_str(s->recovery ? "t" : "f"),
-		slice_str(s->system),
-		slice_str(timeline),
-		slice_str(s->mood == MOOD_BAD_LEARN ? "8000" : "8192"),
-		slice_str("16777216"),
-		slice_str("1700000000000001"),
-		slice_str("150020"),
-		slice_str(s->commit),
-	};
-	write_data_row(out, values, 8);
-}
-
-static void write_position_row(struct server *s, struct buf *out)
-{
-	uint8_t recovery = s->recovery ? 1 : 0, lsn[8];
-	store_be32(lsn, (uint32_t)(s->lsn >> 32));
-	store_be32(lsn + 4, (uint32_t)s->lsn);
-	struct slice values[] = {slice_of(&recovery, 1),
-	                         s->mood == MOOD_NO_POSITION ? slice_of(NULL, 0) : slice_of(lsn, 8)};
-	write_data_row(out, values, 2);
-}
-
-static void write_row(struct server *s, bool learn, struct buf *out)
-{
-	if (learn)
-		write_learn_row(s, out);
-	else
-		write_position_row(s, out);
-}
-
-/* False: hang up. */
-static bool answer_question(struct server *s, bool learn, struct buf *out)
-{
-	enum mood mood = s->mood;
-	s->questions++;
-	if (mood == MOOD_SLOW)
-		usleep(20 * MS);
-	message_end(out, message_begin(out, BE_BIND_COMPLETE));
-	switch (mood) {
-	case MOOD_SILENT:
-		buf_reset(out);
-		return true;
-	case MOOD_HANG_UP:
-		return false;
-	case MOOD_ERROR:
-		write_error(out, "FATAL", "57P01", "terminating connection", NULL);
-		return true;
-	case MOOD_GARBAGE:
-		buf_append(out, "Z\0\0\0\1", 5);
-		return true;
-	case MOOD_OVERSIZED:
-		buf_append(out, "D\0\x10\0\0", 5);
-		return true;
-	case MOOD_UNASKED:
-		message_end(out, message_begin(out, BE_COPY_BOTH));
-		return true;
-	case MOOD_NO_ROW:
-		break;
-	case MOOD_TWO_ROWS:
-		write_row(s, learn, out);
-		write_row(s, learn, out);
-		break;
-	default:
-		write_error(out, "NOTICE", "00000", "never mind", NULL);
-		write_row(s, learn, out);
-		break;
-	}
-	write_command_complete(out, "SELECT 1");
-	write_ready(out, TX_IDLE);
-	return true;
-}
-
-static bool on_message(struct server *s, const struct frame *f, bool *learn, struct buf *out)
-{
-	struct msg_bind bind;
-	if (f->type == FE_PARSE)
-		message_end(out, message_begin(out, BE_PARSE_COMPLETE));
-	if (f->type == FE_BIND && msg_bind_parse(frame_body(f), &bind))
-		*learn = slice_eq_str(bind.statement, "tidemark_learn");
-	return f->type != FE_SYNC || answer_question(s, *learn, out);
-}
-
-static bool on_bytes(struct server *s, struct bytes *in, bool *started, bool *learn,
-                     struct buf *out)
-{
-	struct frame f;
-	struct slice body;
-	if (!*started) {
-		if (startup_frame(slice_of(in->data, in->len), &body) != PARSE_OK)
-			return true;
-		drop_front(in, 4 + body.len);
-		*started = true;
-		answer_login(s, out);
-	}
-	while (frame_peek(slice_of(in->data, in->len), &f) == PARSE_OK &&
-	       frame_complete(&f, slice_of(in->data, in->len))) {
-		if (!on_message(s, &f, learn, out))
-			return false;
-		drop_front(in, frame_size(&f));
-	}
-	return true;
-}
-
-static void serve(struct server *s, int fd)
-{
-	static _Thread_local struct bytes in;
-	struct buf out;
-	bool started = false, learn = false, good = true;
-	in.len = 0;
-	buf_init(&out, 65536);
-	while (good && receive(fd, &in)) {
-		pthread_mutex_lock(&s->lock);
-		good = on_bytes(s, &in, &started, &learn, &out);
-		pthread_mutex_unlock(&s->lock);
-		good = good && send_all(fd, &out);
-	}
-	buf_release(&out);
-	close(fd);
-}
-
-static void *server_main(void *arg)
-{
-	struct server *s = arg;
-	int fd;
-	while ((fd = accept(s->listen_fd, NULL, NULL)) >= 0)
-		serve(s, fd);
-	return NULL;
-}
-
-static void server_start(struct server *s)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
-	pthread_mutex_init(&s->lock, NULL);
-	s->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(s->listen_fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(listen(s->listen_fd, 8), 0);
-	assert_int_equal(getsockname(s->listen_fd, (struct sockaddr *)&a, &len), 0);
-	s->port = ntohs(a.sin_port);
-	assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
-}
-
-static void server_stop(struct server *s)
-{
-	shutdown(s->listen_fd, SHUT_RDWR);
-	pthread_join(s->thread, NULL);
-	close(s->listen_fd);
-	pthread_mutex_destroy(&s->lock);
-}
 
 /* ================= the fixture ================= */
 
@@ -346,13 +113,6 @@ static void teardown(struct fixture *f)
 	for (int i = 0; i < f->count; i++)
 		server_stop(&f->servers[i]);
 }
-
-#define WITH(server, statement)               \
-	do {                                      \
-		pthread_mutex_lock(&(server).lock);   \
-		statement;                            \
-		pthread_mutex_unlock(&(server).lock); \
-	} while (0)
 
 static bool all_sampled(struct fixture *f)
 {
@@ -657,9 +417,160 @@ static void watch_distrust_takes_the_node_out_at_once_and_tells_later(void **sta
 	teardown(&f);
 }
 
+/* ================= the primary's history ================= */
+
+static bool history_known(struct fixture *f)
+{
+	return f->fleet.history.known;
+}
+
+static bool history_unknown(struct fixture *f)
+{
+	return !f->fleet.history.known;
+}
+
+static void watch_knows_the_first_timeline_without_asking(void **state)
+{
+	struct fixture f;
+	setup(&f, 2);
+	f.servers[0].timeline = f.servers[1].timeline = 1;
+	start(&f);
+	run_until(&f, history_known);
+	assert_int_equal(f.fleet.history.timeline, 1);
+	assert_int_equal(f.fleet.history.count, 0);
+	run_for(&f, 50 * MS);
+	assert_int_equal(f.servers[0].fetches, 0);
+	teardown(&f);
+}
+
+static void watch_fetches_the_history_of_a_later_timeline_from_the_primary(void **state)
+{
+	struct fixture f;
+	setup(&f, 2);
+	f.settings.idle_interval_us = 10 * SECOND;
+	start(&f);
+	run_until(&f, all_sampled);
+	if (!f.fleet.history.known) {
+		int told = f.told[0];
+		run_until(&f, history_known);
+		assert_int_equal(f.told[0], told + 1);
+	}
+	assert_int_equal(f.fleet.history.timeline, 3);
+	assert_true(history_fork(&f.fleet.history).lsn == 0x5000148);
+	/* What happens to a replica is nothing to it. */
+	watch_distrust(f.watch, 1, "for a test");
+	run_until(&f, all_sampled);
+	run_for(&f, 50 * MS);
+	assert_true(f.fleet.history.known);
+	assert_int_equal(f.servers[0].fetches, 1);
+	assert_int_equal(f.servers[1].fetches, 0);
+	teardown(&f);
+}
+
+static void watch_samples_while_the_history_does_not_come(void **state)
+{
+	static const enum history_mood moods[] = {HISTORY_SILENT_LOGIN, HISTORY_SILENT,
+	                                          HISTORY_NOT_PERMITTED, HISTORY_GARBAGE};
+	for (size_t i = 0; i < sizeof(moods) / sizeof(moods[0]); i++) {
+		struct fixture f;
+		setup(&f, 2);
+		f.servers[0].history_mood = moods[i];
+		start(&f);
+		run_until(&f, all_sampled);
+		uint64_t primary = watch_samples(f.watch, 0), replica = watch_samples(f.watch, 1);
+		run_for(&f, 300 * MS);
+		assert_true(watch_samples(f.watch, 0) >= primary + 10);
+		assert_true(watch_samples(f.watch, 1) >= replica + 10);
+		assert_int_equal(f.fleet.nodes[0].epoch, 0);
+		assert_false(f.fleet.history.known);
+		assert_true(fleet_replica_eligible(&f.fleet, 1, net_now_us()));
+		assert_int_equal(f.servers[0].fetches, 1);
+		/* Two questions out at once, and the loop ends: nothing is left behind. */
+		teardown(&f);
+	}
+}
+
+static void watch_forgets_the_history_with_the_primary_and_fetches_anew(void **state)
+{
+	struct fixture f;
+	setup(&f, 2);
+	start(&f);
+	run_until(&f, history_known);
+	watch_distrust(f.watch, 0, "for a test");
+	assert_false(f.fleet.history.known);
+	run_until(&f, history_known);
+	assert_int_equal(f.servers[0].fetches, 2);
+
+	/* The replica is promoted: its history counts from now on. */
+	WITH(f.servers[0], f.servers[0].mood = MOOD_REFUSE_LOGIN);
+	WITH(f.servers[1], f.servers[1].recovery = false; f.servers[1].timeline = 4);
+	WITH(f.servers[1], f.servers[1].history = SERVER_HISTORY "3\t0/7000000\tx\n");
+	watch_distrust(f.watch, 0, "for a test");
+	run_until(&f, history_unknown);
+	run_until(&f, history_known);
+	assert_int_equal(f.fleet.primary, 1);
+	assert_int_equal(f.fleet.history.timeline, 4);
+	assert_true(history_fork(&f.fleet.history).lsn == 0x7000000);
+	assert_int_equal(f.servers[1].fetches, 1);
+	teardown(&f);
+}
+
+static bool two_primaries(struct fixture *f)
+{
+	return f->fleet.two_primaries;
+}
+
+static void watch_fetches_anew_when_the_second_of_two_primaries_goes(void **state)
+{
+	struct fixture f;
+	setup(&f, 2);
+	start(&f);
+	run_until(&f, history_known);
+	WITH(f.servers[1], f.servers[1].recovery = false);
+	run_until(&f, two_primaries);
+	assert_false(f.fleet.history.known);
+	run_for(&f, 50 * MS);
+	assert_false(f.fleet.history.known);
+	assert_int_equal(f.servers[1].fetches, 0);
+	WITH(f.servers[1], f.servers[1].mood = MOOD_REFUSE_LOGIN);
+	watch_distrust(f.watch, 1, "for a test");
+	run_until(&f, history_known);
+	/* The one that stayed was never lost. */
+	assert_int_equal(f.fleet.primary, 0);
+	assert_int_equal(f.fleet.nodes[0].epoch, 0);
+	assert_int_equal(f.servers[0].fetches, 2);
+	teardown(&f);
+}
+
+/* The answer that was on its way when the primary was lost belongs to nobody. */
+static void watch_believes_no_history_of_a_primary_that_is_lost(void **state)
+{
+	struct fixture f;
+	setup(&f, 1);
+	f.servers[0].history_mood = HISTORY_SILENT;
+	start(&f);
+	run_until(&f, all_sampled);
+	run_for(&f, 50 * MS);
+	assert_int_equal(f.servers[0].fetches, 1);
+	WITH(f.servers[0], f.servers[0].mood = MOOD_REFUSE_LOGIN);
+	watch_distrust(f.watch, 0, "for a test");
+	WITH(f.servers[0], f.servers[0].history_mood = HISTORY_GOOD);
+	run_for(&f, 300 * MS);
+	assert_false(f.fleet.history.known);
+	assert_int_equal(f.servers[0].fetches, 1);
+	assert_int_equal(f.servers[0].fetches_ended, 1);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(watch_knows_the_first_timeline_without_asking),
+		cmocka_unit_test(watch_fetches_the_history_of_a_later_timeline_from_the_primary),
+		cmocka_unit_test(watch_samples_while_the_history_does_not_come),
+		cmocka_unit_test(watch_forgets_the_history_with_the_primary_and_fetches_anew),
+		cmocka_unit_test(watch_fetches_anew_when_the_second_of_two_primaries_goes),
+		cmocka_unit_test(watch_believes_no_history_of_a_primary_that_is_lost),
 		cmocka_unit_test(watch_learns_role_identity_and_position),
 		cmocka_unit_test(watch_follows_the_position),
 		cmocka_unit_test(watch_takes_no_sample_from_a_replica_without_a_position),
