@@ -40,12 +40,21 @@ static void node_lag(struct table *t, const struct worker *w, int node, int64_t 
 	table_ms(t, fleet_lag_us(&w->fleet, node, now_us));
 }
 
+/* Only the primary's counts. */
+static const char *node_history(const struct worker *w, int node)
+{
+	if (node != w->fleet.primary)
+		return NULL;
+	return w->fleet.history.known ? "known" : "unknown";
+}
+
 static void show_fleet(struct worker *w, struct buf *out)
 {
 	struct table t;
 	int64_t now = net_now_us();
-	COLUMNS(&t, out, "name", "host", "port", "role", "state", "epoch", "timeline", "position",
-	        "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding", "samples", "error");
+	COLUMNS(&t, out, "name", "host", "port", "role", "state", "epoch", "timeline", "history",
+	        "position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding", "samples",
+	        "error");
 	for (int i = 0; i < w->fleet.count; i++) {
 		const struct node *n = &w->fleet.nodes[i];
 		char position[POSITION_TEXT_MAX];
@@ -60,6 +69,7 @@ static void show_fleet(struct worker *w, struct buf *out)
 			table_u64(&t, n->timeline);
 		else
 			table_null(&t);
+		table_text(&t, node_history(w, i));
 		table_text(&t, position_is_set(n->at) ? position : NULL);
 		node_lag(&t, w, i, now);
 		table_ms(&t, n->role == NODE_ROLE_REPLICA ? n->replay_delay_us : LAG_UNKNOWN);

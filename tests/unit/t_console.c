@@ -228,12 +228,12 @@ static void reload_asks_the_program_and_tells_its_answer(void **state)
 
 static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 {
-	static const char *const names[] = {
-		"name",     "host",     "port",      "role",   "state",           "epoch",
-		"timeline", "position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding",
-		"samples",  "error"};
+	static const char *const names[] = {"name",        "host",      "port",     "role",
+	                                    "state",       "epoch",     "timeline", "history",
+	                                    "position",    "lag_bytes", "lag_ms",   "replay_delay_ms",
+	                                    "outstanding", "samples",   "error"};
 	run("SHOW FLEET");
-	assert_int_equal(got.columns, 14);
+	assert_int_equal(got.columns, 15);
 	for (int i = 0; i < got.columns; i++)
 		assert_string_equal(got.names[i], names[i]);
 	assert_string_equal(cell(0, "name"), "p");
@@ -249,6 +249,20 @@ static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 	assert_string_equal(cell(2, "position"), "<null>");
 	assert_string_equal(cell(2, "timeline"), "<null>");
 	assert_string_equal(cell(2, "lag_ms"), "<null>");
+}
+
+static void fleet_tells_of_the_primary_whether_its_history_is_known(void **state)
+{
+	struct history h;
+	run("SHOW FLEET");
+	assert_string_equal(cell(0, "history"), "unknown");
+	assert_string_equal(cell(1, "history"), "<null>");
+	assert_string_equal(cell(2, "history"), "<null>");
+	history_first(&h);
+	assert_true(fleet_primary_history(&x.w->fleet, 0, &h));
+	run("SHOW FLEET");
+	assert_string_equal(cell(0, "history"), "known");
+	assert_string_equal(cell(1, "history"), "<null>");
 }
 
 static void a_replica_with_an_old_sample_is_not_eligible(void **state)
@@ -369,6 +383,7 @@ int main(void)
 		T(secrets_are_never_shown),
 		T(reload_asks_the_program_and_tells_its_answer),
 		T(fleet_has_these_columns_and_null_for_what_is_not_known),
+		T(fleet_tells_of_the_primary_whether_its_history_is_known),
 		T(a_replica_with_an_old_sample_is_not_eligible),
 		T(routing_names_every_reason_once_and_says_what_it_means),
 		T(clients_tell_state_session_and_last_route),
