@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "console.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "census.h"
+#include "proxy/observe.h"
 #include "table.h"
 
 /* The buffer must still take ReadyForQuery and, if it comes to that, the error. */
@@ -143,6 +146,63 @@ static void show_routing(struct worker *w, struct buf *out)
 		snprintf(name, sizeof(name), "reason_%s", route_reason_name((enum route_reason)i));
 		routing_row(&t, name, w->stats.by_reason[i], route_reason_words((enum route_reason)i));
 	}
+	table_end(&t, "SHOW");
+}
+
+/* -------------------------------------------------------------------- observe */
+
+/* "too_far_behind 12, pinned 1" */
+static void why_primary(const struct observe_counts *n, char *out, size_t cap)
+{
+	static const enum route_reason reasons[] = {REASON_TOO_FAR_BEHIND, REASON_PINNED,
+	                                            REASON_LAG_LIMIT, REASON_NO_REPLICA,
+	                                            REASON_MARK_UNKNOWN};
+	size_t used = 0;
+	out[0] = '\0';
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]) && used < cap; i++) {
+		if (n->by_reason[reasons[i]] > 0)
+			used += (size_t)snprintf(out + used, cap - used, "%s%s %" PRIu64, used ? ", " : "",
+			                         route_reason_name(reasons[i]), n->by_reason[reasons[i]]);
+	}
+}
+
+static void observe_line(struct table *t, const char *database, const char *shape,
+                         const struct observe_counts *n)
+{
+	char why[200];
+	why_primary(n, why, sizeof(why));
+	table_text(t, database);
+	table_text(t, shape);
+	table_u64(t, n->reads);
+	table_u64(t, n->would[ROUTE_REPLICA]);
+	table_u64(t, n->would[ROUTE_WAIT]);
+	table_u64(t, n->would[ROUTE_PRIMARY]);
+	table_text(t, why);
+	table_u64(t, n->fresh);
+	table_u64(t, n->stale);
+	table_u64(t, observe_undecided(n));
+	if (n->reads > 0)
+		table_format(t, "%.1f", 100.0 * (double)n->stale / (double)n->reads);
+	else
+		table_null(t);
+	table_row_end(t);
+}
+
+static void show_observe(struct worker *w, struct buf *out)
+{
+	struct table t;
+	struct observe_totals totals;
+	int count;
+	const struct observe_row **rows = observe_rows(w->observe, &count);
+	COLUMNS(&t, out, "database", "shape", "reads", "would_replica", "would_wait", "would_primary",
+	        "primary_because", "naive_fresh", "naive_stale", "naive_undecided", "stale_pct");
+	for (int i = 0; i < count && !out->overflow; i++)
+		observe_line(&t, rows[i]->database, rows[i]->shape, &rows[i]->n);
+	free((void *)rows);
+	observe_totals(w->observe, &totals);
+	if (totals.evicted > 0)
+		observe_line(&t, NULL, "(others)", &totals.others);
+	observe_line(&t, NULL, "(total)", &totals.all);
 	table_end(&t, "SHOW");
 }
 
@@ -447,6 +507,7 @@ static const struct command {
 	{{"SHOW", "HELP"}, show_help, "this list"},
 	{{"SHOW", "FLEET"}, show_fleet, "the servers: role, position, lag, and why one is down"},
 	{{"SHOW", "ROUTING"}, show_routing, "where statements went, and why"},
+	{{"SHOW", "OBSERVE"}, show_observe, "what mode = observe has found, by shape of statement"},
 	{{"SHOW", "STATS"}, show_stats, "traffic by database; times in microseconds"},
 	{{"SHOW", "POOLS"}, show_pools, "pools by database, user and node"},
 	{{"SHOW", "CLIENTS"}, show_clients, "client connections"},

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "census.h"
+#include "proxy/observe.h"
 
 /* Buckets of the token-wait histogram that are shown: 64 µs, doubling, to 16.8 s. Statements wait
  * neither less than a round trip nor longer than any sensible wait_timeout. */
@@ -86,6 +87,48 @@ static void routing(const struct worker *w, struct buf *out)
 	head(out, name, COUNTER, "Plain reads outside transactions by who answered.");
 	buf_printf(out, "%s{target=\"replica\"} %" PRIu64 "\n", name, st->reads_replica);
 	buf_printf(out, "%s{target=\"primary\"} %" PRIu64 "\n", name, st->reads_primary);
+}
+
+static void observed_by_reason(const struct observe_counts *n, const char *name, const char *would,
+                               const enum route_reason *reasons, int count, struct buf *out)
+{
+	for (int i = 0; i < count; i++)
+		buf_printf(out, "%s{would=\"%s\",reason=\"%s\"} %" PRIu64 "\n", name, would,
+		           route_reason_name(reasons[i]), n->by_reason[reasons[i]]);
+}
+
+/* Everything is 0 until mode = observe was switched on. */
+static void observed(const struct worker *w, struct buf *out)
+{
+	static const enum route_reason replica[] = {REASON_REPLICA_FRESH, REASON_REPLICA_BOUNDED,
+	                                            REASON_REPLICA_EVENTUAL};
+	static const enum route_reason wait[] = {REASON_WAIT_REPLICA, REASON_WAIT_SAMPLE};
+	static const enum route_reason primary[] = {REASON_TOO_FAR_BEHIND, REASON_PINNED,
+	                                            REASON_LAG_LIMIT, REASON_NO_REPLICA,
+	                                            REASON_MARK_UNKNOWN};
+	struct observe_totals t;
+	observe_totals(w->observe, &t);
+	single(out, "tidemark_observing", GAUGE, w->observing, "1 while mode = observe.");
+	const char *name = "tidemark_observed_reads_total";
+	head(out, name, COUNTER, "Reads seen with mode = observe, by where they would have gone.");
+	observed_by_reason(&t.all, name, "replica", replica, 3, out);
+	observed_by_reason(&t.all, name, "wait", wait, 2, out);
+	observed_by_reason(&t.all, name, "primary", primary, 5, out);
+	name = "tidemark_observed_naive_total";
+	head(out, name, COUNTER,
+	     "The same, by what a splitter without positions would have shown the session.");
+	/* Those that wait for a sample are not decided yet, and a counter never falls. */
+	buf_printf(out,
+	           "%s{result=\"fresh\"} %" PRIu64 "\n%s{result=\"stale\"} %" PRIu64
+	           "\n%s{result=\"undecided\"} %" PRIu64 "\n",
+	           name, t.all.fresh, name, t.all.stale, name,
+	           observe_undecided(&t.all) - (uint64_t)t.pending);
+	single(out, "tidemark_observed_pending", GAUGE, (uint64_t)t.pending,
+	       "Observed reads that wait for a sample to be judged by.");
+	single(out, "tidemark_observed_shapes", GAUGE, (uint64_t)t.shapes,
+	       "Shapes of statements that SHOW OBSERVE tells apart.");
+	single(out, "tidemark_observed_shapes_evicted_total", COUNTER, t.evicted,
+	       "Shapes that are counted among the others, to make room.");
 }
 
 /* The cumulative counts at some of the histogram's edges. */
@@ -325,6 +368,7 @@ void admin_metrics(const struct worker *w, struct buf *out)
 	struct census c;
 	census_take(w, now, &c);
 	routing(w, out);
+	observed(w, out);
 	token_wait(w, out);
 	replica_gauges(&w->fleet, now, out);
 	node_gauges(&w->fleet, out);

@@ -40,6 +40,12 @@ const struct option_word words_scope[] = {
 	{NULL, 0},
 };
 
+static const struct option_word words_mode[] = {
+	{"route", MODE_ROUTE},
+	{"observe", MODE_OBSERVE},
+	{NULL, 0},
+};
+
 static const struct option_word words_strategy[] = {
 	{"position", STRATEGY_POSITION},
 	{"pin_fixed", STRATEGY_PIN_FIXED},
@@ -150,6 +156,20 @@ const struct option options[] = {
 	},
 
 	/* ---- consistency ---- */
+	{
+		.name = "mode",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_ENUM,
+		FIELD(mode),
+		.preset = "route",
+		.words = words_mode,
+		.help = "Whether reads go to replicas, or it is only reported how that would be",
+		.doc =
+			"route: reads go to replicas. observe: everything runs on the primary, and SHOW OBSERVE on "
+			"the admin database tells, by shape of statement, which reads would have gone to a replica "
+			"and which of them a splitter without positions would have answered stale; see "
+			"docs/observe.md. A reload changes it.",
+	},
 	{
 		.name = "consistency",
 		.group = GROUP_CONSISTENCY,
@@ -489,6 +509,31 @@ const struct option options[] = {
 		.min = 16,
 		.max = 1000000,
 		.help = "Classified statements kept per database",
+		.fixed = true,
+	},
+	{
+		.name = "observe_max_shapes",
+		.group = GROUP_LIMITS,
+		.type = OPTION_INT,
+		FIELD(observe_max_shapes),
+		.preset = "1000",
+		.min = 16,
+		.max = 10000,
+		.help = "Shapes of statements that mode = observe tells apart",
+		.doc =
+			"Beyond it little-used ones are counted together as \"(others)\". Less than a kilobyte each, "
+			"taken when the mode is first switched on.",
+		.fixed = true,
+	},
+	{
+		.name = "observe_max_pending",
+		.group = GROUP_LIMITS,
+		.type = OPTION_INT,
+		FIELD(observe_max_pending),
+		.preset = "1024",
+		.min = 0,
+		.max = 16384,
+		.help = "Reads that mode = observe judges by the next sample; further ones stay undecided",
 		.fixed = true,
 	},
 

@@ -368,6 +368,8 @@ static const struct {
 	[REASON_WAIT_TIMEOUT] = {"wait_timeout", "no replica caught up with the session in time"},
 	[REASON_LAG_LIMIT] = {"lag_limit", "no replica's lag is within the limit"},
 	[REASON_MARK_UNKNOWN] = {"mark_unknown", "what the session has seen could not be looked up"},
+	[REASON_OBSERVED] = {"observe",
+                         "mode = observe: nothing goes to replicas, SHOW OBSERVE counts"},
 };
 
 const char *route_reason_name(enum route_reason reason)

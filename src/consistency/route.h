@@ -50,6 +50,7 @@ enum route_reason {
 	REASON_WAIT_TIMEOUT,
 	REASON_LAG_LIMIT,    /* bounded: no replica within max_lag */
 	REASON_MARK_UNKNOWN, /* the session's mark could not be had */
+	REASON_OBSERVED,     /* mode = observe: `would` says where it would have gone */
 	REASON_COUNT,
 };
 
@@ -92,6 +93,10 @@ struct route {
 	/* For the statistics. */
 	bool
 		discriminating; /* some healthy replica was behind the mark, so a naive choice was a risk */
+	/* REASON_OBSERVED: what would have been decided. */
+	enum route_target would;
+	enum route_reason would_reason;
+	int would_node;
 };
 
 /* Routes a plain read (the caller has already ruled out everything else). `mark` must have been

@@ -55,6 +55,8 @@ void session_wrote(struct session_mark *s, const struct fleet *f, struct positio
 	s->written_at_us = later(s->written_at_us, now_us);
 	if (s->dirty_at_us < asked_at_us)
 		s->dirty_at_us = 0;
+	if (s->observed.shown_at_us < asked_at_us)
+		s->observed.shown_at_us = 0;
 	for (int i = 0; i < f->count; i++) {
 		if (s->read_at_us[i] < asked_at_us)
 			s->read_at_us[i] = 0;
@@ -87,6 +89,18 @@ void session_read(struct session_mark *s, const struct fleet *f, int node, int64
 		s->dirty_at_us = later(s->dirty_at_us, *owed);
 	*owed = later(*owed, now_us);
 	s->last_node = node;
+}
+
+void session_observed_read(struct session_mark *s, int64_t now_us)
+{
+	s->observed.shown_at_us = later(s->observed.shown_at_us, now_us);
+}
+
+void session_observed_counts(struct session_mark *s, const struct fleet *f)
+{
+	if (s->observed.shown_at_us != 0)
+		session_read(s, f, NODE_NONE, s->observed.shown_at_us);
+	s->observed = (struct session_observed){0};
 }
 
 void session_read_after(struct session_mark *s, const struct fleet *f, struct position at)
@@ -153,5 +167,11 @@ int64_t session_owed_since(const struct session_mark *s, const struct fleet *f)
 
 bool session_position(const struct session_mark *s, const struct fleet *f, struct position *at)
 {
-	return session_need(s, f, NODE_NONE, at);
+	if (!session_need(s, f, NODE_NONE, at))
+		return false;
+	if (s->observed.shown_at_us == 0)
+		return true;
+	struct position shown = sample_after(f, f->primary, s->observed.shown_at_us);
+	*at = position_max(*at, shown);
+	return position_is_set(shown);
 }

@@ -26,6 +26,20 @@
 
 #include "fleet.h"
 
+/* Reads that would have gone to a replica and ran on the primary, because nothing is split yet
+ * (mode = observe). They do not count in the mark: it stays what it would be if they had been
+ * split, so that it tells how that would have gone. What they showed binds the session all the
+ * same, as soon as anybody relies on it: in session_position(), and for good by
+ * session_observed_counts(). The rest is the observer's. */
+struct session_observed {
+	int64_t shown_at_us; /* the primary last answered such a read; 0: never */
+	int64_t
+		primary_at_us; /* one last would have gone to the primary anyway, and is owed; 0: none */
+	struct position routed; /* what they would have shown, if routed … */
+	struct position naive;  /* … and if split with no regard to positions */
+	uint32_t generation;    /* of both */
+};
+
 struct session_mark {
 	uint32_t generation;
 	struct position write;
@@ -34,6 +48,7 @@ struct session_mark {
 	int64_t dirty_at_us;   /* 0: nothing owed to the primary */
 	int last_node;         /* replica of the last read, for stickiness; 0 before that */
 	int64_t read_at_us[FLEET_NODES_MAX];
+	struct session_observed observed;
 };
 
 /* A write was acknowledged and its position is known: `at`, asked at or after `asked_at_us`. If
@@ -46,6 +61,10 @@ void session_wrote_unknown(struct session_mark *s, const struct fleet *f, int64_
 /* A read was answered by `node` (primary or replica) at now. NODE_NONE: by a connection that was
  * opened before the node was last lost; what it showed is owed to the primary. */
 void session_read(struct session_mark *s, const struct fleet *f, int node, int64_t now_us);
+/* The primary answered a read that is only observed. */
+void session_observed_read(struct session_mark *s, int64_t now_us);
+/* From now on such reads count as what they were: reads on the primary. */
+void session_observed_counts(struct session_mark *s, const struct fleet *f);
 /* Raises the mark to a position that came from outside (a token, another session). */
 void session_read_after(struct session_mark *s, const struct fleet *f, struct position at);
 /* Settles debts with the samples the fleet has. Call before routing. A read on a replica is settled

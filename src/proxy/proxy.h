@@ -170,6 +170,7 @@ struct server {
 	                   open */
 	bool counted;   /* in the fleet's outstanding */
 	bool on_replica;  /* the turn runs on a replica */
+	bool observed;    /* … on the primary, though it could have (mode = observe) */
 	bool reading;     /* the turn is a plain read on a replica: may be run again on the primary */
 	bool many;        /* … of more than one statement: held until it is complete */
 	bool rolled_back; /* a command tag said ROLLBACK since the last rest */
@@ -358,6 +359,8 @@ struct worker {
 	struct fleet fleet;
 	struct watch *watch;
 	struct waitlist waitlist;
+	bool observing;          /* mode = observe … */
+	struct observe *observe; /* … and its report; NULL before it was ever switched on */
 	struct net_timer *wait_timer, *tick_timer;
 	int last_primary; /* the node that was primary last */
 	int64_t drain_until_us;

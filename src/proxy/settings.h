@@ -15,6 +15,7 @@
 
 enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
 enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
+enum router_mode { MODE_ROUTE, MODE_OBSERVE };
 
 /* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or
  * "SCRAM-SHA-256$…". */
@@ -72,6 +73,7 @@ struct settings {
 	size_t max_packet_size; /* largest client message that is held in memory; larger ones stream */
 
 	/* consistency */
+	enum router_mode mode;
 	struct route_policy policy;
 	enum scope scope;
 	bool query_tags;
@@ -79,6 +81,8 @@ struct settings {
 	int max_sessions; /* named sessions in memory */
 	int64_t session_ttl_us;
 	int max_cached_statements; /* per database */
+	int observe_max_shapes;
+	int observe_max_pending; /* reads that wait for a sample to be judged by */
 
 	int log_level; /* enum log_level */
 	bool log_connections;

@@ -125,6 +125,8 @@ static void settle_one(struct session_mark *mark, const struct server *s, bool w
 		session_wrote(mark, f, *at, s->capture_asked_us, now);
 	else if (wrote)
 		session_wrote_unknown(mark, f, now);
+	else if (s->observed && s->worker->observing)
+		session_observed_read(mark, now);
 	else
 		session_read(mark, f, s->pool->node, now);
 }
@@ -218,6 +220,7 @@ void settle_rest(struct server *s)
 	c->batch_failed = false;
 	c->force_primary = false;
 	s->rolled_back = false;
+	s->observed = false;
 	if (c->bound && !s->on_replica)
 		return;
 	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it.

@@ -8,6 +8,7 @@
 #include "client.h"
 #include "forward.h"
 #include "local.h"
+#include "observe.h"
 #include "pool.h"
 #include "relay.h"
 #include "server.h"
@@ -134,6 +135,8 @@ static struct route decide(struct client *c, const struct unit *u)
 	if (!tags_ok)
 		return to_primary(REASON_MARK_UNKNOWN);
 
+	if (w->observing)
+		return observe_decide(&w->fleet, c->turn_mark, &policy, net_loop_now_us(w->loop));
 	/* A statement that waits owes what was owed when it came, not what others have written since.
 	 */
 	struct session_mark *mark =
@@ -203,6 +206,8 @@ static void count_route(struct client *c, const struct unit *u, const struct rou
 	struct stats *st = &c->worker->stats;
 	st->by_reason[r->reason]++;
 	c->last_reason = (uint8_t)r->reason;
+	if (r->reason == REASON_OBSERVED)
+		observe_count(c, u, r);
 	if (!(u->traits.flags & TRAIT_READ))
 		return;
 	st->reads_total++;
@@ -273,6 +278,7 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	}
 	server_attach(s, c);
 	s->on_replica = r->target == ROUTE_REPLICA;
+	s->observed = r->reason == REASON_OBSERVED;
 	if (s->on_replica && w->settings->policy.fault == FAULT_GUARD_AFTER)
 		s->guard = r->need;
 	c->last_node = (int8_t)r->node;
@@ -367,7 +373,7 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 		return false;
 	if (s->replies.count == 0)
 		return true;
-	if (s->on_replica)
+	if (s->on_replica || s->observed)
 		return false;
 	/* The rest of a batch: what was sent of it may not be answered before its Sync. */
 	if (s->mid_batch && u->type == FE_SYNC)

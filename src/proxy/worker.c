@@ -9,6 +9,7 @@
 #include "cancel.h"
 #include "client.h"
 #include "forward.h"
+#include "observe.h"
 #include "pool.h"
 #include "relay.h"
 #include "server.h"
@@ -49,7 +50,7 @@ static struct client *client_of(struct waiter *it)
 void worker_arm_wait(struct worker *w)
 {
 	int64_t next = waitlist_next_deadline(&w->waitlist);
-	watch_set_busy(w->watch, w->waitlist.count > 0);
+	watch_set_busy(w->watch, w->waitlist.count > 0 || observe_busy(w));
 	if (next == INT64_MAX) {
 		net_timer_stop(w->wait_timer);
 		return;
@@ -110,6 +111,7 @@ static void on_fleet(void *arg, int node)
 		worker_make_runnable(w, client_of(it));
 	if (w->settings->policy.fault == FAULT_GUARD_AFTER)
 		redrive_guarded(w);
+	observe_sampled(w);
 	worker_arm_wait(w);
 }
 
@@ -281,6 +283,7 @@ void worker_reload(struct worker *w, const struct settings *s)
 {
 	w->settings = s;
 	databases_reload(w);
+	(void)observe_switch(w);
 	w->sessions.ttl_us = s->session_ttl_us;
 	log_set_level((enum log_level)s->log_level);
 	log_info("configuration reloaded");
@@ -323,7 +326,7 @@ static bool build(struct worker *w, char *error, size_t cap)
 	w->loop = net_loop_new();
 	if (!w->loop || !vars_table_init(&w->vars) || !waitlist_init(&w->waitlist, s->max_waiting) ||
 	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) ||
-	    !forward_prepare_capture(w))
+	    !forward_prepare_capture(w) || !observe_switch(w))
 		return false;
 	w->wait_timer = net_timer_new(w->loop, on_wait_timer, w);
 	w->tick_timer = net_timer_new(w->loop, on_tick, w);
@@ -371,6 +374,7 @@ int worker_run(struct worker *w)
 {
 	classify_thread_init();
 	net_loop_run(w->loop);
+	observe_summary(w);
 	log_info("ended");
 	return 0;
 }
@@ -404,6 +408,7 @@ void worker_free(struct worker *w)
 	net_listener_close(w->unix_socket);
 	net_timer_free(w->wait_timer);
 	net_timer_free(w->tick_timer);
+	observe_free(w->observe);
 	databases_free(w);
 	if (w->loop)
 		net_loop_free(w->loop);
