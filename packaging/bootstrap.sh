@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build='build-essential meson ninja-build pkg-config libuv1-dev libssl-dev libpg-query-dev
-	libmicrohttpd-dev libinih-dev libxxhash-dev libcmocka-dev scdoc libpq-dev
+	libmicrohttpd-dev libinih-dev libxxhash-dev libcmocka-dev libjansson-dev scdoc libpq-dev
 	postgresql-server-dev-15'
 demo='postgresql-15 postgresql-client-15'
 check="$demo ca-certificates python3 python3-psycopg2 python3-pytest"

@@ -224,6 +224,8 @@ static bool hex_decode(struct slice in, uint8_t *out, size_t cap)
 bool token_keys_add_line(struct token_keys *k, struct slice line)
 {
 	uint8_t id, secret[TOKEN_KEY_MAX];
+	if (line.len > 0 && line.ptr[line.len - 1] == '\r')
+		line.len--;
 	if (line.len == 0 || line.ptr[0] == '#')
 		return true;
 	bool ok = take_key_id(&line, &id) && hex_decode(line, secret, sizeof(secret)) &&
@@ -432,7 +434,9 @@ enum token_verdict token_verify(struct slice text, const struct token_keys *k, s
 {
 	*out = (struct token){0};
 	enum token_verdict v = judge(text, k, session, now_s, ttl_s, out);
-	if (v != TOKEN_OK)
+	if (v == TOKEN_PRIMARY)
+		out->primary = true;
+	else if (v != TOKEN_OK)
 		*out = (struct token){.primary = true};
 	return v;
 }

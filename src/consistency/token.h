@@ -73,8 +73,9 @@ const char *token_verdict_name(enum token_verdict v);
  * there are TOKEN_KEYS_MAX already. */
 [[gnu::warn_unused_result]] bool token_keys_add(struct token_keys *k, uint8_t id,
                                                 struct slice secret);
-/* One line of a key file, "id:hex". False: it is not that, or token_keys_add() refuses. An empty
- * line and one that begins with '#' add nothing and are true. */
+/* One line of a key file, "id:hex", without its LF; a CR at its end is dropped. False: it is not
+ * that, or token_keys_add() refuses. An empty line and one that begins with '#' add nothing and are
+ * true. */
 [[gnu::warn_unused_result]] bool token_keys_add_line(struct token_keys *k, struct slice line);
 
 /* Adds a branch, or raises it. Too many, or values out of range: the token becomes `primary`. */
@@ -89,7 +90,8 @@ bool token_covers(const struct token *a, const struct token *b);
 void token_sign(const struct token *t, const struct token_keys *k, struct slice session,
                 char out[TOKEN_TEXT_MAX]);
 /* One signed token, or "primary" (TOKEN_PRIMARY). Whatever is wrong is found before anything of the
- * contents is believed; `out` is then `primary`. `session` is the name a bound token must be
+ * contents is believed; `out` is then `primary`, with the time of issue only if that is what it
+ * rightly asks for. `session` is the name a bound token must be
  * bound to; an unbound token is good with any. ttl_s 0: it never expires. */
 enum token_verdict token_verify(struct slice text, const struct token_keys *k, struct slice session,
                                 int64_t now_s, int64_t ttl_s, struct token *out);

@@ -309,11 +309,11 @@ static void keys_have_limits(void **state)
 static void keys_are_read_from_lines(void **state)
 {
 #define HEX "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F"
-	static const char *const bad[] = {":" HEX,       "1" HEX,      "256:" HEX,    "01:" HEX,
-	                                  "-1:" HEX,     " 1:" HEX,    "1 :" HEX,     "1: " HEX,
-	                                  "1000:" HEX,   "1:" HEX " ", "1:" HEX "\r", "1:" HEX "0",
-	                                  "1:0001",      "1:",         "x:" HEX,      "1:" HEX HEX "00",
-	                                  "1:g" HEX "0", "1",          " ",           "0x1:" HEX};
+	static const char *const bad[] = {
+		":" HEX,           "1" HEX,       "256:" HEX, "01:" HEX,   "-1:" HEX,
+		" 1:" HEX,         "1 :" HEX,     "1: " HEX,  "1000:" HEX, "1:" HEX " ",
+		"1:" HEX "\r\r",   "1:" HEX "0",  "1:0001",   "1:",        "x:" HEX,
+		"1:" HEX HEX "00", "1:g" HEX "0", "1",        " ",         "0x1:" HEX};
 	struct token_keys k = {0}, same = keys_one();
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_false(token_keys_add_line(&k, slice_str(bad[i])));
