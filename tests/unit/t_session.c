@@ -189,6 +189,41 @@ static void session_position_is_refused_while_something_is_owed(void **state)
 	assert_int_equal(at.lsn, 125);
 }
 
+static void session_observed_read_binds_whoever_asks_for_its_position(void **state)
+{
+	struct position at;
+	session_read_after(&s, &f, (struct position){120});
+	session_observed_read(&s, 10);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 120);
+	assert_false(session_position(&s, &f, &at));
+	assert_true(sample(P, 130, 10));
+	assert_false(session_position(&s, &f, &at));
+	assert_true(sample(P, 140, 11));
+	assert_true(session_position(&s, &f, &at));
+	assert_int_equal(at.lsn, 140);
+	/* The next one again, unless a capture asked later covers it. */
+	session_observed_read(&s, 20);
+	assert_false(session_position(&s, &f, &at));
+	session_wrote(&s, &f, (struct position){150}, 20, 22);
+	assert_false(session_position(&s, &f, &at));
+	session_wrote(&s, &f, (struct position){160}, 21, 23);
+	assert_true(session_position(&s, &f, &at));
+	assert_int_equal(at.lsn, 160);
+}
+
+static void session_observed_reads_count_once_the_mode_is_left(void **state)
+{
+	session_observed_counts(&s, &f);
+	assert_true(needs(A));
+	session_observed_read(&s, 10);
+	session_observed_counts(&s, &f);
+	assert_false(needs(A));
+	assert_true(sample(P, 140, 11));
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 140);
+}
+
 int main(void)
 {
 #define each(test) cmocka_unit_test_setup(test, setup)
@@ -207,6 +242,8 @@ int main(void)
 		each(session_mark_of_an_older_generation_is_all_debt),
 		each(session_mark_survives_the_return_of_its_primary),
 		each(session_position_is_refused_while_something_is_owed),
+		each(session_observed_read_binds_whoever_asks_for_its_position),
+		each(session_observed_reads_count_once_the_mode_is_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
