@@ -64,9 +64,13 @@ struct client_options *client_options(struct client *c)
 void client_reset_options(struct client *c)
 {
 	const struct client_options *start = c->startup_options;
-	if (!c->options)
+	struct client_options *o = c->options;
+	char told[sizeof(o->last_token)];
+	if (!o)
 		return;
-	*c->options = start ? *start : (struct client_options){0};
+	memcpy(told, o->last_token, sizeof(told));
+	*o = start ? *start : (struct client_options){0};
+	memcpy(o->last_token, told, sizeof(told));
 	client_set_session(c, slice_str(start ? start->session : ""));
 }
 

@@ -160,6 +160,20 @@ void local_token(struct client *c, char out[TOKEN0_TEXT_MAX])
 	token0_format(&t, out);
 }
 
+void local_report(struct client *c, struct buf *out)
+{
+	char token[TOKEN0_TEXT_MAX] = "";
+	struct client_options *o = c->options;
+	if (!o)
+		return;
+	if (o->report)
+		local_token(c, token);
+	if (strcmp(token, o->last_token) == 0)
+		return;
+	snprintf(o->last_token, sizeof(o->last_token), "%s", token);
+	write_parameter_status(out, slice_str(PREFIX "token"), slice_str(token));
+}
+
 static bool show(struct client *c, const char *name, char *out, size_t cap, struct local_error *e)
 {
 	struct route_policy p = client_policy(c);

@@ -41,5 +41,9 @@ bool local_needs_sample(struct client *c, struct slice text);
 bool local_execute(struct client *c, struct slice text, bool simple, struct buf *out);
 /* The session's mark as a token; one that no replica ever reaches while it is not known. */
 void local_token(struct client *c, char out[TOKEN0_TEXT_MAX]);
+/* Due before each ReadyForQuery: appends ParameterStatus tidemark.token if the client was told another
+ * one last. When reporting has ended it tells the empty text, so that what it told before is not
+ * taken for its last word. */
+void local_report(struct client *c, struct buf *out);
 
 #endif

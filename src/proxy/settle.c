@@ -193,18 +193,12 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 	if (tx == TX_OPEN)
 		s->rolled_back = false;
 
-	if (c->options && c->options->report) {
-		char token[TOKEN0_TEXT_MAX];
-		struct buf b;
-		local_token(c, token);
-		if (strcmp(token, c->options->last_token) == 0)
-			return;
-		snprintf(c->options->last_token, sizeof(c->options->last_token), "%s", token);
-		buf_init(&b, 256);
-		write_parameter_status(&b, slice_str("tidemark.token"), slice_str(token));
+	struct buf b;
+	buf_init(&b, 1024);
+	local_report(c, &b);
+	if (b.len > 0)
 		chain_copy(ch, b.data, b.len);
-		buf_release(&b);
-	}
+	buf_release(&b);
 }
 
 void settle_rest(struct server *s)

@@ -341,6 +341,7 @@ static bool answer_locally(struct client *c, const struct unit *u)
 			NULL);
 	else
 		local_execute(c, u->text, true, &b);
+	local_report(c, &b);
 	write_ready(&b, tx_status(c));
 	client_say(c, b.data, b.len);
 	buf_release(&b);

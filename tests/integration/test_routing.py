@@ -610,8 +610,30 @@ def test_token_is_reported_before_ready_when_it_changed(tm, raw):
     reported = [m.summary()[2] for m in got if m.kind == "S" and m.summary()[1] == "tidemark.token"]
     assert len(reported) == 1 and reported[0] != before
     assert c.query_rows("SHOW tidemark.token") == [[reported[0]]]
-    got = c.query("SET tidemark.report = off") + c.query("UPDATE items SET n = n + 1 WHERE id = 80")
+    c.query("SET tidemark.report = off")
+    got = c.query("UPDATE items SET n = n + 1 WHERE id = 80")
     assert not [m for m in got if m.kind == "S" and b"tidemark.token" in m.body]
+
+
+@pytest.mark.parametrize("end", ["SET tidemark.report = off", "RESET tidemark.report", "RESET ALL", "DISCARD ALL"])
+def test_token_that_is_reported_no_more_is_taken_back(tm, raw, end):
+    c = raw(tm)
+    c.query("SET tidemark.report = on")
+    c.query("UPDATE items SET n = n + 1 WHERE id = 80")
+    assert c.parameters["tidemark.token"]
+    c.query(end)
+    c.query("UPDATE items SET n = n + 1 WHERE id = 80")
+    assert c.parameters["tidemark.token"] == "", "what was told before the write passes for its token"
+
+
+def test_token_that_was_brought_is_reported(router, raw):
+    t = router(scope="connection")
+    a, b = raw(t), raw(t)
+    b.query("SET tidemark.report = on")
+    a.query("UPDATE items SET n = n + 1 WHERE id = 80")
+    token = a.query_rows("SHOW tidemark.token")[0][0]
+    b.query(f"SET tidemark.read_after = '{token}'")
+    assert b.parameters["tidemark.token"] == token
 
 
 def test_token_is_not_reported_to_who_did_not_ask(tm, raw):
