@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: PostgreSQL
+'use strict';
+
+const assert = require('node:assert');
+const { test } = require('node:test');
+const { Session, run, current } = require('../session');
+const { wrapClient, wrapPool } = require('../pg');
+const { FakeRouter, OWED, at } = require('./fakes');
+
+let pg;
+try {
+  pg = require('pg');
+} catch {
+  pg = null;
+}
+const skip = pg ? false : 'node-postgres is not installed';
+
+function poolOf(router, options = {}) {
+  return wrapPool(new pg.Pool({ stream: router.stream, user: 'u', database: 'd', password: 'p', max: 1, ...options }));
+}
+
+const SET = (text) => `SET tidemark.read_after = '${text}'`;
+
+async function withPool(options, fn) {
+  const router = new FakeRouter();
+  const pool = poolOf(router, options);
+  try {
+    await fn(pool, router);
+  } finally {
+    await pool.end();
+  }
+}
+
+test('a connection asks for reports when it starts, and keeps the options it has', { skip }, async () => {
+  await withPool({ options: '-c a=b' }, async (pool, router) => {
+    await pool.query('SELECT 1');
+    const options = router.startup[0][router.startup[0].indexOf('options') + 1];
+    assert.strictEqual(options, '-c a=b -c tidemark.report=on');
+    assert.deepStrictEqual(router.statements, ['SELECT 1']);
+  });
+});
+
+test('a connected client is asked for reports by a statement', { skip }, async () => {
+  const router = new FakeRouter();
+  const client = new pg.Client({ stream: router.stream(), user: 'u', database: 'd' });
+  await client.connect();
+  wrapClient(wrapClient(client));
+  await client.query('SELECT 1');
+  assert.deepStrictEqual(router.statements, ['SET tidemark.report = on', 'SELECT 1']);
+  await client.end();
+});
+
+test('the token is told once per connection and session, in front of the first statement', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await run(at(5), async () => {
+      await pool.query('SELECT 1');
+      await pool.query('SELECT 2');
+    });
+    await run(at(5), () => pool.query('SELECT 3'));
+    await pool.query('SELECT 4');
+    assert.deepStrictEqual(router.statements, [SET(at(5)), 'SELECT 1', 'SELECT 2', SET(at(5)), 'SELECT 3', 'SELECT 4']);
+  });
+});
+
+test('what the connection covers by its own report is not told, if it is trusted', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = () => ({ report: at(9) });
+    await pool.query('UPDATE');
+    await run(at(9), () => pool.query('SELECT 1'), { trusted: true });
+    await run(at(8), () => pool.query('SELECT 2'), { trusted: true });
+    await run(at(8), () => pool.query('SELECT 3'));
+    await run(at(10), () => pool.query('SELECT 4'), { trusted: true });
+    assert.deepStrictEqual(router.statements,
+      ['UPDATE', 'SELECT 1', 'SELECT 2', SET(at(8)), 'SELECT 3', SET(at(10)), 'SELECT 4']);
+  });
+});
+
+test('the report is in the session when the query resolves, and when it calls back', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = () => ({ report: at(20) });
+    await run('', async () => {
+      await pool.query('UPDATE');
+      assert.strictEqual(current().token, at(20));
+    });
+    router.answer = () => ({ report: at(21) });
+    await new Promise((resolve, reject) => {
+      run('', () => pool.query('UPDATE', (error) => {
+        try {
+          assert.ifError(error);
+          assert.strictEqual(current().token, at(21));
+          resolve();
+        } catch (e) {
+          reject(e);
+        }
+      }));
+    });
+  });
+});
+
+test('a failed statement reports too, and the connection goes on', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql === 'BAD' ? { error: 'no', report: at(30) } : {});
+    await run('', async () => {
+      const client = await pool.connect();
+      await assert.rejects(client.query('BAD'), /no/);
+      assert.strictEqual(current().token, at(30));
+      await client.query('SELECT 1');
+      client.release();
+    });
+    assert.strictEqual(router.connections, 1);
+  });
+});
+
+test('a report replaces what the connection was told, also "primary" and garbage', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SELECT') ? { report: at(40 + router.statements.length) } : {});
+    for (const brought of ['primary', at(7), 'garbage', `${at(7)},${at(6, { timeline: 2 })}`]) {
+      await run(brought, async () => {
+        await pool.query('SELECT 1');
+        assert.strictEqual(current().token, at(40 + router.statements.length));
+      });
+    }
+  });
+});
+
+test('a report that is older than the SET replaces nothing', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql === 'FIRST' ? { report: at(50) } : {});
+    await run('', () => pool.query('FIRST'));
+    await run('primary', async () => {
+      await pool.query('SHOW something');
+      assert.strictEqual(current().token, 'primary');
+    });
+  });
+});
+
+test('a token of another cluster stays beside the report', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    const other = at(3, { cluster: 99n });
+    router.answer = () => ({ report: at(60) });
+    await run(`${other},${at(1)}`, async () => {
+      await pool.query('SELECT 1');
+      assert.deepStrictEqual(current().token.split(',').sort(), [other, at(60)].sort());
+    });
+  });
+});
+
+test('inside a transaction nothing is told; behind it what came meanwhile', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await run(at(5), async () => {
+      const client = await pool.connect();
+      await client.query('BEGIN');
+      current().merge(at(6));
+      await client.query('SELECT 1');
+      await client.query('COMMIT');
+      await client.query('SELECT 2');
+      client.release();
+    });
+    assert.deepStrictEqual(router.statements,
+      [SET(at(5)), 'BEGIN', 'SELECT 1', 'COMMIT', SET(at(6)), 'SELECT 2']);
+  });
+});
+
+test('statements queued at once keep their order behind the SET', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await run(at(5), async () => {
+      const client = await pool.connect();
+      await Promise.all([client.query('A'), client.query('B')]);
+      client.release();
+    });
+    assert.deepStrictEqual(router.statements, [SET(at(5)), 'A', 'B']);
+  });
+});
+
+test('a refused SET fails the statement behind it: it is not answered without', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SET tidemark.read_after') ? { error: 'no room' } : {});
+    await run(at(5), () => assert.rejects(pool.query('SELECT 1'), /terminated/));
+    assert.deepStrictEqual(router.statements, [SET(at(5))]);
+    assert.strictEqual(router.ended, 1);
+    await pool.query('SELECT 2');
+    assert.strictEqual(router.connections, 2);
+  });
+});
+
+test('a connection whose session changes is told again', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = () => ({ report: at(5) });
+    await run(at(5), async () => {
+      await pool.query('SELECT 1');
+      await pool.query("SET tidemark.session = 'x'");
+      await pool.query('SELECT 2');
+      await pool.query('DISCARD ALL');
+      await pool.query('SELECT 3');
+    }, { trusted: true });
+    assert.deepStrictEqual(router.statements, [SET(at(5)), 'SELECT 1', "SET tidemark.session = 'x'",
+      SET(at(5)), 'SELECT 2', 'DISCARD ALL', SET(at(5)), 'SELECT 3']);
+  });
+});
+
+test('a connection that owes makes the session say primary, until it is settled', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SHOW') ? { rows: [at(70)] } : { report: OWED });
+    await run(at(5), async () => {
+      const s = current();
+      await pool.query('SELECT 1');
+      assert.strictEqual(s.token, 'primary');
+      assert.strictEqual(s.owes, true);
+      await Promise.all([s.settle(), s.settle()]);
+      assert.strictEqual(s.token, at(70));
+    });
+    assert.deepStrictEqual(router.statements, [SET(at(5)), 'SELECT 1', 'SHOW tidemark.token']);
+  });
+});
+
+test('settling gives up after its time, and the token says primary', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    let go;
+    const later = new Promise((resolve) => {
+      go = resolve;
+    });
+    router.answer = (sql) => (sql.startsWith('SHOW') ? later : { report: OWED });
+    await run('', async () => {
+      await pool.query('SELECT 1');
+      const began = Date.now();
+      await current().settle({ timeout: 30 });
+      assert.ok(Date.now() - began < 1000);
+      assert.strictEqual(current().token, 'primary');
+      go({ rows: [at(71)] });
+      await current().settle();
+      assert.strictEqual(current().token, at(71));
+    });
+  });
+});
+
+test('a read on another connection is settled before the pool hands this one out', { skip }, async () => {
+  await withPool({ max: 2 }, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SHOW') ? { rows: [at(80)] } : sql === 'A' || sql === 'B' ? { report: OWED } : {});
+    await run('', async () => {
+      await Promise.all([pool.query('A'), pool.query('B')]);
+      await pool.query('C');
+    });
+    const c = router.statements.indexOf('C');
+    assert.strictEqual(router.statements[c - 1], SET(at(80)));
+    assert.strictEqual(router.statements.filter((s) => s.startsWith('SHOW')).length, 1);
+  });
+});
+
+test('the callback of connect runs in the scope of who called', { skip }, async () => {
+  await withPool({ max: 1 }, async (pool) => {
+    const order = [];
+    const one = (s) => new Promise((resolve) => {
+      run(s, () => pool.connect((error, client, release) => {
+        assert.ifError(error);
+        order.push(current() === s);
+        client.query('SELECT 1', () => {
+          order.push(current() === s);
+          release();
+          resolve();
+        });
+      }));
+    });
+    await Promise.all([one(new Session()), one(new Session()), one(new Session())]);
+    assert.deepStrictEqual(order, Array(6).fill(true));
+  });
+});
+
+test('outside of a session nothing is told', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = () => ({ report: at(5) });
+    await pool.query('SELECT 1');
+    assert.strictEqual(current(), undefined);
+    assert.deepStrictEqual(router.statements, ['SELECT 1']);
+  });
+});
+
+test('what is no client of node-postgres is refused', () => {
+  assert.throws(() => wrapClient({ query() {} }), TypeError);
+});
