@@ -11,10 +11,10 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build='build-essential meson ninja-build pkg-config libuv1-dev libssl-dev libpg-query-dev
-	libmicrohttpd-dev libinih-dev libxxhash-dev libcmocka-dev libjansson-dev scdoc libpq-dev
+	libmicrohttpd-dev libinih-dev libxxhash-dev libhiredis-dev libcmocka-dev libjansson-dev scdoc libpq-dev
 	postgresql-server-dev-15'
-demo='postgresql-15 postgresql-client-15'
-check="$demo ca-certificates python3 python3-psycopg2 python3-pytest"
+demo='postgresql-15 postgresql-client-15 redis-server'
+check="$demo redis-sentinel ca-certificates chromium python3 python3-psycopg2 python3-pytest"
 bench="$demo python3 python3-psycopg2 pgbouncer pgpool2 haproxy strace valgrind"
 
 say() {
@@ -89,13 +89,20 @@ install_packages() {
 	trap - EXIT INT TERM
 }
 
-# node-postgres, below .deps/ and nowhere else.
-install_node_postgres() {
-	[ -d .deps/node_modules/pg ] && return
-	say "npm install pg, into .deps/"
+# What the tests of the npm package and the example need, below .deps/ and nowhere else. All of it runs on
+# Node 18.
+node_packages='pg@8 express@4 axios@1 playwright-core@1.49 typescript@5 @types/node@18 @types/pg@8'
+
+install_node_packages() {
+	[ "$(cat .deps/installed 2>/dev/null || true)" = "$node_packages" ] && return
+	say "npm install $node_packages, into .deps/"
 	mkdir -p .deps
-	npm install --prefix .deps --no-fund --no-audit --loglevel=error pg@8 </dev/null ||
-		say "npm could not install pg: the node-postgres test will fail"
+	# shellcheck disable=SC2086  # a list of words
+	if npm install --prefix .deps --no-fund --no-audit --loglevel=error $node_packages </dev/null; then
+		echo "$node_packages" >.deps/installed
+	else
+		say "npm could not install them: the tests that run node will fail"
+	fi
 }
 
 wanted=
@@ -128,5 +135,5 @@ if [ -n "$missing" ]; then
 	install_packages $missing
 fi
 if [ $with_node = yes ]; then
-	install_node_postgres
+	install_node_packages
 fi
