@@ -34,8 +34,8 @@
 #define WIRE_MAX (HEADER_LEN + BRANCH_LEN * TOKEN_BRANCHES_MAX + MAC_LEN)
 #define TEXT_LEN(n) (((n)*4 + 2) / 3)
 
-static_assert(TEXT_LEN(WIRE_MAX) + 1 == TOKEN_TEXT_MAX);
-static_assert(TOKEN_LIST_MAX * TOKEN_TEXT_MAX - 1 == TOKEN_LIST_TEXT_MAX);
+static_assert(TEXT_LEN(WIRE_MAX) + 1 == TOKEN_TEXT_MAX, "");
+static_assert(TOKEN_LIST_MAX * TOKEN_TEXT_MAX - 1 == TOKEN_LIST_TEXT_MAX, "");
 
 /* ================= base64url without padding ================= */
 
