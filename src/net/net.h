@@ -59,9 +59,9 @@ enum net_event {
 typedef void (*net_stream_fn)(void *owner, unsigned events);
 
 /* Connects to host:port (IPv4, IPv6, name) or, if host begins with '/', to the unix socket
- * host/.s.PGSQL.port. Resolves names without blocking. Tells NET_CONNECTED or NET_FAILED later,
- * never from within the call. Bounded by timeout_us. NULL: no memory or no descriptors.
- * TCP_NODELAY and keepalive are on. */
+ * host/.s.PGSQL.port, or with port 0 to `host` itself. Resolves names without blocking. Tells
+ * NET_CONNECTED or NET_FAILED later, never from within the call. Bounded by timeout_us. NULL: no
+ * memory or no descriptors. TCP_NODELAY and keepalive are on. */
 struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
                                net_stream_fn fn, void *owner);
 /* Changes who is told. */

@@ -315,12 +315,15 @@ struct address {
 	};
 };
 
-/* False: the path does not fit in a unix address. */
+/* PostgreSQL's socket in this directory, or, with port 0, this very path. False: it does not fit in a
+ * unix address. */
 static bool address_unix(struct address *a, const char *dir, int port)
 {
 	*a = (struct address){.len = sizeof(a->local)};
 	a->local.sun_family = AF_UNIX;
-	int n = snprintf(a->local.sun_path, sizeof(a->local.sun_path), "%s/.s.PGSQL.%d", dir, port);
+	size_t cap = sizeof(a->local.sun_path);
+	int n = port ? snprintf(a->local.sun_path, cap, "%s/.s.PGSQL.%d", dir, port) :
+	               snprintf(a->local.sun_path, cap, "%s", dir);
 	return n > 0 && (size_t)n < sizeof(a->local.sun_path);
 }
 
