@@ -11,7 +11,7 @@ import harness
 import rawpg
 from harness import rows, value, wait_until, where
 
-FLEET_COLUMNS = ["name", "host", "port", "role", "state", "epoch", "timeline", "position", "lag_bytes", "lag_ms",
+FLEET_COLUMNS = ["name", "host", "port", "role", "state", "epoch", "timeline", "history", "position", "lag_bytes", "lag_ms",
                  "replay_delay_ms", "outstanding", "samples", "error"]
 ROUTING_NAMES = ["reads_total", "reads_replica", "reads_primary", "reads_waited", "waited_for_others",
                  "primary_for_others", "discriminating", "wait_timeouts", "retried", "reason_replica_fresh",
