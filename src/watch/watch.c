@@ -134,6 +134,7 @@ static void tell(struct member *m)
 static void on_history(void *arg, const struct history *h)
 {
 	struct watch *w = arg;
+	assert(w->followed != NODE_NONE);
 	struct member *m = &w->members[w->followed];
 	char began[POSITION_TEXT_MAX];
 	if (!fleet_primary_history(w->fleet, m->node, h))

@@ -22,7 +22,7 @@
 
 static struct fixture {
 	struct net_loop *loop;
-	struct net_timer *guard;
+	struct net_timer *guard, *tick;
 	struct history_fetch_settings settings;
 	struct history_fetch *fetch;
 	struct server server;
@@ -54,6 +54,12 @@ static void on_guard(void *arg)
 {
 	x.timed_out = true;
 	net_loop_stop(x.loop);
+}
+
+/* What a server's thread has done wakes nobody. */
+static void on_tick(void *arg)
+{
+	net_timer_start(x.tick, MS);
 }
 
 static void check_until(void *arg)
@@ -131,6 +137,8 @@ static int setup(void **state)
 		.node = {.name = "a", .host = "127.0.0.1", .user = "watcher", .database = "postgres"},
 	};
 	x.guard = net_timer_new(x.loop, on_guard, NULL);
+	x.tick = net_timer_new(x.loop, on_tick, NULL);
+	net_timer_start(x.tick, MS);
 	net_loop_set_after(x.loop, check_until, NULL);
 	server_start(&x.server);
 	x.node.port = x.server.port;
@@ -147,6 +155,7 @@ static int teardown(void **state)
 	close(x.log_fd);
 	history_fetch_free(x.fetch);
 	net_timer_free(x.guard);
+	net_timer_free(x.tick);
 	net_loop_free(x.loop);
 	server_stop(&x.server);
 	return 0;
@@ -334,6 +343,53 @@ static void fetch_refuses_a_text_that_is_no_history(void **state)
 	}
 }
 
+/* One try: until the server sees the connection end. */
+static void try_once(void)
+{
+	WITH(x.server, x.server.fetches_ended = 0);
+	start();
+	run_until(connection_ended);
+	history_fetch_stop(x.fetch);
+}
+
+static void fetch_believes_no_answer_that_is_cut_off_anywhere(void **state)
+{
+	size_t cut = 0;
+	mood(HISTORY_CUT_AT);
+	do {
+		WITH(x.server, x.server.cut_at = cut++);
+		try_once();
+	} while (x.told == 0 && cut < 1000);
+	assert_int_equal(cut - 1, x.server.answer_len);
+	check_history();
+}
+
+/* What comes of a changed digit cannot be told from the truth; all else is refused, or is the same
+ * history. */
+static void fetch_survives_every_flipped_bit(void **state)
+{
+	int known_ones = 0, refused = 0;
+	history_fetch_free(x.fetch);
+	x.settings.answer_timeout_us = 5 * MS;
+	x.fetch = history_fetch_new(x.loop, &x.settings, on_history, &x);
+	assert_non_null(x.fetch);
+	mood(HISTORY_FLIP);
+	try_once();
+	for (size_t bit = 0; bit < x.server.answer_len * 8; bit += 3) {
+		x.told = 0;
+		WITH(x.server, x.server.flip_bit = bit);
+		try_once();
+		if (x.told == 0) {
+			refused++;
+			continue;
+		}
+		known_ones++;
+		assert_true(x.history.known && x.history.timeline == 3);
+		assert_in_range(x.history.count, 1, 2);
+	}
+	assert_true(known_ones > 100 && refused > 100);
+}
+
 static void fetch_says_why_it_cannot_connect(void **state)
 {
 	char expected[128];
@@ -428,6 +484,8 @@ int main(void)
 		each(fetch_takes_64_kilobytes_and_not_a_byte_more),
 		each(fetch_believes_no_bad_answer_and_says_what_was_wrong),
 		each(fetch_refuses_a_text_that_is_no_history),
+		each(fetch_believes_no_answer_that_is_cut_off_anywhere),
+		each(fetch_survives_every_flipped_bit),
 		each(fetch_says_why_it_cannot_connect),
 		each(fetch_backs_off_up_to_a_limit_and_complains_once),
 		each(fetch_that_is_stopped_hangs_up_and_is_silent),

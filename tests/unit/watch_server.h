@@ -19,7 +19,6 @@
 #include "pgwire/message.h"
 
 #define SERVER_MS 1000
-#define SERVER_CONNECTIONS_MAX 256
 /* What a message may have at most, and more. */
 #define SERVER_OUT_MAX 200000
 
@@ -65,6 +64,8 @@ enum history_mood {
 	HISTORY_OVERSIZED,
 	HISTORY_UNASKED,
 	HISTORY_IN_TRANSACTION,
+	HISTORY_CUT_AT, /* that many bytes of the answer, then hang up */
+	HISTORY_FLIP,   /* one bit of the answer */
 };
 
 #define SERVER_HISTORY                                                    \
@@ -73,9 +74,9 @@ enum history_mood {
 
 struct server {
 	pthread_t thread;
-	pthread_t connections[SERVER_CONNECTIONS_MAX];
-	int connection_count;
 	pthread_mutex_t lock;
+	pthread_cond_t ended;
+	int connections;
 	int listen_fd, port;
 	/* under the lock */
 	enum mood mood;
@@ -86,6 +87,7 @@ struct server {
 	const char *system;
 	const char *commit;
 	const char *history; /* NULL: SERVER_HISTORY */
+	size_t cut_at, flip_bit, answer_len;
 	int logins, questions;
 	int fetches, fetches_ended, farewells; /* of replication connections */
 };
@@ -102,6 +104,7 @@ struct conversation {
 	struct server *server;
 	int fd;
 	bool started, replication, learn;
+	bool last; /* hang up when this is sent */
 	uint8_t in[8192];
 	size_t in_len;
 	struct buf out;
@@ -285,6 +288,18 @@ static inline void server_history_row(struct server *s, struct buf *out)
 	write_data_row(out, values, s->history_mood == HISTORY_ONE_COLUMN ? 1 : 2);
 }
 
+static inline void server_spoil(struct conversation *c)
+{
+	struct server *s = c->server;
+	s->answer_len = c->out.len;
+	if (s->history_mood == HISTORY_CUT_AT && s->cut_at < c->out.len) {
+		c->out.len = s->cut_at;
+		c->last = true;
+	}
+	if (s->history_mood == HISTORY_FLIP && s->flip_bit / 8 < c->out.len)
+		c->out.data[c->out.start + s->flip_bit / 8] ^= (uint8_t)(1u << s->flip_bit % 8);
+}
+
 /* False: hang up. */
 static inline bool server_history_answer(struct conversation *c)
 {
@@ -331,6 +346,7 @@ static inline bool server_history_answer(struct conversation *c)
 	}
 	write_command_complete(out, "TIMELINE_HISTORY");
 	write_ready(out, c->server->history_mood == HISTORY_IN_TRANSACTION ? TX_OPEN : TX_IDLE);
+	server_spoil(c);
 	return true;
 }
 
@@ -417,7 +433,7 @@ static inline void *server_converse(void *arg)
 	struct server *s = c->server;
 	bool good = true;
 	buf_init(&c->out, SERVER_OUT_MAX);
-	while (good && server_receive(c)) {
+	while (good && !c->last && server_receive(c)) {
 		size_t piece;
 		pthread_mutex_lock(&s->lock);
 		good = server_on_bytes(c);
@@ -427,8 +443,7 @@ static inline void *server_converse(void *arg)
 	}
 	buf_release(&c->out);
 	close(c->fd);
-	if (c->replication)
-		WITH(*s, s->fetches_ended++);
+	WITH(*s, s->fetches_ended += c->replication; s->connections--; pthread_cond_signal(&s->ended));
 	free(c);
 	return NULL;
 }
@@ -436,15 +451,18 @@ static inline void *server_converse(void *arg)
 static inline void *server_main(void *arg)
 {
 	struct server *s = arg;
+	pthread_t thread;
 	int fd, on = 1;
 	while ((fd = accept(s->listen_fd, NULL, NULL)) >= 0) {
 		struct conversation *c = calloc(1, sizeof(*c));
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		if (!c || s->connection_count == SERVER_CONNECTIONS_MAX)
+		if (!c)
 			abort();
 		*c = (struct conversation){.server = s, .fd = fd};
-		if (pthread_create(&s->connections[s->connection_count++], NULL, server_converse, c) != 0)
+		WITH(*s, s->connections++);
+		if (pthread_create(&thread, NULL, server_converse, c) != 0)
 			abort();
+		pthread_detach(thread);
 	}
 	return NULL;
 }
@@ -454,6 +472,7 @@ static inline void server_start(struct server *s)
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(a);
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->ended, NULL);
 	s->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(s->listen_fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	assert_int_equal(listen(s->listen_fd, 8), 0);
@@ -467,9 +486,9 @@ static inline void server_stop(struct server *s)
 {
 	shutdown(s->listen_fd, SHUT_RDWR);
 	pthread_join(s->thread, NULL);
-	for (int i = 0; i < s->connection_count; i++)
-		pthread_join(s->connections[i], NULL);
+	WITH(*s, while (s->connections > 0) pthread_cond_wait(&s->ended, &s->lock));
 	close(s->listen_fd);
+	pthread_cond_destroy(&s->ended);
 	pthread_mutex_destroy(&s->lock);
 }
 
