@@ -32,9 +32,12 @@ static const char intro_flags[] =
 static const char intro_conninfo[] =
 	"CONNINFO is libpq's notation, keywords or URI: host=10.0.0.1 port=5432 user=postgres "
 	"password='…' dbname=postgres. User and database are those of the router's own watching "
-	"connection, which needs no rights beyond connecting; both default to postgres, the host to "
-	"127.0.0.1, the port to 5432. A host that begins with / is the directory of a unix socket. The "
-	"address serves the clients' connections too, each as the client's own user.";
+	"connection; both default to postgres, the host to 127.0.0.1, the port to 5432. That user needs "
+	"no rights beyond connecting, but after a failover it is better off with two: with pg_monitor a "
+	"replica is used again within a second, and with the attribute REPLICATION, and a line for the "
+	"database replication in pg_hba.conf, tokens and stored sessions go on to count. A host that "
+	"begins with / is the directory of a unix socket. The address serves the clients' connections "
+	"too, each as the client's own user.";
 
 /* "trust, md5, scram-sha-256" or "0 to 1h" or what else may stand there. */
 static void values_of(const struct option *o, char *out, size_t cap)
