@@ -12,6 +12,9 @@ int run_classify(int argc, char **argv);
 /* demo …: becomes the program tidemark-demo; returns only if it cannot be found. */
 int run_demo(int argc, char **argv);
 
+/* token inspect …, token make-key …: what a token says; a line for a key file. */
+int run_token(int argc, char **argv);
+
 /* The router itself, until it is told to end. */
 int run_router(int argc, char **argv);
 

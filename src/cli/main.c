@@ -48,6 +48,7 @@ static const struct {
 	{"classify", run_classify},
 	{"check-config", run_check_config},
 	{"demo", run_demo},
+	{"token", run_token},
 	/* For "make generate" and the build. */
 	{"--print-sample", run_print_sample},
 	{"--print-markdown", run_print_markdown},
