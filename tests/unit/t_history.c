@@ -168,14 +168,19 @@ static void position_is_unknown_without_a_history(void **state)
 	assert_int_equal(judge(&h, 0, 0, 1), HISTORY_UNKNOWN);
 }
 
-/* Recovery with target timeline 2 that stopped before 2 began: PostgreSQL names 2 as the parent. */
+/* The very bytes of PostgreSQL 15 after a recovery with target timeline 2 that stopped before 2
+ * began: it names 2 as the parent, at a position that 2 never had. */
 static void timeline_left_before_it_began_ends_its_parents_too(void **state)
 {
-	struct history h = parsed(3, "1\t0/500\n2\t0/300\tbefore 2000-01-01 00:00:00+00\n");
-	assert_int_equal(judge(&h, 1, 0, 0x300), HISTORY_PART);
-	assert_int_equal(judge(&h, 1, 0, 0x301), HISTORY_LOST);
-	assert_int_equal(judge(&h, 2, 0x500, 0x501), HISTORY_LOST);
-	assert_int_equal(judge(&h, 3, 0x300, 0x501), HISTORY_PART);
+	struct history h = parsed(3,
+	                          "1\t0/4000090\tno recovery target specified\n"
+	                          "\n"
+	                          "2\t0/3025AE0\tafter LSN 0/3025AA0\n");
+	assert_int_equal(judge(&h, 1, 0, 0x3025AE0), HISTORY_PART);
+	assert_int_equal(judge(&h, 1, 0, 0x3025AE1), HISTORY_LOST);
+	assert_int_equal(judge(&h, 1, 0, 0x4000090), HISTORY_LOST);
+	assert_int_equal(judge(&h, 2, 0x4000090, 0x4000091), HISTORY_LOST);
+	assert_int_equal(judge(&h, 3, 0x3025AE0, 0x4000091), HISTORY_PART);
 }
 
 /* A history of timelines 1 … n, each left at 0x1000 times its number, and now n + 1. */
