@@ -14,7 +14,9 @@ build='build-essential meson ninja-build pkg-config libuv1-dev libssl-dev libpg-
 	libmicrohttpd-dev libinih-dev libxxhash-dev libhiredis-dev libcmocka-dev libjansson-dev scdoc libpq-dev
 	postgresql-server-dev-15'
 demo='postgresql-15 postgresql-client-15 redis-server'
-check="$demo redis-sentinel ca-certificates chromium python3 python3-psycopg2 python3-pytest"
+recipes='python3-psycopg python3-psycopg-pool python3-django python3-sqlalchemy ruby ruby-pg
+	default-jdk-headless libpostgresql-jdbc-java'
+check="$demo redis-sentinel ca-certificates chromium python3 python3-psycopg2 python3-pytest $recipes"
 bench="$demo python3 python3-psycopg2 pgbouncer pgpool2 haproxy strace valgrind"
 
 say() {
@@ -91,7 +93,7 @@ install_packages() {
 
 # What the tests of the npm package and the example need, below .deps/ and nowhere else. All of it runs on
 # Node 18.
-node_packages='pg@8 express@4 axios@1 playwright-core@1.49 typescript@5 @types/node@18 @types/pg@8'
+node_packages='pg@8 pg-cursor@2 express@4 axios@1 playwright-core@1.49 typescript@5 @types/node@18 @types/pg@8'
 
 install_node_packages() {
 	[ "$(cat .deps/installed 2>/dev/null || true)" = "$node_packages" ] && return
