@@ -139,7 +139,8 @@ void options_print_help(FILE *out, const char *program)
 	        "  %s [FILE] [OPTION …]            run the router\n"
 	        "  %s check-config [FILE] [OPTION …]  say whether the configuration is right\n"
 	        "  %s classify 'SQL'               where a statement would go, and why\n"
-	        "  %s demo [OPTION …]              a fleet and a workload on this machine\n\n"
+	        "  %s demo [OPTION …]              a fleet and a workload on this machine\n"
+	        "  %s token --help                 what a token says; keys for the key file\n\n"
 	        "  -c, --config FILE      configuration file; the same as FILE alone\n"
 	        "      --listen HOST:PORT listen_addr and listen_port at once\n"
 	        "      --primary CONNINFO the primary, as 'host=… port=…' or postgresql://…\n"
@@ -148,7 +149,7 @@ void options_print_help(FILE *out, const char *program)
 	        "  -v, --verbose          log_level = debug\n"
 	        "      --version          print the version\n"
 	        "  -h, --help             print this\n",
-	        program, program, program, program);
+	        program, program, program, program, program);
 	fputc('\n', out);
 	print_wrapped(out, "", intro_flags, 90);
 	print_wrapped(out, "", intro_values, 90);
