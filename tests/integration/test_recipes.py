@@ -19,6 +19,13 @@ EXAMPLES = os.path.join(ROOT, "examples")
 PGJDBC = os.environ.get("TIDEMARK_PGJDBC", "/usr/share/java/postgresql.jar")
 # Long against what a script does between two statements, so that without the recipe reads are stale.
 DELAY_MS = 50
+KEYS = "7:" + "5a" * 32 + "\n"
+
+
+def key_options():
+    """One key for all routers, if they sign tokens at all."""
+    known = subprocess.run([harness.PROGRAM, "--help"], capture_output=True, text=True, timeout=10).stdout
+    return {"files": {"keys": KEYS}, "token_key_file": "{dir}/keys"} if "--token-key-file" in known else {}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,7 @@ def routers(shared_fleet):
         pytest.skip("TIDEMARK_DIRECT_ONLY is set")
     shared_fleet.calm()
     # A busy machine must not send reads to the primary because they waited in vain.
-    pair = [harness.Tidemark(shared_fleet, scope="connection", wait_timeout="1s") for _ in "AB"]
+    pair = [harness.Tidemark(shared_fleet, scope="connection", wait_timeout="1s", **key_options()) for _ in "AB"]
     yield pair
     for t in pair:
         t.stop()
