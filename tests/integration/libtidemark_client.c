@@ -16,6 +16,7 @@
 #include <tidemark.h>
 
 static char failure[1024];
+static const char *conninfo_of_case;
 
 static bool fail(const char *fmt, ...)
 {
@@ -232,6 +233,24 @@ static bool a_broken_connection(PGconn *c)
 	       both_refuse(c, TIDEMARK_NO_CONNECTION);
 }
 
+static bool terminate(const char *conninfo, int pid)
+{
+	char sql[64];
+	PGconn *c = connect_with(conninfo, "");
+	snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(%d, 5000)", pid);
+	bool ok = run(c, sql);
+	PQfinish(c);
+	return ok;
+}
+
+/* The server has ended the connection, and libpq does not know yet. */
+static bool a_connection_that_breaks(PGconn *c)
+{
+	return terminate(conninfo_of_case, PQbackendPID(c)) &&
+	       (PQstatus(c) == CONNECTION_OK || fail("libpq knows already")) &&
+	       both_refuse(c, TIDEMARK_NO_CONNECTION);
+}
+
 /* What was reported must not pass for the token of what is written after reporting has ended. */
 static bool reporting_ends(PGconn *c)
 {
@@ -346,6 +365,7 @@ static const struct {
 	{"plain_postgres_in_a_transaction", plain_postgres_in_a_transaction},
 	{"plain_postgres_with_a_made_up_token", plain_postgres_with_a_made_up_token},
 	{"a_broken_connection", a_broken_connection},
+	{"a_connection_that_breaks", a_connection_that_breaks},
 };
 
 static int run_case(const char *name, const char *conninfo)
@@ -353,6 +373,7 @@ static int run_case(const char *name, const char *conninfo)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		if (strcmp(cases[i].name, name) != 0)
 			continue;
+		conninfo_of_case = conninfo;
 		PGconn *c = connect_with(conninfo, "");
 		bool ok = cases[i].run(c);
 		PQfinish(c);

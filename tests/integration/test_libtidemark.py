@@ -120,7 +120,7 @@ def test_connection(sanitized, two, case):
 
 
 @pytest.mark.parametrize("case", ["plain_postgres", "plain_postgres_in_a_transaction",
-                                  "plain_postgres_with_a_made_up_token", "a_broken_connection"])
+                                  "plain_postgres_with_a_made_up_token", "a_broken_connection", "a_connection_that_breaks"])
 def test_postgres_without_tidemark(sanitized, fleet, case):
     assert run(sanitized, case, conninfo(fleet.primary)) == f"ok {case}\n"
 
