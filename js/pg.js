@@ -6,10 +6,9 @@
 //           ── the statement ──────────────────▶
 //           ◀─ ParameterStatus tidemark.token ──             merged into the session when the statement ends
 //
-// The SET goes out in front of the first statement that needs it, in the client's own queue, so nothing that
-// was queued can overtake it. In front of BEGIN, therefore, and not inside a transaction: that runs on the
-// primary anyway. If the router refuses the SET, the connection is closed, and the statement behind it fails:
-// answering it without would be a stale read.
+// The SET goes out in front of the first statement that needs it, and statements wait for it in their order. In front
+// of BEGIN, therefore, and not inside a transaction: that runs on the primary anyway. If the router refuses the SET,
+// the connection is closed, and the statement behind it fails: answering it without would be a stale read.
 'use strict';
 
 const { AsyncResource } = require('node:async_hooks');
@@ -35,6 +34,9 @@ class Connection {
   #byStartup;
   #transaction = 'I';
   #busy = false;
+  #closed = false;
+  #own = 0; // statements of our own that are under way
+  #held = []; // the application's, which wait for them
   #sessions = new Set(); // those whose statements are under way
   #settling = null;
   #idle = []; // who waits for the connection to have nothing to do
@@ -48,7 +50,10 @@ class Connection {
     // In front of the client's own listener, which calls back the application.
     c.prependListener('readyForQuery', (m) => this.#ready(m.status));
     client.on('drain', () => this.#drained());
-    client.once('end', () => this.#drained());
+    client.once('end', () => {
+      this.#closed = true;
+      this.#rest();
+    });
     if (this.#byStartup) {
       const p = client.connectionParameters;
       p.options = `${p.options ? `${p.options} ` : ''}-c ${REPORT}=on`;
@@ -63,16 +68,12 @@ class Connection {
   }
 
   run(config, ...rest) {
-    const session = current();
+    const args = rest.map((a) => (typeof a === 'function' ? AsyncResource.bind(a) : a));
     const text = (typeof config === 'string' ? config : config && config.text) || '';
-    if (session) {
-      if (this.#transaction === 'I') this.#tell(session);
-      this.#sessions.add(session);
-    }
+    const job = { session: current(), text, told: false, begin: () => this.#query(config, ...args) };
     this.#busy = true;
-    const result = this.#query(config, ...rest.map((a) => (typeof a === 'function' ? AsyncResource.bind(a) : a)));
-    if (CHANGES_SESSION.test(text)) this.#sessionChanges();
-    return result;
+    if (this.#own === 0 && this.#held.length === 0 && !this.#tell(job)) return this.#begin(job);
+    return this.#hold(job, config, args);
   }
 
   // Asks how far has been seen, once the connection has nothing else to do. Never rejects.
@@ -88,20 +89,53 @@ class Connection {
     if (this.#busy) await new Promise((resolve) => this.#idle.push(resolve));
     if (!this.owes) return;
     await new Promise((resolve) => {
-      this.#query({ text: 'SHOW tidemark.token', rowMode: 'array' }, (error, result) => {
+      this.#send({ text: 'SHOW tidemark.token', rowMode: 'array' }, (error, result) => {
         if (!error && result.rows.length === 1) this.#reported(result.rows[0][0]);
         resolve();
       });
     });
   }
 
-  #tell(session) {
-    const entries = session.missing(this);
-    if (entries.length === 0) return;
+  #begin(job) {
+    if (job.session) this.#sessions.add(job.session);
+    const result = job.begin();
+    if (CHANGES_SESSION.test(job.text)) this.#sessionChanges();
+    return result;
+  }
+
+  // What client.query() returns: the query itself if it submits itself, nothing with a callback, else a promise.
+  #hold(job, config, args) {
+    const { begin } = job;
+    this.#held.push(job);
+    if (config && typeof config.submit === 'function') return config;
+    if (args.some((a) => typeof a === 'function') || (config && typeof config.callback === 'function')) return undefined;
+    return new Promise((resolve, reject) => {
+      job.begin = () => begin().then(resolve, reject);
+    });
+  }
+
+  #goOn() {
+    while (this.#held.length > 0 && this.#own === 0 && !this.#tell(this.#held[0])) this.#begin(this.#held.shift());
+  }
+
+  #send(statement, callback) {
+    this.#own++;
+    this.#query(statement, (error, result) => {
+      this.#own--;
+      callback(error, result);
+      this.#goOn();
+    });
+  }
+
+  // Tells the connection what the session of this statement has seen. True if the statement has to wait for it.
+  #tell(job) {
+    if (!job.session || job.told || this.#closed || this.#transaction !== 'I') return false;
+    const entries = job.session.missing(this);
+    if (entries.length === 0) return false;
+    job.told = true;
     const { life } = this;
     for (const e of entries) e.sent.set(life, Infinity);
-    const list = entries.map((e) => e.text).join(',');
-    this.#query(`SET tidemark.read_after = '${list}'`, (error) => {
+    this.#send(`SET tidemark.read_after = '${entries.map((e) => e.text).join(',')}'`, (error) => {
       for (const e of entries) {
         if (error) e.sent.delete(life);
         else e.sent.set(life, this.reports);
@@ -109,15 +143,17 @@ class Connection {
       // Inside a failed transaction everything is refused, the statement behind it too.
       if (error && this.#transaction !== 'E') this.#close();
     });
+    return true;
   }
 
   #close() {
+    this.#closed = true;
     this.#client.end().catch(() => {});
     this.#client.connection.stream.destroy();
   }
 
   #askForReports() {
-    this.#query(`SET ${REPORT} = on`, (error) => error && this.#close());
+    this.#send(`SET ${REPORT} = on`, (error) => error && this.#close());
   }
 
   #sessionChanges() {
@@ -128,7 +164,10 @@ class Connection {
     if (!this.#byStartup) this.#askForReports();
   }
 
-  #reported(text) {
+  // The empty text says that there will be no more reports: nobody knows then what a statement has seen.
+  #reported(given) {
+    const texts = token.split(given);
+    const text = texts.length === 1 ? texts[0] : token.PRIMARY;
     const parsed = token.parse(text);
     this.report = text;
     this.reports++;
@@ -142,6 +181,10 @@ class Connection {
   }
 
   #drained() {
+    if (this.#held.length === 0) this.#rest();
+  }
+
+  #rest() {
     this.#busy = false;
     this.changing = false;
     this.#sessions.clear();

@@ -125,10 +125,10 @@ class Session {
     for (const connection of [...this.#owing]) if (!connection.owes) this.#supersede(connection);
   }
 
-  // "primary" is about the moment it is said: it is a new one each time, which nobody has been told yet.
   #add(text, trusted) {
     const known = this.#entries.get(text);
-    if (known && isConcrete(known.parsed)) known.trusted ||= trusted;
+    // "primary" is about the moment it is said: it is a new one each time, which nobody has been told yet.
+    if (known && (trusted || isConcrete(known.parsed))) known.trusted ||= trusted;
     else this.#entries.set(text, { text, parsed: token.parse(text), trusted, sent: new WeakMap() });
     if (this.#entries.size > token.LIST_MAX) {
       this.#entries.clear();

@@ -124,7 +124,7 @@ class FakeStream extends Duplex {
       }
       out.push(message('C', text('OK')));
     }
-    if (report) out.push(message('S', text('tidemark.token'), text(report)));
+    if (report !== undefined) out.push(message('S', text('tidemark.token'), text(report)));
     this.push(Buffer.concat([...out, this.#ready()]));
   }
 }

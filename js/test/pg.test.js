@@ -165,17 +165,38 @@ test('statements queued at once keep their order behind the SET', { skip }, asyn
   await withPool({}, async (pool, router) => {
     await run(at(5), async () => {
       const client = await pool.connect();
-      await Promise.all([client.query('A'), client.query('B')]);
+      const called = new Promise((resolve) => client.query('A', resolve));
+      await Promise.all([called, client.query('B')]);
       client.release();
     });
     assert.deepStrictEqual(router.statements, [SET(at(5)), 'A', 'B']);
   });
 });
 
+test('statements never pile up in the client\'s queue, which node-postgres gives up', { skip }, async () => {
+  const warnings = [];
+  const heard = (w) => w.name === 'DeprecationWarning' && warnings.push(w);
+  process.on('warning', heard);
+  await withPool({ max: 3 }, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SHOW') ? { rows: [at(80)] } : { report: OWED });
+    for (let i = 0; i < 5; i++) {
+      await run(at(i + 1), async () => {
+        await Promise.all([1, 2, 3, 4, 5].map((n) => pool.query(`SELECT ${n}`)));
+        const settled = current().settle();
+        await pool.query('SELECT 6');
+        await settled;
+      });
+    }
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off('warning', heard);
+  assert.deepStrictEqual(warnings, []);
+});
+
 test('a refused SET fails the statement behind it: it is not answered without', { skip }, async () => {
   await withPool({}, async (pool, router) => {
     router.answer = (sql) => (sql.startsWith('SET tidemark.read_after') ? { error: 'no room' } : {});
-    await run(at(5), () => assert.rejects(pool.query('SELECT 1'), /terminated/));
+    await run(at(5), () => assert.rejects(pool.query('SELECT 1'), /closed/));
     assert.deepStrictEqual(router.statements, [SET(at(5))]);
     assert.strictEqual(router.ended, 1);
     await pool.query('SELECT 2');
@@ -210,6 +231,17 @@ test('a connection that owes makes the session say primary, until it is settled'
       assert.strictEqual(s.token, at(70));
     });
     assert.deepStrictEqual(router.statements, [SET(at(5)), 'SELECT 1', 'SHOW tidemark.token']);
+  });
+});
+
+test('a connection that reports no more counts as one that owes', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => ({ report: sql === 'RESET tidemark.report' ? '' : at(5) });
+    await run('', async () => {
+      await pool.query('UPDATE');
+      await pool.query('RESET tidemark.report');
+      assert.strictEqual(current().token, 'primary');
+    });
   });
 });
 
@@ -271,6 +303,40 @@ test('outside of a session nothing is told', { skip }, async () => {
     await pool.query('SELECT 1');
     assert.strictEqual(current(), undefined);
     assert.deepStrictEqual(router.statements, ['SELECT 1']);
+  });
+});
+
+test('a statement is told once, whatever the router reports meanwhile', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    for (const report of ['opaque', "t'/x", OWED, 'primary', `${at(1)},${at(2)}`]) {
+      router.answer = () => ({ report });
+      await run('primary', async () => {
+        const client = await pool.connect();
+        for (const sql of ['A', 'DISCARD ALL', 'B']) await client.query(sql);
+        client.release();
+      });
+    }
+    assert.ok(router.statements.length <= 5 * 6, `${router.statements.length} statements`);
+    assert.ok(router.statements.every((s) => !s.includes("t'")));
+  });
+});
+
+test('a connection that breaks fails what waits, and nobody waits for it', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SET') ? new Promise(() => {}) : { report: OWED });
+    await run('', async () => {
+      const s = current();
+      const client = await pool.connect();
+      client.on('error', () => {});
+      await client.query('SELECT 1');
+      s.merge(at(5));
+      const waits = [client.query('SELECT 2'), client.query('SELECT 3')];
+      const settled = s.settle({ timeout: 5000 });
+      client.connection.stream.destroy();
+      for (const w of waits) await assert.rejects(w);
+      await settled;
+      client.release(true);
+    });
   });
 });
 
