@@ -80,12 +80,20 @@ static enum tidemark_status show_token(PGconn *conn, char *out, size_t cap)
 
 /* ---- the two helpers ---- */
 
-/* False: nothing was reported, or it says less than the router knows by now. The router reports the
+/* The word, or a signed token that says so. */
+static bool says_primary(struct slice text)
+{
+	struct token t;
+	struct token_header h;
+	return slice_eq_str(text, TOKEN_PRIMARY_TEXT) || (token_read(text, &t, &h) && t.primary);
+}
+
+/* False: nothing was reported, or only that the position was not known then. The router reports the
  * empty text when reporting ends, so that what it said before is not taken for its last word. */
 static bool reported_token(const PGconn *conn, struct slice *text)
 {
 	*text = slice_str(PQparameterStatus(conn, TOKEN_SETTING));
-	return text->len > 0 && !slice_eq_str(*text, TOKEN_PRIMARY_TEXT) && is_token_text(*text);
+	return text->len > 0 && is_token_text(*text) && !says_primary(*text);
 }
 
 enum tidemark_status tidemark_after_write(PGconn *conn, char *out, size_t cap)

@@ -5,8 +5,9 @@
  *   cc -o read_your_writes read_your_writes.c $(pkg-config --cflags --libs tidemark)
  *   ./read_your_writes 'host=… port=6432 dbname=shop' ['host=… port=6433 dbname=shop']
  *
- * The arguments are Tidemark routers, the writer's and the reader's, of the same servers: one or
- * two. The table read_your_writes is made and dropped.
+ * The arguments are Tidemark routers, the writer's and the reader's: one, or two of the same
+ * servers and with the same keys (token_key_file). With other keys a token keeps its promise all
+ * the same, but the reads go to the primary. The table read_your_writes is made and dropped.
  */
 #include <libpq-fe.h>
 #include <stdbool.h>

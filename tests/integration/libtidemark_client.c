@@ -195,7 +195,7 @@ static bool while_copying(PGconn *c)
 
 static bool nonblocking(PGconn *c)
 {
-	return PQsetnonblocking(c, 1) == 0 && both_work(c) &&
+	return run(c, "SELECT n FROM items") && PQsetnonblocking(c, 1) == 0 && both_work(c) &&
 	       (PQisnonblocking(c) || fail("it blocks now"));
 }
 

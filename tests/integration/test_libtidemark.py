@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-import harness
-from harness import HOST, ROOT, rows
+from harness import HOST, ROOT
+from test_recipes import key_options
 
 HERE = os.path.dirname(__file__)
 CLIENT = os.path.join(HERE, "libtidemark_client.c")
@@ -75,7 +75,8 @@ def conninfo(to):
 @pytest.fixture
 def two(router, fleet):
     """Two routers of one fleet, where nobody but a token tells one what the other did."""
-    return router(scope="connection"), router(scope="connection")
+    # A busy machine must not send reads to the primary because they waited in vain.
+    return [router(scope="connection", wait_timeout="1s", **key_options()) for _ in "AB"]
 
 
 # ---- read your writes through two routers ----
@@ -92,13 +93,9 @@ def rounds(installed, two, how, n=ROUNDS):
 def test_a_token_carries_the_write_to_another_router(installed, two, fleet, how):
     for i in (1, 2):
         fleet.set_delay(i, 30)
-    reads, stale, _ = rounds(installed, two, how)
+    reads, stale, replica = rounds(installed, two, how)
     assert reads == ROUNDS and stale == 0
-
-
-def test_reads_after_a_token_stay_on_the_replicas(installed, two, fleet):
-    reads, stale, replica = rounds(installed, two, "report")
-    assert stale == 0 and replica > reads // 2, f"{replica} of {reads} reads were served by replicas"
+    assert replica > reads // 2, f"inconclusive: only {replica} of {reads} reads were served by replicas"
 
 
 def test_without_the_token_the_same_reads_are_stale(installed, two, fleet):
@@ -154,7 +151,7 @@ def test_example(installed, two, fleet, linking):
     assert needs == (linking == "shared")
     out = installed.run(program, conninfo(two[0]), conninfo(two[1]))
     assert out.startswith("200 writes, each read back through another connection: 0 stale\n"), out
-    assert not rows(two[0].connect(), "SELECT 1 FROM pg_class WHERE relname = 'read_your_writes'")
+    assert not fleet.primary.sql("SELECT 1 FROM pg_class WHERE relname = 'read_your_writes'")
 
 
 def test_from_cxx(installed):
