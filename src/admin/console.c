@@ -126,9 +126,6 @@ static void show_routing(struct worker *w, struct buf *out)
 		ROW(writes_uncaptured,
 	        "writes of which no position can be captured, such as COPY: "
 	        "likewise"),
-		ROW(tokens_refused,
-	        "tokens that were foreign or unreadable: the session's next read is as careful as "
-	        "after a write of unknown position"),
 		ROW(tags_malformed,
 	        "statements whose query tags could not be read; they went to the "
 	        "primary"),
@@ -140,6 +137,14 @@ static void show_routing(struct worker *w, struct buf *out)
 		uint64_t value;
 		memcpy(&value, (const char *)&w->stats + rows[i].offset, sizeof(value));
 		routing_row(&t, rows[i].name, value, rows[i].meaning);
+	}
+	for (int i = 0; i < TOKEN_VERDICTS; i++) {
+		char name[64];
+		snprintf(name, sizeof(name), "tokens_%s", token_verdict_name((enum token_verdict)i));
+		routing_row(&t, name, w->stats.tokens[i],
+		            i == TOKEN_OK
+		                ? "tokens that were accepted"
+		                : "tokens that were not: the connection's next read went to the primary");
 	}
 	for (int i = 0; i < REASON_COUNT; i++) {
 		char name[64];

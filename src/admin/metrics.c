@@ -87,6 +87,11 @@ static void routing(const struct worker *w, struct buf *out)
 	head(out, name, COUNTER, "Plain reads outside transactions by who answered.");
 	buf_printf(out, "%s{target=\"replica\"} %" PRIu64 "\n", name, st->reads_replica);
 	buf_printf(out, "%s{target=\"primary\"} %" PRIu64 "\n", name, st->reads_primary);
+	name = "tidemark_tokens_total";
+	head(out, name, COUNTER, "Tokens that came with requests, by what was found.");
+	for (int i = 0; i < TOKEN_VERDICTS; i++)
+		buf_printf(out, "%s{verdict=\"%s\"} %" PRIu64 "\n", name,
+		           token_verdict_name((enum token_verdict)i), st->tokens[i]);
 }
 
 static void observed_by_reason(const struct observe_counts *n, const char *name, const char *would,
@@ -247,7 +252,6 @@ static void counters(const struct worker *w, struct buf *out)
 	        "Commit positions captured behind writes, by result."),
 		ROW("captures", "{result=\"failed\"}", captures_failed, ""),
 		ROW("captures", "{result=\"uncaptured\"}", writes_uncaptured, ""),
-		ROW("tokens_refused", "", tokens_refused, "Tokens that were foreign or unreadable."),
 		ROW("tags_malformed", "", tags_malformed,
 	        "Statements with query tags that cannot be read."),
 		ROW("catalog_loads", "{result=\"ok\"}", catalog_loads,

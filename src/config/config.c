@@ -14,6 +14,7 @@
 #include "args.h"
 #include "conninfo.h"
 #include "options.h"
+#include "keyfile.h"
 #include "userlist.h"
 
 #define LINE_MAX_BYTES 2000
@@ -422,6 +423,33 @@ static void userlist_fault(void *arg, int line, const char *what)
 		config_errors_add(l->errors, "auth_file = \"%s\": %s", l->s->auth_file, what);
 }
 
+static void keyfile_fault(void *arg, int line, const char *what)
+{
+	struct loader *l = arg;
+
+	if (line)
+		config_errors_add(l->errors, "%s:%d: %s", l->s->token_key_file, line, what);
+	else
+		config_errors_add(l->errors, "token_key_file = \"%s\": %s", l->s->token_key_file, what);
+}
+
+/* Without a file: a key that nobody else has, for tokens among the connections of this router. */
+static void take_keys(struct loader *l)
+{
+	struct settings *s = l->s;
+	uint8_t secret[32];
+
+	if (s->token_key_file[0]) {
+		if (!keyfile_load(s->token_key_file, &s->token_keys, keyfile_fault, l))
+			s->token_keys.count = 0;
+		return;
+	}
+	net_random(secret, sizeof(secret));
+	if (!token_keys_add(&s->token_keys, 0, slice_of(secret, sizeof(secret))))
+		config_errors_add(l->errors, "no key for tokens can be made");
+	explicit_bzero(secret, sizeof(secret));
+}
+
 static bool is_local(const char *addr)
 {
 	return strncmp(addr, "127.", 4) == 0 || strcmp(addr, "localhost") == 0 ||
@@ -487,6 +515,7 @@ static void check_all(struct loader *l)
 		                  "sample_max_age must be at least twice poll_idle_interval, or no "
 		                  "replica ever serves a read");
 	check_auth(l);
+	take_keys(l);
 }
 
 /* What follows from other options. */
@@ -544,6 +573,9 @@ void config_keep_fixed(struct settings *next, const struct settings *now,
 		fn(arg, o->name);
 		option_copy(o, next, now);
 	}
+	/* The key of its own stays for as long as the process. */
+	if (!next->token_key_file[0] && !now->token_key_file[0])
+		next->token_keys = now->token_keys;
 	if (next->node_count != now->node_count ||
 	    memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
 		fn(arg, "[nodes]");

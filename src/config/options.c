@@ -40,6 +40,12 @@ const struct option_word words_scope[] = {
 	{NULL, 0},
 };
 
+static const struct option_word words_binding[] = {
+	{"none", TOKEN_BINDING_NONE},
+	{"session", TOKEN_BINDING_SESSION},
+	{NULL, 0},
+};
+
 static const struct option_word words_mode[] = {
 	{"route", MODE_ROUTE},
 	{"observe", MODE_OBSERVE},
@@ -255,6 +261,42 @@ const struct option options[] = {
 		.preset = "on",
 		.help = "Obey tidemark_… tags in leading and trailing SQL comments",
 		.doc = "Switch it off where users can put comments into statements.",
+	},
+	{
+		.name = "token_key_file",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_STRING,
+		FIELD(token_key_file),
+		.preset = "",
+		.help = "File of the keys that sign and verify tokens, shared by all routers",
+		.doc =
+			"Lines of id:hex as tidemark token make-key prints them; the first key signs, all are "
+			"accepted. Without it the router makes a key of its own when it starts: its tokens then "
+			"mean nothing to other routers, nor after a restart, and reads that bring them go to the "
+			"primary. docs/token.md tells how to replace a key.",
+	},
+	{
+		.name = "token_ttl",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_TIME,
+		FIELD(token_ttl_us),
+		.preset = "1d",
+		.min = 0,
+		.max = 365 * DAY,
+		.help = "Tokens older than this are not accepted; 0 is no limit",
+		.doc = "A read that brings an expired token goes to the primary, and gets a fresh one.",
+	},
+	{
+		.name = "token_binding",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_ENUM,
+		FIELD(token_binding),
+		.preset = "none",
+		.words = words_binding,
+		.help = "What tokens are good for: any session, or only the one they were given to",
+		.doc =
+			"session: a token that is given out while tidemark.session is set is accepted with that "
+			"name only.",
 	},
 
 	/* ---- the fleet ---- */

@@ -359,6 +359,7 @@ static const struct {
 	[REASON_REFUSED_BEFORE] = {"refused_before", "a replica has refused this statement before"},
 	[REASON_RETRIED] = {"retried", "a replica refused the statement, the primary answered it"},
 	[REASON_PIPELINE] = {"pipeline", "the statement is part of a batch that is not all reads"},
+	[REASON_TOKEN_REFUSED] = {"token_refused", "it came with a token that could not be believed"},
 	[REASON_INTERNAL] = {"internal", "the router's own housekeeping"},
 	[REASON_STRONG] = {"strong", "the consistency level is strong"},
 	[REASON_PINNED] = {"pinned", "the session wrote a short time ago"},

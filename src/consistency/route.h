@@ -41,6 +41,7 @@ enum route_reason {
 	REASON_REFUSED_BEFORE, /* a standby refused this statement once */
 	REASON_RETRIED,        /* a standby refused it just now */
 	REASON_PIPELINE, /* part of a batch that is not all plain reads, or that was not complete */
+	REASON_TOKEN_REFUSED, /* it came with a token that cannot be believed */
 	REASON_INTERNAL, /* the router's own housekeeping */
 	/* to the primary, because of the level or the fleet */
 	REASON_STRONG,

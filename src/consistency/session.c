@@ -47,12 +47,9 @@ static struct position sample_after(const struct fleet *f, int node, int64_t sin
 	return f->nodes[node].at;
 }
 
-void session_wrote(struct session_mark *s, const struct fleet *f, struct position at,
-                   int64_t asked_at_us, int64_t now_us)
+/* The primary's position, asked at asked_at_us, covers whatever was seen before that. */
+static void settle_before(struct session_mark *s, const struct fleet *f, int64_t asked_at_us)
 {
-	adopt_generation(s, f);
-	s->write = position_max(s->write, at);
-	s->written_at_us = later(s->written_at_us, now_us);
 	if (s->dirty_at_us < asked_at_us)
 		s->dirty_at_us = 0;
 	if (s->observed.shown_at_us < asked_at_us)
@@ -61,6 +58,15 @@ void session_wrote(struct session_mark *s, const struct fleet *f, struct positio
 		if (s->read_at_us[i] < asked_at_us)
 			s->read_at_us[i] = 0;
 	}
+}
+
+void session_wrote(struct session_mark *s, const struct fleet *f, struct position at,
+                   int64_t asked_at_us, int64_t now_us)
+{
+	adopt_generation(s, f);
+	s->write = position_max(s->write, at);
+	s->written_at_us = later(s->written_at_us, now_us);
+	settle_before(s, f, asked_at_us);
 }
 
 void session_wrote_unknown(struct session_mark *s, const struct fleet *f, int64_t now_us)
@@ -89,6 +95,24 @@ void session_read(struct session_mark *s, const struct fleet *f, int node, int64
 		s->dirty_at_us = later(s->dirty_at_us, *owed);
 	*owed = later(*owed, now_us);
 	s->last_node = node;
+}
+
+void session_read_at(struct session_mark *s, const struct fleet *f, int node, struct position at,
+                     int64_t asked_at_us, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	adopt_generation(s, f);
+	if (node == f->primary) {
+		settle_before(s, f, asked_at_us);
+	} else if (f->nodes[node].role == NODE_ROLE_REPLICA && same_epoch(f, node, asked_at_us)) {
+		if (s->read_at_us[node] < asked_at_us && same_epoch(f, node, s->read_at_us[node]))
+			s->read_at_us[node] = 0;
+		s->last_node = node;
+	} else {
+		session_read(s, f, NODE_NONE, now_us);
+		return;
+	}
+	s->read = position_max(s->read, at);
 }
 
 void session_observed_read(struct session_mark *s, int64_t now_us)

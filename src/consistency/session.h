@@ -61,6 +61,10 @@ void session_wrote_unknown(struct session_mark *s, const struct fleet *f, int64_
 /* A read was answered by `node` (primary or replica) at now. NODE_NONE: by a connection that was
  * opened before the node was last lost; what it showed is owed to the primary. */
 void session_read(struct session_mark *s, const struct fleet *f, int node, int64_t now_us);
+/* The same, and the node's position, asked at asked_at_us behind the read on the connection that
+ * answered it, is known: nothing is owed for it. */
+void session_read_at(struct session_mark *s, const struct fleet *f, int node, struct position at,
+                     int64_t asked_at_us, int64_t now_us);
 /* The primary answered a read that is only observed. */
 void session_observed_read(struct session_mark *s, int64_t now_us);
 /* From now on such reads count as what they were: reads on the primary. */

@@ -65,12 +65,13 @@ void client_reset_options(struct client *c)
 {
 	const struct client_options *start = c->startup_options;
 	struct client_options *o = c->options;
-	char told[sizeof(o->last_token)];
 	if (!o)
 		return;
-	memcpy(told, o->last_token, sizeof(told));
+	struct client_options before = *o;
 	*o = start ? *start : (struct client_options){0};
-	memcpy(o->last_token, told, sizeof(told));
+	o->told_token = before.told_token;
+	o->told = before.told;
+	o->told_session = before.told_session;
 	client_set_session(c, slice_str(start ? start->session : ""));
 }
 
@@ -93,6 +94,11 @@ struct route_policy client_policy(const struct client *c)
 	if (o->has_wait_timeout)
 		p.wait_timeout_us = o->wait_timeout_us;
 	return p;
+}
+
+bool client_is_told(const struct client *c)
+{
+	return c->options && c->options->report;
 }
 
 bool client_scope_mark(struct client *c)

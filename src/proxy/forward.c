@@ -32,10 +32,17 @@ bool forward_prepare_capture(struct worker *w)
 	const char *sql = w->settings->policy.fault == FAULT_WRITE_POINTER
 	                      ? "SELECT pg_catalog.pg_current_wal_lsn()"
 	                      : "SELECT pg_catalog.pg_current_wal_insert_lsn()";
+	/* A connection that was opened to a replica may live on as one to the primary. */
+	const char *replica_sql =
+		"SELECT CASE WHEN pg_catalog.pg_is_in_recovery()"
+		" THEN pg_catalog.pg_last_wal_replay_lsn()"
+		" ELSE pg_catalog.pg_current_wal_insert_lsn() END";
 	struct slice name = slice_str(CAPTURE_NAME), none = {0};
 	buf_init(&w->capture_parse, 512);
+	buf_init(&w->capture_parse_replica, 512);
 	buf_init(&w->capture_ask, 512);
 	return write_parse(&w->capture_parse, name, slice_str(sql), none) &&
+	       write_parse(&w->capture_parse_replica, name, slice_str(replica_sql), none) &&
 	       write_bind_plain(&w->capture_ask, none, name, 1) &&
 	       write_execute(&w->capture_ask, none) && write_sync(&w->capture_ask);
 }
@@ -53,7 +60,9 @@ static bool push_capture_parse(struct forward *f)
 {
 	if (f->s->capture_prepared)
 		return true;
-	struct slice bytes = buf_slice(&f->c->worker->capture_parse);
+	struct worker *w = f->c->worker;
+	struct slice bytes =
+		buf_slice(server_is_primary(f->s) ? &w->capture_parse : &w->capture_parse_replica);
 	f->s->capture_prepared = true;
 	chain_range(f->out, bytes.ptr, bytes.len);
 	return push(f, REPLY_PARSE, REPLY_NOBODY, TAG_CAPTURE_PARSE, NULL);
@@ -94,11 +103,14 @@ static bool ends_at_rest(const struct server *s, struct traits t)
 	return !s->in_tx_after || t.flags & TRAIT_TX_END;
 }
 
+/* Reads are asked for their position only where somebody outside this router is to be told of it:
+ * inside, the next sample does. */
 static bool wants_capture(const struct client *c, const struct server *s, const struct unit *u)
 {
 	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE || u->traits.flags & TRAIT_MAY_WRITE;
-	return wrote && !c->sent_blind && !(c->batch_bits & TURN_BLIND) && ends_at_rest(s, u->traits) &&
-	       s->replies.copy == COPY_NONE;
+	bool told = client_is_told(c) && (c->batch_bits & TURN_RAN || u->type == FE_QUERY);
+	return (wrote || told) && !c->sent_blind && !(c->batch_bits & TURN_BLIND) &&
+	       ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
 }
 
 /* -------------------------------------------------------------- statements */

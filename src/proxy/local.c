@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "client.h"
+#include "tokens.h"
 #include "worker.h"
 
 #define PREFIX "tidemark."
@@ -58,32 +59,6 @@ static bool parse_bool(const char *text, bool *value)
 	return false;
 }
 
-static uint64_t cluster_id(const struct worker *w)
-{
-	int node = worker_primary(w);
-	return node == NODE_NONE ? 0 : watch_facts(w->watch, node)->system_identifier;
-}
-
-/* A token that cannot be believed never fails the request and never lets it read stale: the session
- * owes a sample of the primary, so it sees everything committed until now. */
-void local_read_after(struct client *c, struct session_mark *mark, const char *text)
-{
-	struct worker *w = c->worker;
-	struct token0 t;
-	if (text[0] == '\0')
-		return;
-	struct position newest = fleet_newest(&w->fleet);
-	if (token0_parse(slice_str(text), &t) && t.cluster == cluster_id(w) &&
-	    t.generation == w->fleet.generation && position_reached(newest, t.at)) {
-		session_read_after(mark, &w->fleet, t.at);
-		return;
-	}
-	/* One that is ahead of all we know may be another router's, younger than our last sample, or a
-	 * lie: the sample covers the one and is not led astray by the other. */
-	w->stats.tokens_refused++;
-	session_wrote_unknown(mark, &w->fleet, net_now_us());
-}
-
 bool local_set(struct client *c, const char *name, const char *value, struct local_error *e)
 {
 	const char *key =
@@ -121,7 +96,7 @@ bool local_set(struct client *c, const char *name, const char *value, struct loc
 		if (!parse_bool(value, &o->report))
 			return fail(e, "22023", "tidemark.report: \"%.60s\" is neither on nor off", value);
 	} else if (strcmp(key, "read_after") == 0) {
-		local_read_after(c, c->mark, value);
+		tokens_read_after(c, value);
 	} else if (strcmp(key, "token") == 0 || strcmp(key, "route") == 0) {
 		return fail(e, "55P02", "parameter \"%.60s\" cannot be changed", name);
 	} else {
@@ -150,30 +125,6 @@ static bool local_reset(struct client *c, const char *name, struct local_error *
 	return true;
 }
 
-void local_token(struct client *c, char out[TOKEN0_TEXT_MAX])
-{
-	struct worker *w = c->worker;
-	struct token0 t = {.cluster = cluster_id(w), .generation = w->fleet.generation};
-	session_settle(c->mark, &w->fleet);
-	if (!session_position(c->mark, &w->fleet, &t.at))
-		t.at.lsn = UINT64_MAX;
-	token0_format(&t, out);
-}
-
-void local_report(struct client *c, struct buf *out)
-{
-	char token[TOKEN0_TEXT_MAX] = "";
-	struct client_options *o = c->options;
-	if (!o)
-		return;
-	if (o->report)
-		local_token(c, token);
-	if (strcmp(token, o->last_token) == 0)
-		return;
-	snprintf(o->last_token, sizeof(o->last_token), "%s", token);
-	write_parameter_status(out, slice_str(PREFIX "token"), slice_str(token));
-}
-
 static bool show(struct client *c, const char *name, char *out, size_t cap, struct local_error *e)
 {
 	struct route_policy p = client_policy(c);
@@ -189,8 +140,10 @@ static bool show(struct client *c, const char *name, char *out, size_t cap, stru
 	} else if (strcmp(key, "report") == 0) {
 		snprintf(out, cap, "%s", c->options && c->options->report ? "on" : "off");
 	} else if (strcmp(key, "read_after") == 0 || strcmp(key, "token") == 0) {
-		char token[TOKEN0_TEXT_MAX];
-		local_token(c, token);
+		struct token t;
+		char token[TOKEN_TEXT_MAX];
+		tokens_give(c, &t);
+		tokens_sign(c, &t, token);
 		snprintf(out, cap, "%s", token);
 	} else if (strcmp(key, "route") == 0) {
 		const struct worker *w = c->worker;
@@ -240,6 +193,12 @@ bool local_is(struct client *c, struct traits t, struct slice text)
 	       client_stmts_find(&c->stmts, slice_str(s.name)) != NULL;
 }
 
+/* Too long, or no plain text: no reason to fail the request. */
+static bool is_read_after(const char *name)
+{
+	return strcmp(name, PREFIX "read_after") == 0;
+}
+
 struct inside {
 	struct client *c;
 	struct local_error *e;
@@ -255,6 +214,8 @@ static void apply_one(void *arg, const struct set_stmt *s)
 		in->ok = local_reset(in->c, s->name, in->e);
 	else if ((s->kind == SET_VALUE || s->kind == SET_LOCAL) && s->value_ok)
 		in->ok = local_set(in->c, s->name, s->value, in->e);
+	else if (is_read_after(s->name))
+		tokens_read_after(in->c, NULL);
 }
 
 bool local_apply_inside(struct client *c, struct slice text, struct local_error *e)
@@ -295,7 +256,7 @@ bool local_execute(struct client *c, struct slice text, bool simple, struct buf 
 	if (!ok) {
 		/* fall through to the error */
 	} else if (s.kind == SET_SHOW) {
-		char value[256];
+		char value[TOKEN_TEXT_MAX];
 		ok = show(c, s.name, value, sizeof(value), &e);
 		if (ok) {
 			if (simple)
@@ -312,6 +273,8 @@ bool local_execute(struct client *c, struct slice text, bool simple, struct buf 
 	} else if (s.kind == SET_RESET) {
 		ok = local_reset(c, s.name, &e);
 		tag = "RESET";
+	} else if (!s.value_ok && is_read_after(s.name)) {
+		tokens_read_after(c, NULL);
 	} else if (!s.value_ok) {
 		ok = fail(&e, "22023", "%s must be set to a plain constant", s.name);
 	} else {

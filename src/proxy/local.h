@@ -23,10 +23,6 @@ struct local_error {
 };
 bool local_set(struct client *c, const char *name, const char *value, struct local_error *e);
 
-/* A token that came with the request raises the mark; one that cannot be believed makes the session
- * owe a sample of the primary. */
-void local_read_after(struct client *c, struct session_mark *mark, const char *token);
-
 /* Is this text answered here? */
 bool local_is(struct client *c, struct traits t, struct slice text);
 /* SET tidemark.* among other statements: takes effect before the text is routed. */
@@ -39,11 +35,5 @@ bool local_needs_sample(struct client *c, struct slice text);
 /* Appends rows and CommandComplete, or ErrorResponse (then false). `simple`: RowDescription is due
  * too. */
 bool local_execute(struct client *c, struct slice text, bool simple, struct buf *out);
-/* The session's mark as a token; one that no replica ever reaches while it is not known. */
-void local_token(struct client *c, char out[TOKEN0_TEXT_MAX]);
-/* Due before each ReadyForQuery: appends ParameterStatus tidemark.token if the client was told another
- * one last. When reporting has ended it tells the empty text, so that what it told before is not
- * taken for its last word. */
-void local_report(struct client *c, struct buf *out);
 
 #endif

@@ -17,7 +17,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
-#include "consistency/token0.h"
+#include "consistency/token.h"
 #include "consistency/waitlist.h"
 #include "net/net.h"
 #include "pgwire/login.h"
@@ -245,7 +245,9 @@ struct client_options {
 	bool has_level, has_max_lag, has_wait_timeout, report;
 	enum consistency_level level;
 	int64_t max_lag_us, wait_timeout_us;
-	char last_token[TOKEN0_TEXT_MAX]; /* as last reported */
+	bool told_token;   /* a token was reported, and not taken back */
+	struct token told; /* which, and for which session; only compared */
+	const struct session *told_session;
 	char session[SESSION_NAME_MAX + 1];
 };
 
@@ -305,6 +307,7 @@ struct client {
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
 	bool tell_params;   /* a RESET went back to startup settings that only another connection had */
 	bool turn_error;    /* an ErrorResponse went by since the last ReadyForQuery */
+	bool token_doubted; /* a token was refused, and nothing was sent to the primary since */
 	bool force_primary; /* a standby refused what is being run again */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
 	bool paused;            /* not reading: what came in has to wait, and there is enough of it */
@@ -379,7 +382,8 @@ struct worker {
 	struct stats stats;
 	int64_t started_at_us;
 	uint64_t next_serial;
-	struct buf capture_parse, capture_ask; /* the bytes of the capture, made once */
+	/* The bytes of the capture, made once. */
+	struct buf capture_parse, capture_parse_replica, capture_ask;
 	console_fn console;
 	void *console_arg;
 	bool (*reload)(void *arg);

@@ -244,6 +244,21 @@ static uint32_t mark_answered(struct replies *r, uint32_t i, uint8_t type)
 	return i + 1;
 }
 
+/* Parse, Bind, Execute and Sync of the capture behind a read: they are answered whatever becomes of
+ * it. */
+#define CAPTURE_REPLIES 4
+
+static int keep_captures(struct server *s, struct reply after[CAPTURE_REPLIES])
+{
+	int count = 0;
+	for (uint32_t i = 0; i < s->replies.count && count < CAPTURE_REPLIES; i++) {
+		const struct reply *e = replies_at(&s->replies, i);
+		if (e->tag == TAG_CAPTURE || e->tag == TAG_CAPTURE_PARSE)
+			after[count++] = *e;
+	}
+	return count;
+}
+
 /* The standby refused: the bytes up to its ErrorResponse are used up (the number is returned), and
  * the ReadyForQuery still to come is nobody's. 0: it cannot be run again. */
 static size_t refused(struct server *s, struct slice in)
@@ -267,10 +282,18 @@ static size_t refused(struct server *s, struct slice in)
 	else if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
 	         slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
 		settle_refusal(c, buf_slice(&s->replay));
+	struct reply after[CAPTURE_REPLIES];
+	int count = keep_captures(s, after);
+	bool prepared = s->capture_prepared;
 	if (!relay_rerun(s))
 		return 0;
 	struct reply ready = {.kind = REPLY_QUERY, .to = REPLY_NOBODY};
-	return replies_push(&s->replies, ready) ? used : 0;
+	bool ok = replies_push(&s->replies, ready);
+	for (int i = 0; i < count; i++)
+		ok = replies_push(&s->replies, after[i]) && ok;
+	s->captures = count > 0;
+	s->capture_prepared = prepared;
+	return ok ? used : 0;
 }
 
 /* ---------------------------------------------------------------- messages */

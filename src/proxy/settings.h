@@ -8,6 +8,7 @@
 #define TM_PROXY_SETTINGS_H
 
 #include "consistency/route.h"
+#include "consistency/token.h"
 #include "watch/watch.h"
 
 #define SETTINGS_USERS_MAX 4096
@@ -15,6 +16,8 @@
 
 enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
 enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
+/* What a token that the router gives out is bound to. */
+enum token_binding { TOKEN_BINDING_NONE, TOKEN_BINDING_SESSION };
 enum router_mode { MODE_ROUTE, MODE_OBSERVE };
 
 /* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or
@@ -77,6 +80,10 @@ struct settings {
 	struct route_policy policy;
 	enum scope scope;
 	bool query_tags;
+	char token_key_file[256]; /* where `token_keys` came from; "": keys of this process alone */
+	struct token_keys token_keys;
+	int64_t token_ttl_us; /* 0: tokens never expire */
+	enum token_binding token_binding;
 	int max_waiting;  /* statements that wait for a replica; further ones go to the primary */
 	int max_sessions; /* named sessions in memory */
 	int64_t session_ttl_us;

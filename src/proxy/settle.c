@@ -8,6 +8,7 @@
 #include "local.h"
 #include "pool.h"
 #include "server.h"
+#include "tokens.h"
 #include "worker.h"
 
 /* ---------------------------------------------------------- whose turn it is */
@@ -119,8 +120,12 @@ static void settle_one(struct session_mark *mark, const struct server *s, bool w
 {
 	const struct fleet *f = &s->worker->fleet;
 	/* Another incarnation of a replica may have replayed less than what was read here. */
-	if (s->on_replica)
-		session_read(mark, f, server_trusted(s) ? s->pool->node : NODE_NONE, now);
+	if (s->on_replica && !server_trusted(s))
+		session_read(mark, f, NODE_NONE, now);
+	else if (at && !wrote)
+		session_read_at(mark, f, s->pool->node, *at, s->capture_asked_us, now);
+	else if (s->on_replica)
+		session_read(mark, f, s->pool->node, now);
 	else if (wrote && at)
 		session_wrote(mark, f, *at, s->capture_asked_us, now);
 	else if (wrote)
@@ -140,12 +145,15 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 	int64_t now = net_now_us();
 	struct position at = {0};
 	/* A position of a server that is no longer the primary says nothing about the one that is. */
-	if (!server_is_primary(s) || !server_trusted(s))
+	if ((!server_is_primary(s) && !s->on_replica) || !server_trusted(s))
 		captured = NULL;
-	if (wrote && captured) {
+	if (captured && s->on_replica) {
+		at = *captured;
+	} else if (captured) {
 		at = corrected(w, s->pool->node, *captured);
 		fleet_primary_reached(&w->fleet, at, now);
-		c->own_write = position_max(c->own_write, at);
+		if (wrote)
+			c->own_write = position_max(c->own_write, at);
 	}
 	w->stats.captures += wrote && captured;
 	w->stats.writes_uncaptured += wrote && !captured;
@@ -195,7 +203,7 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 
 	struct buf b;
 	buf_init(&b, 1024);
-	local_report(c, &b);
+	tokens_report(c, &b);
 	if (b.len > 0)
 		chain_copy(ch, b.data, b.len);
 	buf_release(&b);

@@ -442,17 +442,26 @@ void startup_welcome(struct client *c)
 		client_fatal(c, "53200", "out of memory", NULL);
 }
 
-/* Marks and sessions are nothing that a stranger may touch. */
+static bool own_setting(struct client *c, struct slice name, struct slice value)
+{
+	char text[TOKEN_LIST_TEXT_MAX + 2]; /* one that is too long stays so */
+	struct local_error e;
+	snprintf(text, sizeof(text), "%s", (const char *)value.ptr);
+	if (local_set(c, (const char *)name.ptr, text, &e))
+		return true;
+	client_fatal(c, e.sqlstate, e.message, NULL);
+	return false;
+}
+
+/* Marks and sessions are nothing that a stranger may touch. The session comes first: a token may be
+ * bound to it. */
 static bool own_settings(struct client *c)
 {
-	struct slice left = buf_slice(&c->login->own), name, value;
-	while (server_next_param(&left, &name, &value)) {
-		char text[512];
-		struct local_error e;
-		snprintf(text, sizeof(text), "%s", (const char *)value.ptr);
-		if (!local_set(c, (const char *)name.ptr, text, &e)) {
-			client_fatal(c, e.sqlstate, e.message, NULL);
-			return false;
+	for (int tokens = 0; tokens < 2; tokens++) {
+		struct slice left = buf_slice(&c->login->own), name, value;
+		while (server_next_param(&left, &name, &value)) {
+			if (slice_eq_str(name, "tidemark.read_after") == tokens && !own_setting(c, name, value))
+				return false;
 		}
 	}
 	if (c->options && (c->startup_options = malloc(sizeof(*c->options))) != NULL)

@@ -7,6 +7,7 @@
 
 #include "base/hist.h"
 #include "consistency/route.h"
+#include "consistency/token.h"
 
 struct stats {
 	uint64_t by_reason[REASON_COUNT]; /* statements (or batches) by where they went and why */
@@ -24,8 +25,8 @@ struct stats {
 	uint64_t captures_failed;   /* position unknown: the session owes a sample */
 	uint64_t writes_uncaptured; /* COPY, unparsable: likewise, by design */
 	uint64_t tags_malformed;
-	uint64_t tokens_refused; /* foreign, forged or unreadable */
-	uint64_t client_errors;  /* protocol violations */
+	uint64_t tokens[TOKEN_VERDICTS]; /* that came, by what was found */
+	uint64_t client_errors;          /* protocol violations */
 	uint64_t logins, login_failures;
 	uint64_t cancels, cancels_refused;
 	uint64_t server_connects, server_connect_failures;

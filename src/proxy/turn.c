@@ -14,6 +14,7 @@
 #include "server.h"
 #include "settle.h"
 #include "sql/tags.h"
+#include "tokens.h"
 #include "unit.h"
 #include "worker.h"
 
@@ -70,27 +71,35 @@ static void end_wait(struct client *c)
 	c->wait_mark = NULL;
 }
 
-/* The session and level this unit names in its tags, over the connection's. */
-static bool apply_tags(struct client *c, const struct unit *u, struct route_policy *p)
+static struct slice tagged_session(const struct client *c)
+{
+	const struct session *it = c->turn_session ? c->turn_session : c->session;
+	return slice_str(it ? it->name : "");
+}
+
+/* The session, level and token this unit names in its tags, over the connection's. REASON_COUNT:
+ * they say nothing against a replica. */
+static enum route_reason apply_tags(struct client *c, const struct unit *u, struct route_policy *p)
 {
 	struct worker *w = c->worker;
 	struct tags t;
 	tags_parse(u->text, &t);
-	if (t.malformed)
-		w->stats.tags_malformed++;
+	w->stats.tags_malformed += t.malformed;
 	if (!t.present)
-		return !t.malformed;
+		return t.malformed ? REASON_MARK_UNKNOWN : REASON_COUNT;
 	if (t.session[0]) {
 		c->turn_session = sessions_get(&w->sessions, &w->fleet, c->account->database->shared,
 		                               slice_str(t.session), net_now_us());
 		if (!c->turn_session)
-			return false;
+			return REASON_MARK_UNKNOWN;
 		c->turn_mark = &c->turn_session->mark;
 	}
 	bool level_ok = t.consistency[0] == '\0' || consistency_level_parse(t.consistency, &p->level);
-	if (t.read_after[0])
-		local_read_after(c, c->turn_mark, t.read_after);
-	return level_ok && !t.malformed;
+	/* One that waits brought its token when it came. */
+	if (t.read_after[0] && c->waiting_since_us == 0 &&
+	    !tokens_take(c, c->turn_mark, tagged_session(c), slice_str(t.read_after)))
+		return REASON_TOKEN_REFUSED;
+	return level_ok && !t.malformed ? REASON_COUNT : REASON_MARK_UNKNOWN;
 }
 
 /* A session tagged where the way is decided already: inside a transaction, or by a bound client.
@@ -122,8 +131,11 @@ static struct route decide(struct client *c, const struct unit *u)
 	struct worker *w = c->worker;
 	struct route_policy policy = client_policy(c);
 	settle_begin(c);
-	bool tags_ok = !(u->traits.flags & TRAIT_COMMENTED) || !w->settings->query_tags ||
-	               apply_tags(c, u, &policy);
+	enum route_reason objection = REASON_COUNT;
+	if (u->traits.flags & TRAIT_COMMENTED && w->settings->query_tags)
+		objection = apply_tags(c, u, &policy);
+	if (objection == REASON_COUNT && c->token_doubted && c->turn_mark == c->mark)
+		objection = REASON_TOKEN_REFUSED;
 	if (c->force_primary)
 		return to_primary(REASON_RETRIED);
 	if (u->statements == 0)
@@ -132,8 +144,8 @@ static struct route decide(struct client *c, const struct unit *u)
 		return to_primary(u->traits.reason);
 	if (u->open)
 		return to_primary(REASON_PIPELINE);
-	if (!tags_ok)
-		return to_primary(REASON_MARK_UNKNOWN);
+	if (objection != REASON_COUNT)
+		return to_primary(objection);
 
 	if (w->observing)
 		return observe_decide(&w->fleet, c->turn_mark, &policy, net_loop_now_us(w->loop));
@@ -341,7 +353,7 @@ static bool answer_locally(struct client *c, const struct unit *u)
 			NULL);
 	else
 		local_execute(c, u->text, true, &b);
-	local_report(c, &b);
+	tokens_report(c, &b);
 	write_ready(&b, tx_status(c));
 	client_say(c, b.data, b.len);
 	buf_release(&b);
@@ -424,6 +436,10 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	}
 	if (s->replies.count == 0)
 		c->query_started_us = net_loop_now_us(c->worker->loop);
+	/* What the primary shows is past whatever the refused token asked for, and is owed from now on.
+	 */
+	if (!s->on_replica && c->turn_mark == c->mark)
+		c->token_doubted = false;
 	chain_init(&ch, s->stream, &s->out);
 	keep_for_rerun(s, in, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)

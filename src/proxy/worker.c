@@ -416,6 +416,7 @@ void worker_free(struct worker *w)
 	waitlist_release(&w->waitlist);
 	vars_table_release(&w->vars);
 	buf_release(&w->capture_parse);
+	buf_release(&w->capture_parse_replica);
 	buf_release(&w->capture_ask);
 	free(w->by_id);
 	free(w);

@@ -38,7 +38,7 @@ struct set_stmt {
 	enum set_kind kind;
 	char name[64]; /* folded to lower case; "timezone" for TIME ZONE */
 	/* The value as one text: a single constant, or constants joined by ", "; for router names. */
-	char value[512];
+	char value[2400];  /* a list of tokens has up to 2375 bytes */
 	bool value_ok;     /* false: not plain constants, or too long */
 	struct slice text; /* this statement's own text, borrows the input: for replay */
 };

@@ -143,6 +143,7 @@ static void take_pair(const struct pair *p, struct tags *out)
 		into = out->session;
 	} else if (slice_eq_str(p->key, "tidemark_read_after")) {
 		into = out->read_after;
+		cap = sizeof(out->read_after);
 	} else if (slice_eq_str(p->key, "tidemark_consistency")) {
 		into = out->consistency;
 		cap = sizeof(out->consistency);
@@ -204,7 +205,9 @@ static void take_comments(struct slice range, struct tags *out)
 
 void tags_parse(struct slice text, struct tags *out)
 {
-	*out = (struct tags){0};
+	/* Each value is one byte long until it is found: the rest need not be cleared. */
+	out->present = out->malformed = false;
+	out->session[0] = out->consistency[0] = out->read_after[0] = '\0';
 	bool commented;
 	struct slice core = sql_strip_comments(text, &commented);
 	if (!commented)

@@ -10,13 +10,14 @@
 #include "base/slice.h"
 
 #define TAG_VALUE_MAX 128
+#define TAG_TOKEN_MAX 2376 /* a list of tokens: docs/token.md */
 
 struct tags {
 	bool present;   /* at least one recognised tag */
 	bool malformed; /* a tidemark_ key with an unreadable value: the caller routes to the primary */
 	char session[TAG_VALUE_MAX]; /* "" if absent, like the others */
 	char consistency[16];
-	char read_after[TAG_VALUE_MAX];
+	char read_after[TAG_TOKEN_MAX];
 };
 
 void tags_parse(struct slice text, struct tags *out);

@@ -319,13 +319,6 @@ def test_a_token_given_while_something_is_owed_can_be_reached(router, raw):
     harness.wait_until(on_replica, 3, lambda: f"a replica to reach {token}: {value(d, 'SHOW tidemark.route')}")
 
 
-def test_a_token_of_the_future_harms_nobody_for_ever(tm):
-    c, d = tm.connect(), tm.connect()
-    token = value(c, "SHOW tidemark.token")
-    rows(c, f"SET tidemark.read_after = '{token.rsplit('-', 1)[0]}-FFFF0000/0'")
-    harness.wait_until(lambda: harness.where(d) != "primary", 3, "a replica to serve reads again")
-
-
 # ---- those who leave ----
 
 def test_the_query_of_a_client_that_left_is_cancelled(tm, raw, fleet):

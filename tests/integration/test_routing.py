@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 import harness
+import tokens
 import rawpg
 from harness import WHERE, rows, value, wait_until, where
 from rawpg import bind, describe, execute, kinds, parse, query, sync
@@ -609,7 +610,7 @@ def test_token_is_reported_before_ready_when_it_changed(tm, raw):
     got = c.query("UPDATE items SET n = n + 1 WHERE id = 80")
     reported = [m.summary()[2] for m in got if m.kind == "S" and m.summary()[1] == "tidemark.token"]
     assert len(reported) == 1 and reported[0] != before
-    assert c.query_rows("SHOW tidemark.token") == [[reported[0]]]
+    assert tokens.branches(c.query_rows("SHOW tidemark.token")[0][0]) == tokens.branches(reported[0]) != []
     c.query("SET tidemark.report = off")
     got = c.query("UPDATE items SET n = n + 1 WHERE id = 80")
     assert not [m for m in got if m.kind == "S" and b"tidemark.token" in m.body]
@@ -633,7 +634,7 @@ def test_token_that_was_brought_is_reported(router, raw):
     a.query("UPDATE items SET n = n + 1 WHERE id = 80")
     token = a.query_rows("SHOW tidemark.token")[0][0]
     b.query(f"SET tidemark.read_after = '{token}'")
-    assert b.parameters["tidemark.token"] == token
+    assert tokens.branches(b.parameters["tidemark.token"]) == tokens.branches(token) != []
 
 
 def test_token_is_not_reported_to_who_did_not_ask(tm, raw):

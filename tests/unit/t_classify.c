@@ -422,9 +422,9 @@ static void a_name_that_does_not_fit_binds(void **state)
 
 static void a_value_that_does_not_fit_is_said_so(void **state)
 {
-	char sql[800] = "SET a.b = '";
-	memset(sql + 11, 'x', 600);
-	memcpy(sql + 611, "'", 2);
+	char sql[2600] = "SET a.b = '";
+	memset(sql + 11, 'x', 2400);
+	memcpy(sql + 2411, "'", 2);
 	expect_set(sql, SET_VALUE, "a.b", NULL);
 }
 
