@@ -8,7 +8,6 @@
  */
 #include "cli.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <openssl/crypto.h>
@@ -16,6 +15,7 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "config/keyfile.h"
 #include "consistency/token.h"
 
 #define EXIT_USAGE 2
@@ -30,42 +30,12 @@ static const char usage[] =
 
 /* ================= keys ================= */
 
-static bool load_keys(const char *path, struct token_keys *k)
+static void key_file_fault(void *path, int line, const char *what)
 {
-	FILE *file = fopen(path, "re");
-	char *line = NULL;
-	size_t cap = 0;
-	bool ok = true;
-
-	if (!file) {
-		fprintf(stderr, "tidemark token: %s: %s\n", path, strerror(errno));
-		return false;
-	}
-	for (int number = 1; ok; number++) {
-		ssize_t n = getline(&line, &cap, file);
-		if (n < 0)
-			break;
-		if (line[n - 1] == '\n')
-			n--;
-		ok = token_keys_add_line(k, slice_of(line, (size_t)n));
-		if (!ok)
-			fprintf(stderr,
-			        "tidemark token: %s:%d: expected id:hex, an id of 0 to 255 that is there once "
-			        "and %d to %d bytes, and at most %d keys\n",
-			        path, number, TOKEN_KEY_MIN, TOKEN_KEY_MAX, TOKEN_KEYS_MAX);
-	}
-	if (ok && ferror(file)) {
-		fprintf(stderr, "tidemark token: %s: cannot be read\n", path);
-		ok = false;
-	} else if (ok && k->count == 0) {
-		fprintf(stderr, "tidemark token: %s: no key in it\n", path);
-		ok = false;
-	}
-	if (line)
-		OPENSSL_cleanse(line, cap);
-	free(line);
-	fclose(file);
-	return ok;
+	if (line > 0)
+		fprintf(stderr, "tidemark token: %s:%d: %s\n", (const char *)path, line, what);
+	else
+		fprintf(stderr, "tidemark token: %s: %s\n", (const char *)path, what);
 }
 
 static bool parse_id(const char *text, unsigned *id)
@@ -299,7 +269,7 @@ static int run_inspect(int argc, char **argv)
 		fputs(usage, stderr);
 		return EXIT_USAGE;
 	}
-	if (in.key_file && !load_keys(in.key_file, &in.keys))
+	if (in.key_file && !keyfile_load(in.key_file, &in.keys, key_file_fault, (void *)in.key_file))
 		return EXIT_FAILURE;
 	int status = inspect(&in);
 	OPENSSL_cleanse(&in.keys, sizeof(in.keys));
