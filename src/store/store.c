@@ -42,6 +42,7 @@
 #include "base/log.h"
 #include "link.h"
 #include "mark.h"
+#include "net/tls.h"
 #include "owed.h"
 
 #define NAME_MAX_BYTES 127
@@ -723,6 +724,20 @@ static void fill_settings(struct store_settings *s)
 		s->max_owed = 4096;
 }
 
+static bool make_tls(struct store *s)
+{
+	char error[512];
+	const struct tls_settings files = {.ca_file = s->settings.tls_ca_file,
+	                                   .cert_file = s->settings.tls_cert_file,
+	                                   .key_file = s->settings.tls_key_file};
+	if (!s->settings.tls)
+		return true;
+	s->tls = tls_context_new(&files, error, sizeof(error));
+	if (!s->tls)
+		log_error("store: %s", error);
+	return s->tls != NULL;
+}
+
 static bool make_timers(struct store *s)
 {
 	s->retry = net_timer_new(s->loop, on_retry, s);
@@ -749,7 +764,7 @@ struct store *store_new(struct net_loop *loop, const struct store_settings *sett
 	list_init(&s->waiting);
 	s->trusted = true;
 	s->backoff_us = BACKOFF_MIN_US;
-	if (!make_timers(s) || !owed_init(&s->owed, s->settings.max_owed)) {
+	if (!make_timers(s) || !make_tls(s) || !owed_init(&s->owed, s->settings.max_owed)) {
 		store_free(s);
 		return NULL;
 	}
@@ -786,6 +801,7 @@ void store_free(struct store *s)
 	net_timer_free(s->limit);
 	net_timer_free(s->beat);
 	net_timer_free(s->lapse);
+	tls_context_free(s->tls);
 	free(s);
 }
 

@@ -85,7 +85,8 @@ typedef void (*store_put_fn)(void *arg, bool stored);
 
 struct store_request; /* one that is in flight */
 
-/* `router` names this process among all routers: random, 16 bytes. Borrows the loop. */
+/* `router` names this process among all routers: random, 16 bytes. Borrows the loop. NULL: no
+ * memory, or a file for TLS that cannot be used, which is logged. */
 struct store *store_new(struct net_loop *loop, const struct store_settings *settings,
                         const uint8_t router[16]);
 /* Gives the lease back if nothing is owed and it can be done at once. Requests in flight are

@@ -4,6 +4,7 @@ store_driver.c; Redis and the sentinel are real, and so is what breaks."""
 
 import os
 import random
+import subprocess
 import threading
 import time
 
@@ -472,6 +473,100 @@ def test_no_server_is_waited_for_with_pauses(router):
     harness.wait_until(lambda: "refused" in a.logged(), 5, "the failure")
     time.sleep(1)
     assert a.logged().count("is down") == 1
+
+
+# ---- TLS ----
+
+
+def openssl(*words):
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Two authorities; one signs the server "marks.test" at 127.0.0.1 and a client."""
+    d = tmp_path_factory.mktemp("certificates")
+    for name in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+                f"/CN={name}", "-keyout", d / f"{name}.key", "-out", d / f"{name}.crt")
+    (d / "names").write_text("subjectAltName=DNS:marks.test,IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                "-keyout", d / f"{name}.key", "-out", d / f"{name}.csr")
+        openssl("x509", "-req", "-in", d / f"{name}.csr", "-CA", d / "ca.crt", "-CAkey", d / "ca.key", "-CAcreateserial",
+                "-days", "2", "-extfile", d / "names", "-out", d / f"{name}.crt")
+    return d
+
+
+@pytest.fixture
+def tls_redis(redis, certificates):
+    def make(*options):
+        port = harness.free_port()
+        r = redis("--tls-port", str(port), "--tls-cert-file", str(certificates / "server.crt"), "--tls-key-file",
+                  str(certificates / "server.key"), "--tls-ca-cert-file", str(certificates / "ca.crt"), *options)
+        r.tls_address = f"{harness.HOST}:{port}"
+        return r
+
+    return make
+
+
+def test_marks_go_through_tls(tls_redis, router, certificates, path):
+    r = tls_redis("--tls-auth-clients", "no")
+    ca = certificates / "ca.crt"
+    a = router(r.tls_address, tls=1, tls_ca=ca).wait_believed()
+    b = router(r.tls_address, tls=1, tls_ca=ca, tls_name="marks.test").wait_believed()
+    assert a.put("s", 1) == "stored"
+    assert b.get("s") == ("ok", (1, 0, 1))
+    asked = [a.put("s" * 100 + str(i), i, wait=None) for i in range(2000)]
+    assert {a.wait(k)[0] for k in asked} <= {"stored", "owed"}
+    r.pause()
+    assert a.put("s", 2) == "owed"
+    r.resume()
+    harness.wait_until(lambda: b.get("s") == ("ok", (1, 0, 2)), what="the mark")
+
+
+def test_tls_with_a_certificate_of_our_own(tls_redis, router, certificates):
+    r = tls_redis("--tls-auth-clients", "yes")
+    ca = certificates / "ca.crt"
+    router(r.tls_address, tls=1, tls_ca=ca, tls_cert=certificates / "client.crt",
+           tls_key=certificates / "client.key").wait_believed()
+    without = router(r.tls_address, tls=1, tls_ca=ca)
+    harness.wait_until(lambda: "is down" in without.logged(), 5, "the refusal")
+    assert not without.stats()["up"] and "certificate" in without.logged()
+
+
+@pytest.mark.parametrize("ca, name, expected", [
+    ("other.crt", "", "self-signed certificate"),
+    ("ca.crt", "else.test", "hostname mismatch"),
+    ("ca.crt", "127.0.0.2", "IP address mismatch")])
+def test_tls_servers_that_are_not_who_they_should_be(tls_redis, router, certificates, ca, name, expected):
+    r = tls_redis("--tls-auth-clients", "no")
+    a = router(r.tls_address, tls=1, tls_ca=certificates / ca, tls_name=name)
+    harness.wait_until(lambda: "is down" in a.logged(), 5, "the refusal")
+    assert "the server's certificate is refused: " in a.logged() and expected in a.logged()
+    assert a.get("s")[0] == "failed" and not a.stats()["up"]
+
+
+def test_tls_to_a_server_that_speaks_none(redis, router, certificates):
+    a = router(redis(), tls=1, tls_ca=certificates / "ca.crt")
+    harness.wait_until(lambda: "is down" in a.logged(), 5, "the failure")
+    assert not a.stats()["up"]
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_tls_that_is_cut_anywhere(tls_redis, router, certificates, direction):
+    r = tls_redis("--tls-auth-clients", "no")
+    p = Path(int(r.tls_address.split(":")[1]))
+    a = router(p, tls=1, tls_ca=certificates / "ca.crt", connect=60, lease=90, timeout=20)
+    for count in [1, 5, 6, 100, 300, 700, 1000, 1500, 2500, 4000]:
+        p.hold_after(direction, count)
+        p.break_off()
+        harness.wait_until(lambda: a.get("s")[0] == "failed", what="the failure")
+        time.sleep(0.1)
+        p.break_off()
+        p.release()
+    a.wait_up()
+    p.close()
 
 
 # ---- who the master is ----
