@@ -23,6 +23,10 @@ static void adopt_generation(struct session_mark *s, const struct fleet *f)
 {
 	if (s->generation == f->generation)
 		return;
+	if (position_is_set(s->observed.shown)) {
+		s->observed.shown = (struct position){0};
+		s->observed.shown_at_us = later(s->observed.shown_at_us, f->generation_at_us);
+	}
 	if (!mark_is_empty(s)) {
 		s->write = (struct position){0};
 		s->read = (struct position){0};
@@ -115,13 +119,24 @@ void session_read_at(struct session_mark *s, const struct fleet *f, int node, st
 	s->read = position_max(s->read, at);
 }
 
-void session_observed_read(struct session_mark *s, int64_t now_us)
+void session_observed_read(struct session_mark *s, const struct fleet *f, const struct position *at,
+                           int64_t asked_at_us, int64_t now_us)
 {
-	s->observed.shown_at_us = later(s->observed.shown_at_us, now_us);
+	struct session_observed *o = &s->observed;
+	adopt_generation(s, f);
+	if (!at) {
+		o->shown_at_us = later(o->shown_at_us, now_us);
+		return;
+	}
+	o->shown = position_max(o->shown, *at);
+	if (o->shown_at_us < asked_at_us)
+		o->shown_at_us = 0;
 }
 
 void session_observed_counts(struct session_mark *s, const struct fleet *f)
 {
+	adopt_generation(s, f);
+	s->read = position_max(s->read, s->observed.shown);
 	if (s->observed.shown_at_us != 0)
 		session_read(s, f, NODE_NONE, s->observed.shown_at_us);
 	s->observed = (struct session_observed){0};
@@ -193,6 +208,7 @@ bool session_position(const struct session_mark *s, const struct fleet *f, struc
 {
 	if (!session_need(s, f, NODE_NONE, at))
 		return false;
+	*at = position_max(*at, s->observed.shown);
 	if (s->observed.shown_at_us == 0)
 		return true;
 	struct position shown = sample_after(f, f->primary, s->observed.shown_at_us);

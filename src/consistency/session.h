@@ -32,12 +32,12 @@
  * same, as soon as anybody relies on it: in session_position(), and for good by
  * session_observed_counts(). The rest is the observer's. */
 struct session_observed {
-	int64_t shown_at_us; /* the primary last answered such a read; 0: never */
-	int64_t
-		primary_at_us; /* one last would have gone to the primary anyway, and is owed; 0: none */
+	int64_t shown_at_us;    /* the last one of unknown position; 0: none, or it is known by now */
+	struct position shown;  /* the primary was here, or further, when it answered them */
+	int64_t primary_at_us;  /* routing too would have sent one there, and owes it; 0: none */
 	struct position routed; /* what they would have shown, if routed … */
 	struct position naive;  /* … and if split with no regard to positions */
-	uint32_t generation;    /* of both */
+	uint32_t generation;    /* of these two */
 };
 
 struct session_mark {
@@ -65,8 +65,10 @@ void session_read(struct session_mark *s, const struct fleet *f, int node, int64
  * answered it, is known: nothing is owed for it. */
 void session_read_at(struct session_mark *s, const struct fleet *f, int node, struct position at,
                      int64_t asked_at_us, int64_t now_us);
-/* The primary answered a read that is only observed. */
-void session_observed_read(struct session_mark *s, int64_t now_us);
+/* The primary answered a read that is only observed. `at` is its position, asked at asked_at_us
+ * behind the read, or NULL: not known. */
+void session_observed_read(struct session_mark *s, const struct fleet *f, const struct position *at,
+                           int64_t asked_at_us, int64_t now_us);
 /* From now on such reads count as what they were: reads on the primary. */
 void session_observed_counts(struct session_mark *s, const struct fleet *f);
 /* Raises the mark to a position that came from outside (a token, another session). */

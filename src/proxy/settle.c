@@ -122,6 +122,8 @@ static void settle_one(struct session_mark *mark, const struct server *s, bool w
 	/* Another incarnation of a replica may have replayed less than what was read here. */
 	if (s->on_replica && !server_trusted(s))
 		session_read(mark, f, NODE_NONE, now);
+	else if (s->observed && s->worker->observing && !wrote)
+		session_observed_read(mark, f, at, s->capture_asked_us, now);
 	else if (at && !wrote)
 		session_read_at(mark, f, s->pool->node, *at, s->capture_asked_us, now);
 	else if (s->on_replica)
@@ -130,8 +132,6 @@ static void settle_one(struct session_mark *mark, const struct server *s, bool w
 		session_wrote(mark, f, *at, s->capture_asked_us, now);
 	else if (wrote)
 		session_wrote_unknown(mark, f, now);
-	else if (s->observed && s->worker->observing)
-		session_observed_read(mark, now);
 	else
 		session_read(mark, f, s->pool->node, now);
 }

@@ -293,12 +293,13 @@ def test_would_is_what_mode_route_does(observing, router, fleet):
     assert metric(t, 'tidemark_observed_reads_total{would="primary",reason="too_far_behind"}') == 10
 
 
-def test_reads_do_not_bind_later_ones_to_what_the_primary_showed(observing, fleet):
+@pytest.mark.parametrize("options", ["", "-c tidemark.report=on"], ids=["plain", "report"])
+def test_reads_do_not_bind_later_ones_to_what_the_primary_showed(observing, fleet, options):
     """Others write all the time and the replicas are late: who only reads would not notice."""
     t = observing(scope="connection")
     for i in (1, 2):
         fleet.set_delay(i, 200)
-    reader = t.connect()
+    reader = t.connect(options=options)
     with fleet.primary.connect() as other:
         other.autocommit = True
         for n in range(50):

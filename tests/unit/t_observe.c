@@ -54,7 +54,7 @@ static struct route read_text(const char *text, int64_t now_us)
 {
 	struct route r = observe_decide(&f, &s, &policy, now_us);
 	observe_read(o, &f, &s, &r, "app", slice_str(text), now_us);
-	session_observed_read(&s, now_us);
+	session_observed_read(&s, &f, NULL, 0, now_us);
 	observe_totals(o, &t);
 	return r;
 }

@@ -193,7 +193,7 @@ static void session_observed_read_binds_whoever_asks_for_its_position(void **sta
 {
 	struct position at;
 	session_read_after(&s, &f, (struct position){120});
-	session_observed_read(&s, 10);
+	session_observed_read(&s, &f, NULL, 0, 10);
 	assert_true(needs(A));
 	assert_int_equal(need.lsn, 120);
 	assert_false(session_position(&s, &f, &at));
@@ -203,7 +203,7 @@ static void session_observed_read_binds_whoever_asks_for_its_position(void **sta
 	assert_true(session_position(&s, &f, &at));
 	assert_int_equal(at.lsn, 140);
 	/* The next one again, unless a capture asked later covers it. */
-	session_observed_read(&s, 20);
+	session_observed_read(&s, &f, NULL, 0, 20);
 	assert_false(session_position(&s, &f, &at));
 	session_wrote(&s, &f, (struct position){150}, 20, 22);
 	assert_false(session_position(&s, &f, &at));
@@ -212,11 +212,42 @@ static void session_observed_read_binds_whoever_asks_for_its_position(void **sta
 	assert_int_equal(at.lsn, 160);
 }
 
+static void session_observed_read_of_known_position_owes_nothing(void **state)
+{
+	struct position at = {150};
+	session_observed_read(&s, &f, NULL, 0, 10);
+	session_observed_read(&s, &f, &at, 10, 12);
+	assert_false(session_position(&s, &f, &at)); /* the first may have come in between */
+	at.lsn = 140;
+	session_observed_read(&s, &f, &at, 20, 22);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 0);
+	assert_true(session_position(&s, &f, &at));
+	assert_int_equal(at.lsn, 150);
+
+	/* On another branch it says nothing, but that something was seen. */
+	fleet_node_lost(&f, P, 30);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 40);
+	session_settle(&s, &f);
+	assert_false(session_position(&s, &f, &at));
+	assert_true(sample(P, 130, 50));
+	assert_true(session_position(&s, &f, &at));
+	assert_int_equal(at.lsn, 130);
+	session_observed_counts(&s, &f);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 130);
+	at.lsn = 170;
+	session_observed_read(&s, &f, &at, 60, 62);
+	session_observed_counts(&s, &f);
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 170);
+}
+
 static void session_observed_reads_count_once_the_mode_is_left(void **state)
 {
 	session_observed_counts(&s, &f);
 	assert_true(needs(A));
-	session_observed_read(&s, 10);
+	session_observed_read(&s, &f, NULL, 0, 10);
 	session_observed_counts(&s, &f);
 	assert_false(needs(A));
 	assert_true(sample(P, 140, 11));
@@ -243,6 +274,7 @@ int main(void)
 		each(session_mark_survives_the_return_of_its_primary),
 		each(session_position_is_refused_while_something_is_owed),
 		each(session_observed_read_binds_whoever_asks_for_its_position),
+		each(session_observed_read_of_known_position_owes_nothing),
 		each(session_observed_reads_count_once_the_mode_is_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
