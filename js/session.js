@@ -7,9 +7,9 @@
 // *replaces* those tokens instead of piling up beside them, and a session that had to say "primary" becomes
 // precise again. What the connection was not told, or what concerns another cluster, stays.
 //
-// While a router does not know yet how far a read has seen, it reports that only: the connection *owes*. The
-// session then says "primary" wherever its token leaves the process, unless settle() asks the connections
-// first; the router answers as soon as it has the sample that tells, about a round trip later.
+// After some statements (COPY, several in one text) a router does not know at once how far they have seen, and reports that
+// only: the connection *owes*. The session then says "primary" wherever its token leaves the process, unless settle() asks the
+// connections first; the router answers as soon as it has a sample that tells.
 'use strict';
 
 const { AsyncLocalStorage } = require('node:async_hooks');
