@@ -31,7 +31,7 @@ struct link {
 	int next_step, step_count;
 	char server[300];
 	struct info info;
-	int64_t time_ms, heard_at_us;
+	struct tick tick;
 	char sha[SCRIPTS][SHA_LEN];
 	char why[256];
 };
@@ -82,6 +82,7 @@ static void say_all_to_master(struct link *k)
 	say_select(k);
 	say(k, STEP_NAME, name, 3);
 	say(k, STEP_INFO, info, 1);
+	k->tick.sent_at_us = net_now_us();
 	say(k, STEP_TIME, time, 1);
 	for (int i = 0; i < SCRIPTS; i++) {
 		const struct slice load[] = {slice_str("SCRIPT"), slice_str("LOAD"),
@@ -172,8 +173,8 @@ static const char *learn_time(struct link *k, const struct resp_reply *reply)
 	if (reply->count != 2 || !parse_number(reply->items[0].text, SECONDS_MAX, &seconds) ||
 	    !parse_number(reply->items[1].text, 999999, &us))
 		return "its answer to TIME is none";
-	k->time_ms = seconds * 1000 + us / 1000;
-	k->heard_at_us = net_now_us();
+	k->tick.time_ms = seconds * 1000 + us / 1000;
+	k->tick.heard_at_us = net_now_us();
 	return NULL;
 }
 
@@ -328,8 +329,7 @@ const struct info *link_info(const struct link *k)
 	return &k->info;
 }
 
-int64_t link_time_ms(const struct link *k, int64_t *heard_at_us)
+const struct tick *link_tick(const struct link *k)
 {
-	*heard_at_us = k->heard_at_us;
-	return k->time_ms;
+	return &k->tick;
 }

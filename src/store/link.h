@@ -24,6 +24,11 @@ struct link_handlers {
 	void (*lost)(void *owner, const char *why);
 };
 
+/* Redis's clock showed time_ms at some moment between two of ours. */
+struct tick {
+	int64_t time_ms, sent_at_us, heard_at_us;
+};
+
 struct link;
 
 /* Borrows the settings. `turn` counts the attempts: each goes to the next address. NULL: no memory
@@ -42,10 +47,9 @@ void link_read_now(struct link *k);
 
 /* "host:port", or the path of the unix socket: of the sentinel, then of the master. */
 const char *link_server(const struct link *k);
-/* Once ready: what INFO said, and Redis's time in ms, taken before net_now_us() was
- * *heard_at_us. */
+/* Once ready: what INFO and TIME said. */
 const struct info *link_info(const struct link *k);
-int64_t link_time_ms(const struct link *k, int64_t *heard_at_us);
+const struct tick *link_tick(const struct link *k);
 
 /* NULL if `reply` is the answer to INFO of a server that may be used; else why it may not. */
 const char *link_judge_info(const struct resp_reply *reply, struct info *out);

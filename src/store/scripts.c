@@ -73,8 +73,10 @@
 	"end\n"                                                    \
 	"return {now, doubt}\n"
 
-#define VOID      \
-	"boot(now)\n" \
+/* The lease goes too: it may end too late, if the clock was found to have gone back. */
+#define VOID                           \
+	"boot(now)\n"                      \
+	"call('ZREM', KEYS[2], ARGV[3])\n" \
 	"return 1\n"
 
 const char *const script_texts[SCRIPTS] = {

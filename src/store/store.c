@@ -10,11 +10,10 @@
  * of another router finds this one's lease lapsed. `lapse_at_us` is when that is certain by our
  * clock.
  *
- * A writer is told that its write is done when
- *  (a) its mark was stored: Redis answered, or
- *  (b) now >= lapse_at_us and the mark is owed. While anything is owed no heartbeat is sent, so
- *      lapse_at_us stands still. What is owed ceases to be so when Redis has *answered* that it is
- *      stored; only then heartbeats go on. It is not enough to send it ahead of the heartbeat: it
+ * A writer is told that its write is done when (a) Redis answered that it stored the mark, or when
+ * (b) now >= lapse_at_us and the mark is owed. While anything is owed no heartbeat is sent, so
+ * lapse_at_us stands still. What is owed ceases to be so when Redis has *answered* that it is
+ * stored, and only then heartbeats go on; to send it ahead of the heartbeat is not enough, for it
  * may be refused where the heartbeat is not. A mark that was sent and not yet answered does not
  * hold heartbeats up: its writer has been told nothing, and if it fails, (b) waits for them too.
  *
@@ -27,11 +26,12 @@
  * Own marks: a get leaves only while nothing is owed, on the same connection behind all puts. If
  * one of those is refused, the refusal comes first and fails the connection, and the get with it.
  *
- * Assumed: Redis's clock does not go backwards; it runs at 0.9 to 1.1 times the rate of ours; a
- * server that says it stored a mark has it until it restarts, fails over, is flushed or evicts; no
- * replica is behind by more than half of the time to live. Of a failover that leaves the old master
- * running, cut off: it stops taking marks because min-replicas-to-write is set, which is asked for
- * where there is a sentinel or more than one address.
+ * Assumed: Redis's clock runs at 0.9 to 1.1 times the rate of ours and does not jump (if it does,
+ * the next heartbeat notices and makes all marks doubtful); a server that says it stored a mark has
+ * it until it restarts, fails over, is flushed or evicts; no replica is behind by more than half of
+ * the time to live. Of a failover that leaves the old master running, cut off: it stops taking
+ * marks because min-replicas-to-write is set, which is asked for where there is a sentinel or more
+ * than one address.
  */
 #include "store.h"
 
@@ -103,8 +103,8 @@ struct store {
 	struct info info;
 	bool trusted;
 	int64_t info_at_us;
-	int64_t time_ms, time_at_us; /* Redis's clock showed time_ms, or more, at time_at_us */
-	struct list flight;          /* requests, oldest first */
+	struct tick tick;   /* the latest */
+	struct list flight; /* requests, oldest first */
 	int in_flight;
 	struct net_timer *retry, *limit, *beat;
 
@@ -213,15 +213,30 @@ static bool owes(const struct store *s)
 /* The least that Redis's clock can show when ours shows `now_us`. */
 static int64_t redis_time_ms(const struct store *s, int64_t now_us)
 {
-	return s->time_ms + AT_MOST_OF_OURS(now_us - s->time_at_us) / 1000;
+	return s->tick.time_ms + AT_MOST_OF_OURS(now_us - s->tick.heard_at_us) / 1000;
 }
 
-static void learn_time(struct store *s, int64_t time_ms, int64_t heard_at_us)
+/* Whether Redis's clock went on otherwise than a clock does. */
+static bool has_jumped(const struct tick *was, const struct tick *is)
 {
-	if (time_ms < redis_time_ms(s, heard_at_us))
+	int64_t least_us = AT_MOST_OF_OURS(is->sent_at_us - was->heard_at_us);
+	int64_t most_us = AT_LEAST_OF_OURS(is->heard_at_us - was->sent_at_us);
+	int64_t passed_ms = is->time_ms - was->time_ms;
+	return passed_ms < least_us / 1000 - 1 || passed_ms > most_us / 1000 + 1;
+}
+
+/* Leases and the age of the boot key are counted in Redis's time: what they say is worth nothing
+ * after a jump, and is all made doubtful. */
+static void learn_tick(struct store *s, struct tick is)
+{
+	struct tick was = s->tick;
+	s->tick = is;
+	if (!has_jumped(&was, &is))
 		return;
-	s->time_ms = time_ms;
-	s->time_at_us = heard_at_us;
+	log_warn("store=%s: its clock jumped, from %" PRId64 " to %" PRId64 " ms within %" PRId64
+	         " ms of ours; all marks are doubtful for a time to live",
+	         s->stats.server, was.time_ms, is.time_ms, (is.heard_at_us - was.sent_at_us) / 1000);
+	s->void_asked++;
 }
 
 #ifdef STORE_TEST_SWITCHES
@@ -513,8 +528,8 @@ static void take_get(struct store *s, struct store_request *r, const struct resp
 {
 	struct store_mark mark = {0};
 	const struct resp_value *text = &reply->items[0], *doubt = &reply->items[1];
-	bool sure = reply->count == 2 && doubt->type == RESP_INTEGER && doubt->integer == 0 &&
-	            (text->type == RESP_NIL || mark_parse(text->text, &mark)) && s->trusted;
+	bool sure = s->trusted && doubt->integer == 0 &&
+	            (text->type == RESP_NIL || mark_parse(text->text, &mark));
 	if (breaks("believe"))
 		sure = true;
 	if (!sure)
@@ -563,17 +578,13 @@ static void take_voided(struct store *s, struct store_request *r)
 
 static void take_heartbeat(struct store *s, struct store_request *r, const struct resp_reply *reply)
 {
-	int64_t sent_at = r->sent_at_us, ttl = r->ttl_us, until = r->until_ms;
+	int64_t ttl = r->ttl_us, until = r->until_ms;
+	struct tick tick = {reply->items[0].integer, r->sent_at_us, net_now_us()};
 	request_free(r);
-	if (reply->count != 2 || reply->items[0].type != RESP_INTEGER) {
-		fail(s, "its answer to a heartbeat is none");
-		return;
-	}
-	int64_t time_ms = reply->items[0].integer;
-	learn_time(s, time_ms, net_now_us());
+	learn_tick(s, tick);
 	/* One that came too late to be a lease says nothing about how long others doubt. */
-	if (time_ms <= until)
-		s->covers_till_us = sent_at + AT_MOST_OF_OURS(ttl / 2);
+	if (tick.time_ms <= until)
+		s->covers_till_us = tick.sent_at_us + AT_MOST_OF_OURS(ttl / 2);
 	if (s->proven)
 		return;
 	s->proven = true;
@@ -627,6 +638,26 @@ static void take_answer(struct store *s, struct store_request *r, const struct r
 	}
 }
 
+/* Fourteen digits, see scripts.c. */
+#define TIME_MS_MAX INT64_C(99999999999999)
+
+static bool is_answer(const struct store_request *r, const struct resp_reply *reply)
+{
+	const struct resp_value *one = &reply->items[0], *two = &reply->items[1];
+	switch (r->kind) {
+	case ASK_INFO:
+		return reply->top.type == RESP_TEXT;
+	case ASK_GET:
+		return reply->count == 2 && (one->type == RESP_NIL || one->type == RESP_TEXT) &&
+		       two->type == RESP_INTEGER;
+	case ASK_HEARTBEAT:
+		return reply->count == 2 && one->type == RESP_INTEGER && one->integer > 0 &&
+		       one->integer <= TIME_MS_MAX && two->type == RESP_INTEGER;
+	default:
+		return reply->top.type == RESP_INTEGER && reply->top.integer == 1;
+	}
+}
+
 static void on_reply(void *owner, const struct resp_reply *reply)
 {
 	struct store *s = owner;
@@ -640,6 +671,10 @@ static void on_reply(void *owner, const struct resp_reply *reply)
 		return;
 	}
 	struct store_request *r = container_of(first, struct store_request, link);
+	if (!is_answer(r, reply)) {
+		fail(s, "an answer is of another kind than expected");
+		return;
+	}
 	bool owed = owes(s);
 	list_remove(&r->link);
 	s->in_flight--;
@@ -676,7 +711,7 @@ static void on_ready(void *owner)
 	struct store *s = owner;
 	s->up = true;
 	s->up_at_us = s->info_at_us = net_now_us();
-	s->time_ms = link_time_ms(s->link, &s->time_at_us);
+	s->tick = *link_tick(s->link);
 	s->stats.reconnects++;
 	(void)snprintf(s->stats.server, sizeof(s->stats.server), "%s", link_server(s->link));
 	take_info(s, link_info(s->link));

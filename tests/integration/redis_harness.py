@@ -30,9 +30,10 @@ class Refused(Exception):
 
 
 class Redis:
-    def __init__(self, *options, program="redis-server", config=None, port=None, password=None):
+    def __init__(self, *options, program="redis-server", config=None, password=None, env=None):
         self.dir = tempfile.mkdtemp(prefix="tidemark-redis-")
-        self.port = port or harness.free_port()
+        self.port = harness.free_port()
+        self.env = dict(os.environ, **(env or {}))
         self.log = os.path.join(self.dir, "log")
         self.password = password
         self.process = None
@@ -52,7 +53,7 @@ class Redis:
 
     def start(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                        preexec_fn=harness._die_with_parent(signal.SIGKILL))
+                                        env=self.env, preexec_fn=harness._die_with_parent(signal.SIGKILL))
 
         def answers():
             assert self.process.poll() is None, harness.tail(self.log)
