@@ -9,6 +9,7 @@ enum client_activity client_activity(const struct client *c)
 	case CLIENT_WELCOME:
 		return CLIENT_DOES_LOGIN;
 	case CLIENT_WAIT_POSITION:
+	case CLIENT_WAIT_STORE:
 		return CLIENT_DOES_WAIT_REPLICA;
 	case CLIENT_WAIT_SERVER:
 		return CLIENT_DOES_WAIT;
@@ -16,6 +17,7 @@ enum client_activity client_activity(const struct client *c)
 		return CLIENT_DOES_CONSOLE;
 	case CLIENT_READY:
 	case CLIENT_WAIT_SYNC:
+	case CLIENT_WAIT_MARK:
 	case CLIENT_DEAD:
 		break;
 	}

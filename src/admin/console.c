@@ -193,6 +193,41 @@ static void observe_line(struct table *t, const char *database, const char *shap
 	table_row_end(t);
 }
 
+static void show_store(struct worker *w, struct buf *out)
+{
+	struct table t;
+	struct store_stats s = {0};
+	const struct stats *n = &w->stats;
+	if (w->store)
+		store_stats(w->store, &s);
+	COLUMNS(&t, out, "name", "value", "meaning");
+	table_text(&t, "server");
+	table_text(&t, w->store ? s.server : "memory");
+	table_text(&t, "where the marks of named sessions are kept");
+	table_row_end(&t);
+	table_text(&t, "state");
+	table_text(&t, !w->store ? "local" : !s.up ? "down" : s.error[0] ? "doubtful" : "up");
+	table_text(&t, s.error[0] ? s.error : "down or doubtful: named sessions read from the primary");
+	table_row_end(&t);
+	routing_row(&t, "reads", s.reads, "marks asked for");
+	routing_row(&t, "writes", s.writes, "marks stored");
+	routing_row(&t, "doubtful", s.doubtful, "answers that were not believed");
+	routing_row(&t, "failed", s.failed, "questions without an answer");
+	routing_row(&t, "timeouts", s.timeouts, "of these, because redis_command_timeout was over");
+	routing_row(&t, "reconnects", s.reconnects, "connections to it that were lost");
+	routing_row(&t, "in_flight", (uint64_t)s.in_flight, "commands under way");
+	routing_row(&t, "owed", (uint64_t)s.owed, "marks to be stored once it answers");
+	routing_row(
+		&t, "acknowledged_owed", n->marks_owed,
+		"statements acknowledged before their mark was stored; other routers doubt meanwhile");
+	routing_row(
+		&t, "acknowledged_uncovered", n->marks_uncovered,
+		"of these, while nothing told other routers to doubt: their next read there may be stale");
+	routing_row(&t, "lost", n->marks_lost, "stored marks that the primary's history does not have");
+	routing_row(&t, "last_rtt_us", (uint64_t)s.last_rtt_us, "microseconds the last answer took");
+	table_end(&t, "SHOW");
+}
+
 static void show_observe(struct worker *w, struct buf *out)
 {
 	struct table t;
@@ -512,6 +547,7 @@ static const struct command {
 	{{"SHOW", "HELP"}, show_help, "this list"},
 	{{"SHOW", "FLEET"}, show_fleet, "the servers: role, position, lag, and why one is down"},
 	{{"SHOW", "ROUTING"}, show_routing, "where statements went, and why"},
+	{{"SHOW", "STORE"}, show_store, "where named sessions are kept, and how that goes"},
 	{{"SHOW", "OBSERVE"}, show_observe, "what mode = observe has found, by shape of statement"},
 	{{"SHOW", "STATS"}, show_stats, "traffic by database; times in microseconds"},
 	{{"SHOW", "POOLS"}, show_pools, "pools by database, user and node"},

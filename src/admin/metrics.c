@@ -64,6 +64,7 @@ static const char *target_of(enum route_reason reason)
 	case REASON_REPLICA_BOUNDED:
 	case REASON_REPLICA_EVENTUAL:
 		return "replica";
+	case REASON_WAIT_STORE:
 	case REASON_WAIT_REPLICA:
 	case REASON_WAIT_SAMPLE:
 		return NULL; /* on the way: counted where it ends */
@@ -358,6 +359,30 @@ static void caches(const struct worker *w, const struct census *c, struct buf *o
 	       "Named sessions forgotten to make room.");
 }
 
+static void shared_sessions(const struct worker *w, struct buf *out)
+{
+	struct store_stats s;
+	if (!w->store)
+		return;
+	store_stats(w->store, &s);
+	single(out, "tidemark_store_up", GAUGE, s.up, "1 if the store of session marks answers.");
+	single(out, "tidemark_store_reads_total", COUNTER, s.reads, "Marks asked for.");
+	single(out, "tidemark_store_writes_total", COUNTER, s.writes, "Marks stored.");
+	single(out, "tidemark_store_doubtful_total", COUNTER, s.doubtful,
+	       "Answers that were not believed.");
+	single(out, "tidemark_store_failed_total", COUNTER, s.failed, "Questions without an answer.");
+	single(out, "tidemark_store_timeouts_total", COUNTER, s.timeouts, "… for want of time.");
+	single(out, "tidemark_store_reconnects_total", COUNTER, s.reconnects, "Connections lost.");
+	single(out, "tidemark_store_owed", GAUGE, (uint64_t)s.owed,
+	       "Marks to be stored once it answers.");
+	single(out, "tidemark_store_acknowledged_owed_total", COUNTER, w->stats.marks_owed,
+	       "Statements acknowledged before their mark was stored.");
+	single(out, "tidemark_store_acknowledged_uncovered_total", COUNTER, w->stats.marks_uncovered,
+	       "… while nothing told other routers to doubt.");
+	single(out, "tidemark_store_lost_total", COUNTER, w->stats.marks_lost,
+	       "Stored marks that the primary's history does not have.");
+}
+
 static void about(const struct worker *w, int64_t now_us, struct buf *out)
 {
 	head(out, "tidemark_build_info", GAUGE, "1; the version is the label.");
@@ -380,5 +405,6 @@ void admin_metrics(const struct worker *w, struct buf *out)
 	connections(w, &c, out);
 	traffic(&c, out);
 	caches(w, &c, out);
+	shared_sessions(w, out);
 	about(w, now, out);
 }

@@ -450,6 +450,69 @@ static void take_keys(struct loader *l)
 	explicit_bzero(secret, sizeof(secret));
 }
 
+/* "host:port", "[::1]:6379", "/path/of/redis.sock". */
+static bool take_store_address(struct store_settings *s, struct slice one)
+{
+	struct store_address *a = &s->addresses[s->address_count];
+	if (one.len == 0 || one.len >= sizeof(a->host) || s->address_count == STORE_ADDRESSES_MAX)
+		return false;
+	char text[sizeof(a->host)];
+	memcpy(text, one.ptr, one.len);
+	text[one.len] = '\0';
+	*a = (struct store_address){0};
+	if (text[0] != '/') {
+		char *colon = strrchr(text, ':'), *end;
+		long port = colon ? strtol(colon + 1, &end, 10) : 0;
+		if (!colon || colon == text || end == colon + 1 || *end || port < 1 || port > 65535)
+			return false;
+		*colon = '\0';
+		a->port = (int)port;
+	}
+	size_t len = strlen(text);
+	bool bracketed = len > 2 && text[0] == '[' && text[len - 1] == ']';
+	snprintf(a->host, sizeof(a->host), "%.*s", (int)(bracketed ? len - 2 : len),
+	         text + (bracketed ? 1 : 0));
+	s->address_count++;
+	return true;
+}
+
+static void take_store(struct loader *l)
+{
+	struct settings *s = l->s;
+	struct slice rest = slice_str(s->redis);
+	if (s->session_store == SESSION_STORE_MEMORY)
+		return;
+	while (rest.len > 0) {
+		size_t n = 0, skip;
+		while (n < rest.len && rest.ptr[n] != ',')
+			n++;
+		skip = n < rest.len ? n + 1 : n;
+		struct slice one = slice_of(rest.ptr, n);
+		while (one.len > 0 && one.ptr[0] == ' ')
+			one = slice_from(one, 1);
+		while (one.len > 0 && one.ptr[one.len - 1] == ' ')
+			one.len--;
+		if (!take_store_address(&s->store, one))
+			config_errors_add(
+				l->errors,
+				"redis = \"%s\": expected HOST:PORT, or /path/of/redis.sock; at most 8, "
+				"separated by commas",
+				s->redis);
+		rest = slice_from(rest, skip);
+	}
+	if (s->store.address_count == 0)
+		config_errors_add(l->errors, "session_store = redis needs an address: redis = HOST:PORT");
+	if (s->store.address_count > 1 && !s->store.sentinel_master[0])
+		config_errors_add(l->errors,
+		                  "redis names several servers: they must be sentinels, and "
+		                  "redis_sentinel_master says which master they are asked for");
+	if (s->policy.strategy != STRATEGY_POSITION)
+		config_errors_add(l->errors,
+		                  "session_store = redis shares positions: it needs strategy = "
+		                  "position");
+	s->store.ttl_us = s->session_ttl_us;
+}
+
 static bool is_local(const char *addr)
 {
 	return strncmp(addr, "127.", 4) == 0 || strcmp(addr, "localhost") == 0 ||
@@ -516,6 +579,7 @@ static void check_all(struct loader *l)
 		                  "replica ever serves a read");
 	check_auth(l);
 	take_keys(l);
+	take_store(l);
 }
 
 /* What follows from other options. */

@@ -8,6 +8,7 @@ static const char *const group_titles[GROUP_COUNT] = {
 	[GROUP_LISTEN] = "Where clients come in",
 	[GROUP_AUTH] = "Who may come in",
 	[GROUP_CONSISTENCY] = "Consistency",
+	[GROUP_STORE] = "Sessions shared by several routers",
 	[GROUP_FLEET] = "Watching the servers",
 	[GROUP_POOLS] = "Pools",
 	[GROUP_TIMEOUTS] = "Time limits",

@@ -27,6 +27,7 @@ enum route_reason {
 	REASON_REPLICA_BOUNDED,  /* within max_lag */
 	REASON_REPLICA_EVENTUAL, /* any healthy replica */
 	/* wait */
+	REASON_WAIT_STORE,   /* the session's mark is being asked for elsewhere */
 	REASON_WAIT_REPLICA, /* a replica is expected to catch up within the budget */
 	REASON_WAIT_SAMPLE,  /* the mark itself is not known until a sample lands */
 	/* to the primary, because of the statement or the connection */
@@ -41,8 +42,9 @@ enum route_reason {
 	REASON_REFUSED_BEFORE, /* a standby refused this statement once */
 	REASON_RETRIED,        /* a standby refused it just now */
 	REASON_PIPELINE, /* part of a batch that is not all plain reads, or that was not complete */
-	REASON_TOKEN_REFUSED, /* it came with a token that cannot be believed */
-	REASON_INTERNAL, /* the router's own housekeeping */
+	REASON_STORE_DOUBTFUL, /* the store of session marks does not answer, or is in doubt */
+	REASON_TOKEN_REFUSED,  /* it came with a token that cannot be believed */
+	REASON_INTERNAL,       /* the router's own housekeeping */
 	/* to the primary, because of the level or the fleet */
 	REASON_STRONG,
 	REASON_PINNED,

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "cancel.h"
+#include "marks.h"
 #include "pool.h"
 #include "server.h"
 #include "settle.h"
@@ -98,7 +99,7 @@ struct route_policy client_policy(const struct client *c)
 
 bool client_is_told(const struct client *c)
 {
-	return c->options && c->options->report;
+	return (c->options && c->options->report) || marks_shared(c);
 }
 
 bool client_scope_mark(struct client *c)
@@ -173,6 +174,7 @@ void client_accept(void *arg, struct net_stream *stream)
 	list_init(&c->queue);
 	buf_init(&c->in, w->settings->max_packet_size + 2 * READ_CHUNK);
 	buf_init(&c->out, OUT_MAX);
+	buf_init(&c->late, 64);
 	list_push_back(&w->clients, &c->link);
 	w->client_count++;
 	net_stream_set_owner(stream, client_event, c);
@@ -213,6 +215,7 @@ void client_close(struct client *c)
 	c->state = CLIENT_DEAD;
 	list_remove(&c->queue);
 	leave_server(c);
+	marks_release(c);
 	settle_release(c);
 	pool_decline(c);
 	cancel_unregister(w, c);
@@ -420,6 +423,10 @@ void client_resume(struct client *c)
 		return;
 	waitlist_remove(&c->worker->waitlist, &c->waiter);
 	pool_leave_queue(c);
+	if (c->state == CLIENT_WAIT_MARK)
+		marks_resume(c);
+	if (c->state == CLIENT_WAIT_MARK || c->state == CLIENT_DEAD)
+		return;
 	if (c->state == CLIENT_WELCOME) {
 		startup_welcome(c);
 		if (c->state != CLIENT_READY) {
@@ -428,7 +435,7 @@ void client_resume(struct client *c)
 		}
 	} else {
 		if (c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER ||
-		    c->state == CLIENT_WAIT_SYNC)
+		    c->state == CLIENT_WAIT_SYNC || c->state == CLIENT_WAIT_STORE)
 			c->state = CLIENT_READY;
 	}
 	if (take_redo(c))

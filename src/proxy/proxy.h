@@ -27,6 +27,7 @@
 #include "sessions.h"
 #include "settings.h"
 #include "sql/cache.h"
+#include "store/store.h"
 #include "stats.h"
 #include "vars.h"
 #include "watch/watch.h"
@@ -206,6 +207,8 @@ enum client_state {
 	CLIENT_WAIT_POSITION,
 	CLIENT_WAIT_SERVER,
 	CLIENT_WAIT_SYNC,
+	CLIENT_WAIT_STORE, /* what other routers know of its session is being asked for */
+	CLIENT_WAIT_MARK,  /* ReadyForQuery is withheld until its session's mark is stored */
 	CLIENT_CONSOLE,
 	CLIENT_DEAD,
 };
@@ -336,6 +339,13 @@ struct client {
 	struct client_options *options;
 	struct client_options *startup_options; /* what RESET ALL and DISCARD ALL go back to */
 
+	/* Named sessions that other routers share: marks.h. */
+	struct store_request *store_request;
+	struct session *asked_session; /* counted */
+	uint8_t marks_answer;          /* enum marks_answer */
+	int mark_writes;               /* on their way to the store */
+	struct buf late;               /* WAIT_MARK: the ReadyForQuery that is withheld */
+
 	struct waiter waiter;
 	int64_t waiting_since_us;  /* for a position, a sample or a server */
 	int64_t turn_queued_at_us; /* WAIT_SERVER: since */
@@ -369,6 +379,8 @@ struct worker {
 	int64_t drain_until_us;
 
 	struct sessions sessions;
+	struct store *store;     /* of marks that other routers share; NULL: none do */
+	struct list mark_writes; /* on their way there */
 	struct vars_table vars;
 	struct list databases;
 	struct list clients;

@@ -412,7 +412,10 @@ static bool ready(struct server *s, struct client *c, const struct frame *f, str
 		if (capture == CAPTURE_FAILED)
 			s->worker->stats.captures_failed++;
 		settle_ready(c, s, step.entry.bits, f->body[0], captured ? &pos : NULL, ch);
-		chain_range(ch, at.ptr, frame_size(f));
+		if (c->state == CLIENT_WAIT_MARK)
+			ch->failed |= !buf_append(&c->late, at.ptr, frame_size(f));
+		else
+			chain_range(ch, at.ptr, frame_size(f));
 	}
 	return true;
 }

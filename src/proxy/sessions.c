@@ -72,7 +72,8 @@ static struct session *create(struct sessions *s, const struct fleet *f, const v
 	it->hash = hash;
 	it->database = database;
 	memcpy(it->name, name.ptr, name.len);
-	session_wrote_unknown(&it->mark, f, now_us);
+	if (!s->elsewhere)
+		session_wrote_unknown(&it->mark, f, now_us);
 
 	struct session **bucket = &s->buckets[hash & (s->bucket_count - 1)];
 	it->next = *bucket;

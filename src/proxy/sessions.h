@@ -12,6 +12,7 @@
 
 #include "base/list.h"
 #include "consistency/session.h"
+#include "store/store.h"
 
 #define SESSION_NAME_MAX 127
 
@@ -23,12 +24,16 @@ struct session {
 	uint32_t refs;        /* of connections and turns; only an unreferenced one may be evicted */
 	int64_t used_at_us;
 	struct session_mark mark;
+	/* With a store: what it is known to have, and whether anything is known of it here at all. */
+	struct store_mark stored;
+	bool known;
 	char name[SESSION_NAME_MAX + 1];
 };
 
 struct sessions {
 	int count, max;
 	int64_t ttl_us;
+	bool elsewhere; /* marks are kept in a store too: a new session owes nothing, it asks there */
 	uint32_t bucket_count;
 	struct session **buckets;
 	struct list lru;

@@ -9,6 +9,7 @@
 
 #include "consistency/route.h"
 #include "consistency/token.h"
+#include "store/store.h"
 #include "watch/watch.h"
 
 #define SETTINGS_USERS_MAX 4096
@@ -18,6 +19,8 @@ enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
 enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
 /* What a token that the router gives out is bound to. */
 enum token_binding { TOKEN_BINDING_NONE, TOKEN_BINDING_SESSION };
+/* Where the marks of named sessions are kept. */
+enum session_store { SESSION_STORE_MEMORY, SESSION_STORE_REDIS };
 enum router_mode { MODE_ROUTE, MODE_OBSERVE };
 
 /* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or
@@ -86,6 +89,9 @@ struct settings {
 	enum token_binding token_binding;
 	int max_waiting;  /* statements that wait for a replica; further ones go to the primary */
 	int max_sessions; /* named sessions in memory */
+	enum session_store session_store;
+	char redis[512]; /* HOST:PORT, …; or a unix socket */
+	struct store_settings store;
 	int64_t session_ttl_us;
 	int max_cached_statements; /* per database */
 	int observe_max_shapes;

@@ -6,6 +6,7 @@
 
 #include "client.h"
 #include "local.h"
+#include "marks.h"
 #include "pool.h"
 #include "server.h"
 #include "tokens.h"
@@ -21,7 +22,7 @@ void settle_begin(struct client *c)
 	c->turn_mark = c->mark;
 }
 
-static void drop_tx_sessions(struct client *c)
+void settle_end_joined(struct client *c)
 {
 	struct worker *w = c->worker;
 	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
@@ -185,7 +186,8 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 			settle_sets(c, s);
 		if (ddl)
 			ddl_done(c);
-		drop_tx_sessions(c);
+		if (!marks_publish(c) || !marks_await_sample(c))
+			settle_end_joined(c);
 		c->tx_wrote = false;
 		c->tx_ddl = false;
 		st->xact_count++;
@@ -316,7 +318,7 @@ void settle_release(struct client *c)
 	if (c->turn_session)
 		sessions_put(&w->sessions, c->turn_session, net_loop_now_us(w->loop));
 	c->turn_session = NULL;
-	drop_tx_sessions(c);
+	settle_end_joined(c);
 	free(c->wait_mark);
 	c->wait_mark = NULL;
 	free_pending(c);

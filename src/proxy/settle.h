@@ -30,6 +30,8 @@ void settle_deallocated_all(struct client *c, struct server *s);
 /* The session was named where the way is decided already: what the transaction under way does is
  * its doing too. Takes its own count. False: too many of them, or no memory. */
 bool settle_join_session(struct client *c, struct session *it);
+/* The sessions that joined in are done with. */
+void settle_end_joined(struct client *c);
 /* The client goes away: gives back what the turn holds. */
 void settle_release(struct client *c);
 

@@ -26,7 +26,10 @@ struct stats {
 	uint64_t writes_uncaptured; /* COPY, unparsable: likewise, by design */
 	uint64_t tags_malformed;
 	uint64_t tokens[TOKEN_VERDICTS]; /* that came, by what was found */
-	uint64_t client_errors;          /* protocol violations */
+	uint64_t marks_owed;      /* statements acknowledged before their mark was in the store */
+	uint64_t marks_uncovered; /* … while nothing made other routers doubt */
+	uint64_t marks_lost;      /* stored marks that are not on the primary's history */
+	uint64_t client_errors;   /* protocol violations */
 	uint64_t logins, login_failures;
 	uint64_t cancels, cancels_refused;
 	uint64_t server_connects, server_connect_failures;

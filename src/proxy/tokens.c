@@ -80,7 +80,8 @@ void tokens_give(struct client *c, struct token *out)
 	*out = (struct token){.issued_s = time(NULL)};
 	session_settle(c->mark, &w->fleet);
 	/* What a refused token asked for is not in the mark. */
-	if (c->token_doubted || !session_position(c->mark, &w->fleet, &at)) {
+	bool ignorant = c->session && w->store && !c->session->known;
+	if (c->token_doubted || ignorant || !session_position(c->mark, &w->fleet, &at)) {
 		out->primary = true;
 		return;
 	}

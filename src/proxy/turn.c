@@ -8,6 +8,7 @@
 #include "client.h"
 #include "forward.h"
 #include "local.h"
+#include "marks.h"
 #include "observe.h"
 #include "pool.h"
 #include "relay.h"
@@ -126,6 +127,13 @@ static struct route to_primary(enum route_reason reason)
 	return (struct route){.target = ROUTE_PRIMARY, .reason = reason, .node = NODE_NONE};
 }
 
+/* What other routers know of the named session. */
+static enum marks_answer ask_marks(struct client *c)
+{
+	struct session *it = c->turn_session ? c->turn_session : c->session;
+	return it && c->turn_mark == &it->mark ? marks_ask(c, it) : MARKS_KNOWN;
+}
+
 static struct route decide(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;
@@ -151,6 +159,17 @@ static struct route decide(struct client *c, const struct unit *u)
 		return observe_decide(&w->fleet, c->turn_mark, &policy, net_loop_now_us(w->loop));
 	/* A statement that waits owes what was owed when it came, not what others have written since.
 	 */
+	if (policy.level == LEVEL_SESSION) {
+		switch (ask_marks(c)) {
+		case MARKS_KNOWN:
+			break;
+		case MARKS_ASKED:
+			return (struct route){
+				.target = ROUTE_WAIT, .reason = REASON_WAIT_STORE, .node = NODE_NONE};
+		case MARKS_DOUBTFUL:
+			return to_primary(REASON_STORE_DOUBTFUL);
+		}
+	}
 	struct session_mark *mark =
 		c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
 	int64_t now = net_loop_now_us(w->loop);
@@ -302,6 +321,10 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;
 	struct route r = decide(c, u);
+	if (r.reason == REASON_WAIT_STORE) {
+		c->state = CLIENT_WAIT_STORE;
+		return DISPATCH_WAIT;
+	}
 	if (r.target == ROUTE_WAIT) {
 		if (start_wait(c, &r))
 			return DISPATCH_WAIT;
@@ -317,6 +340,7 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 	if (d == DISPATCH_WAIT)
 		return d;
 	end_wait(c);
+	marks_forget(c);
 	count_route(c, u, &r);
 	c->waited_for_others = false;
 	if (d == DISPATCH_REFUSED)
@@ -395,8 +419,9 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 	if (u->traits.flags & (TRAIT_SETS | TRAIT_ROUTER_INSIDE) || c->pending_sets || u->local_only ||
 	    s->barrier)
 		return false;
-	/* Each answer is written to the session of its own statement. */
-	return !c->turn_session && !c->tx_sessions && !names_session(c, u);
+	/* Each answer is written to the session of its own statement, and its mark stored, before the
+	 * next one. */
+	return !marks_shared(c) && !c->turn_session && !c->tx_sessions && !names_session(c, u);
 }
 
 /* Keeps the bytes of a read on a replica, so that it can be run again on the primary. */

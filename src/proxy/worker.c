@@ -9,6 +9,7 @@
 #include "cancel.h"
 #include "client.h"
 #include "forward.h"
+#include "marks.h"
 #include "observe.h"
 #include "pool.h"
 #include "relay.h"
@@ -112,6 +113,7 @@ static void on_fleet(void *arg, int node)
 	if (w->settings->policy.fault == FAULT_GUARD_AFTER)
 		redrive_guarded(w);
 	observe_sampled(w);
+	marks_tend(w);
 	worker_arm_wait(w);
 }
 
@@ -174,7 +176,8 @@ static bool anybody_in_transaction(const struct worker *w)
 {
 	for (const struct list *it = w->clients.next; it != &w->clients; it = it->next) {
 		const struct client *c = container_of(it, struct client, link);
-		if (c->server || c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER)
+		if (c->server || c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER ||
+		    c->state == CLIENT_WAIT_STORE || c->state == CLIENT_WAIT_MARK)
 			return true;
 	}
 	return false;
@@ -339,6 +342,10 @@ static bool build(struct worker *w, char *error, size_t cap)
 		return false;
 	if (!listen_all(w, error, cap))
 		return false;
+	if (!marks_start(w)) {
+		snprintf(error, cap, "the session store cannot be used; see the log");
+		return false;
+	}
 	w->watch = watch_new(w->loop, &w->fleet, s->nodes, s->node_count, &s->watch, on_fleet, w);
 	net_timer_start(w->tick_timer, TICK_US);
 	return w->watch != NULL;
@@ -408,6 +415,7 @@ void worker_free(struct worker *w)
 	net_listener_close(w->unix_socket);
 	net_timer_free(w->wait_timer);
 	net_timer_free(w->tick_timer);
+	marks_stop(w);
 	observe_free(w->observe);
 	databases_free(w);
 	if (w->loop)

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: PostgreSQL
+"""Named sessions that hop between routers which share a Redis."""
+
+import itertools
+import random
+import threading
+import time
+
+import harness
+import psycopg2
+import pytest
+import tokens
+from harness import Tidemark, rows, value, wait_until, where
+from rawpg import bind, execute, parse, query, sync
+from redis_harness import Path, Redis
+from test_routing import WHERE, delta, paused
+
+TTL = "1s"
+_versions = itertools.count(20_000_000)
+
+
+@pytest.fixture
+def redis():
+    r = Redis()
+    yield r
+    r.destroy()
+
+
+@pytest.fixture
+def routers(fleet, need_router, redis):
+    """make(n, **options): n routers on one Redis, which believe its marks already."""
+    made = []
+
+    def make(count=2, address=None, wait=True, **options):
+        options.setdefault("scope", "connection")
+        options.setdefault("session_ttl", TTL)
+        options.setdefault("session_store", "redis")
+        # A busy machine is no outage, unless the test wants to see one.
+        options.setdefault("redis_command_timeout", "300ms")
+        options.setdefault("redis_lease", "1s")
+        for _ in range(count):
+            made.append(Tidemark(fleet, redis=address or redis.address, **options))
+        for t in made[-count:]:
+            if wait and options["session_store"] == "redis":
+                believes(t)
+        return made[-count:]
+
+    yield make
+    for t in made:
+        t.stop()
+
+
+def store(t):
+    return {r["name"]: r["value"] for r in t.show("STORE")}
+
+
+def believes(t, limit=6):
+    """Waits until the router relies on the store: a named session's read goes to a replica."""
+    c = t.connect()
+    rows(c, f"SET tidemark.session = 'probe-{next(_versions)}'")
+    wait_until(lambda: where(c) != "primary", limit,
+               lambda: f"the marks to be believed: {value(c, 'SHOW tidemark.route')}; {t.show('STORE')}")
+    c.close()
+
+
+def named(t, name, **kw):
+    return t.connect(options=f"-c tidemark.session={name}", **kw)
+
+
+def write(c, key=60):
+    n = next(_versions)
+    rows(c, f"UPDATE items SET n = {n} WHERE id = {key}")
+    return n
+
+
+def read(c, key=60):
+    return rows(c, f"SELECT n, {WHERE} FROM items WHERE id = {key}")[0]
+
+
+# ---- read your writes, monotonic reads ----
+
+class Session:
+    """Its own writes and what it has seen, by key. One operation at a time."""
+
+    def __init__(self, name, keys):
+        self.tag = f"/*tidemark_session='{name}'*/ "
+        self.lock = threading.Lock()
+        self.seen = dict.fromkeys(keys, 0)
+
+
+def hop(routers, sessions, keys, seconds, seed):
+    """Threads that let random sessions do random things through random routers: (reads, stale, errors)."""
+    counts, errors = {"reads": 0, "stale": 0, "writes": 0}, []
+    end = time.monotonic() + seconds
+
+    def work(number):
+        dice = random.Random(seed * 100 + number)
+        try:
+            connections = [t.connect() for t in routers]
+            mine = {"reads": 0, "stale": 0, "writes": 0}
+            while time.monotonic() < end:
+                s = dice.choice(sessions)
+                with s.lock:
+                    key = dice.choice(keys)
+                    c = dice.choice(connections)
+                    if dice.random() < 0.4:
+                        n = value(c, f"{s.tag}UPDATE hops SET n = n + 1 WHERE id = {key} RETURNING n")
+                        mine["writes"] += 1
+                    else:
+                        n = value(c, f"{s.tag}SELECT n FROM hops WHERE id = {key}")
+                        mine["reads"] += 1
+                        mine["stale"] += n < s.seen[key]
+                    s.seen[key] = max(s.seen[key], n)
+        except BaseException as e:
+            errors.append(e)
+        for k in counts:
+            counts[k] += mine[k]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, errors[0]
+    return counts
+
+
+@pytest.fixture
+def hops(fleet):
+    fleet.primary.sql("CREATE TABLE IF NOT EXISTS hops (id int PRIMARY KEY, n bigint NOT NULL)")
+    fleet.primary.sql("TRUNCATE hops")
+    fleet.primary.sql("INSERT INTO hops SELECT i, 1 FROM generate_series(1, 50) i")
+    fleet.primary.sql("GRANT ALL ON hops TO app")
+    fleet.sync()
+    return list(range(1, 51))
+
+
+def test_a_hundred_sessions_that_hop_between_two_routers_see_their_writes(routers, fleet, hops):
+    pair = routers()
+    fleet.set_delay(1, 20)
+    fleet.set_delay(2, 40)
+    sessions = [Session(f"s{i}", hops) for i in range(100)]
+    before = [t.routing() for t in pair]
+    got = hop(pair, sessions, hops, 6, seed=1)
+    assert got["stale"] == 0, got
+    assert got["reads"] > 300 and got["writes"] > 200, got
+    replica, discriminating = (sum(delta(b, t.routing(), name)[0] for b, t in zip(before, pair))
+                               for name in ("reads_replica", "discriminating"))
+    assert replica > got["reads"] * 0.3, (replica, got)
+    assert discriminating > got["reads"] * 0.2, "the replicas were never behind: nothing was shown"
+    assert [int(store(t)["acknowledged_uncovered"]) for t in pair] == [0, 0]
+
+
+def test_without_the_store_the_same_sessions_read_stale(routers, fleet, hops):
+    """What the test before this one would find in routers that share nothing."""
+    pair = routers(session_store="memory")
+    fleet.set_delay(1, 20)
+    fleet.set_delay(2, 40)
+    got = hop(pair, [Session(f"m{i}", hops) for i in range(100)], hops, 4, seed=2)
+    assert got["stale"] > 0, got
+
+
+WRITES = {
+    "simple": lambda c, n: rows(c, f"UPDATE items SET n = {n} WHERE id = 60"),
+    "transaction": lambda c, n: [rows(c, q) for q in ("BEGIN", f"UPDATE items SET n = {n} WHERE id = 60", "COMMIT")],
+    "one message": lambda c, n: rows(c, f"BEGIN; UPDATE items SET n = {n} WHERE id = 60; COMMIT"),
+    "async": lambda c, n: rows(c, f"SET synchronous_commit = off; UPDATE items SET n = {n} WHERE id = 60"),
+    "two phase": lambda c, n: [rows(c, q) for q in (
+        "BEGIN", f"UPDATE items SET n = {n} WHERE id = 60", f"PREPARE TRANSACTION 'h{n}'", f"COMMIT PREPARED 'h{n}'")],
+    "procedure": lambda c, n: rows(c, f"DO $$ BEGIN UPDATE items SET n = {n} WHERE id = 60; END $$"),
+}
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_write_by_any_road_is_read_through_the_other_router(routers, fleet, how):
+    ta, tb = routers()
+    a, b, stranger = named(ta, "u1"), named(tb, "u1"), named(tb, "u2")
+    read(b)
+    with paused(fleet):
+        for _ in range(3):
+            n = next(_versions)
+            WRITES[how](a, n)
+            assert read(b) == (n, "primary")
+        assert read(stranger)[1] != "primary", "somebody else's session is held up too"
+
+
+def test_a_copy_is_read_through_the_other_router(routers, fleet):
+    """No position can be captured behind it: the answer waits for a sample of the primary."""
+    import io
+    ta, tb = routers()
+    a, b = named(ta, "u1"), named(tb, "u1")
+    read(b)
+    fleet.primary.sql("CREATE TABLE IF NOT EXISTS copied (n bigint); GRANT ALL ON copied TO app")
+    fleet.sync()
+    with paused(fleet):
+        for _ in range(5):
+            n = next(_versions)
+            a.cursor().copy_expert("COPY copied FROM STDIN", io.StringIO(f"{n}\n"))
+            assert value(b, f"SELECT count(*) FROM copied WHERE n = {n}") == 1
+    assert store(ta)["state"] == "up", "the position was not found out: all marks were given up instead"
+
+
+def test_what_a_session_read_binds_it_at_the_other_router(routers, fleet):
+    (ta,), (tb,) = routers(1, replicas=fleet.standbys[:1]), routers(1, replicas=fleet.standbys[1:])
+    a, b, stranger = named(ta, "u1"), named(tb, "u1"), named(tb, "u2")
+    writer = fleet.primary.connect()
+    with paused(fleet, 2):
+        for _ in range(5):
+            n = write(writer)
+            wait_until(lambda: fleet.standbys[0].value("SELECT n FROM items WHERE id = 60") == n, 5, "the first standby")
+            assert read(a) == (n, "replica1")
+            assert read(stranger)[0] != n, "the second standby is not behind: nothing is shown"
+            assert read(b) == (n, "primary")
+            # What the primary showed it binds as well.
+            n = write(writer)
+            assert value(a, "/*tidemark_consistency='strong'*/ SELECT n FROM items WHERE id = 60") == n
+            assert read(b) == (n, "primary")
+
+
+def test_pipelined_statements_are_each_acknowledged_after_their_mark(routers, fleet, raw):
+    ta, tb = routers()
+    c, b = raw(ta, options="-c tidemark.session=u1"), named(tb, "u1")
+    read(b)
+    ns = [next(_versions) for _ in range(4)]
+    with paused(fleet):
+        before = int(store(ta)["writes"])
+        c.send(query(f"UPDATE items SET n = {ns[0]} WHERE id = 60"), query(f"UPDATE items SET n = {ns[1]} WHERE id = 61"),
+               parse("", f"UPDATE items SET n = {ns[2]} WHERE id = 62"), bind(""), execute(), sync(),
+               query(f"SELECT n FROM items WHERE id = 62; UPDATE items SET n = {ns[3]} WHERE id = 63"))
+        for i in range(4):
+            got = c.until_ready()
+            assert not [m for m in got if m.kind == "E"], got
+            assert read(b, 60 + i)[0] == ns[i]
+        assert int(store(ta)["writes"]) - before == 4
+
+
+def test_round_trips_are_paid_by_named_sessions_only(routers, fleet):
+    (t,) = routers(1)
+    plain, c = t.connect(), named(t, "u1")
+
+    def cost(conn, sql):
+        before = store(t)
+        rows(conn, sql)
+        after = store(t)
+        return tuple(int(after[k]) - int(before[k]) for k in ("reads", "writes"))
+
+    assert cost(plain, "UPDATE items SET n = n WHERE id = 60") == (0, 0)
+    assert cost(plain, "SELECT n FROM items WHERE id = 60") == (0, 0)
+    assert cost(c, "UPDATE items SET n = n WHERE id = 60") == (0, 1)
+    fleet.sync()
+    costs = [cost(c, "SELECT n FROM items WHERE id = 60") for _ in range(5)]
+    assert all(reads == 1 and writes <= 1 for reads, writes in costs), costs
+    # Nothing happens on the primary: nothing new to store.
+    assert (1, 0) in costs
+
+
+# ---- when it breaks ----
+
+def test_store_down_means_the_primary_for_named_sessions_and_writes_go_on(routers, fleet, redis):
+    ta, tb = routers(redis_command_timeout="50ms", redis_lease="300ms")
+    a, b, plain = named(ta, "u1"), named(tb, "u1"), tb.connect()
+    read(b)
+    redis.kill()
+    with paused(fleet):
+        began = time.monotonic()
+        ns = []
+        for _ in range(10):
+            ns.append(write(a))
+            assert read(b) == (ns[-1], "primary")
+            assert read(a) == (ns[-1], "primary")
+        assert time.monotonic() - began < 3, "each write waits, not only the first ones"
+        assert where(plain) != "primary", "a session without a name pays for it"
+    assert tb.routing()["reason_store_doubtful"] >= 10
+    assert store(tb)["state"] == "down" and int(store(ta)["owed"]) >= 1
+    redis.start()
+    believes(ta, 15)
+    believes(tb, 15)
+    assert int(store(ta)["owed"]) == 0
+    with paused(fleet):
+        n = write(a)
+        assert read(b) == (n, "primary")
+
+
+def test_a_store_that_hangs_costs_a_bounded_time(routers, fleet, redis):
+    (t,) = routers(1, redis_command_timeout="30ms", redis_lease="300ms")
+    c = named(t, "u1")
+    read(c)
+    redis.pause()
+    try:
+        began = time.monotonic()
+        assert read(c)[1] == "primary"
+        assert time.monotonic() - began < 1
+        began = time.monotonic()
+        write(c)
+        assert time.monotonic() - began < 2
+        began = time.monotonic()
+        for _ in range(5):
+            write(c)
+        assert time.monotonic() - began < 1
+    finally:
+        redis.resume()
+
+
+def test_a_router_that_loses_the_store_makes_the_others_doubt(routers, fleet, redis):
+    """A reaches Redis no more, B does: what A acknowledges, B never misses."""
+    for attempt in range(4):
+        path = Path(redis.port)
+        (ta,) = routers(1, address=path.address, redis_command_timeout="50ms", redis_lease="300ms")
+        (tb,) = routers(1, redis_command_timeout="100ms", redis_lease="300ms")
+        a, b = named(ta, f"cut{attempt}"), named(tb, f"cut{attempt}")
+        read(b)
+        with paused(fleet):
+            assert read(b)[1] != "primary"
+            if attempt % 2:
+                path.hold()
+            else:
+                path.refuses = True
+                path.break_off()
+            for _ in range(5):
+                n = write(a)
+                assert read(b) == (n, "primary")
+        path.close()
+        assert int(store(ta)["acknowledged_uncovered"]) == 0
+
+
+def test_a_redis_that_forgets_is_noticed(routers, fleet, redis):
+    ta, tb = routers()
+    a, b = named(ta, "u1"), named(tb, "u1")
+    read(b)
+    with paused(fleet):
+        n = write(a)
+        redis.say("FLUSHALL")
+        assert read(b) == (n, "primary")
+    believes(tb, 5)
+
+
+def test_a_token_says_no_more_than_the_router_knows(routers, fleet):
+    ta, tb = routers()
+    a, b = named(ta, "u1"), named(tb, "u1")
+    write(a)
+    assert tokens.is_primary(value(b, "SHOW tidemark.token")), "nothing was asked of the store yet"
+    read(b)
+    assert tokens.branches(value(b, "SHOW tidemark.token"))
+
+
+def test_clients_that_leave_while_they_wait_harm_nobody(routers, fleet, redis):
+    (t,) = routers(1, redis_command_timeout="5s", redis_lease="6s")
+    redis.pause()
+    try:
+        leaving = [named(t, f"l{i}") for i in range(8)]
+        for i, c in enumerate(leaving):
+            c.autocommit = True
+            s = c.cursor()
+            sql = f"UPDATE items SET n = n WHERE id = {60 + i}" if i % 2 else "SELECT 1"
+            threading.Thread(target=lambda s=s, sql=sql: _ignore(s, sql), daemon=True).start()
+        time.sleep(0.3)
+        for c in leaving:
+            harness.abort(c) if hasattr(harness, "abort") else c.cancel()
+    finally:
+        redis.resume()
+    believes(t, 10)
+    assert t.alive()
+
+
+def _ignore(cursor, sql):
+    try:
+        cursor.execute(sql)
+    except psycopg2.Error:
+        pass
+
+
+@pytest.mark.parametrize("options, says", [
+    (["--redis", "nonsense"], "expected HOST:PORT"),
+    (["--redis", "a:1,b:2"], "redis_sentinel_master"),
+    (["--redis", ""], "needs an address"),
+    (["--strategy", "pin_fixed"], "strategy = position"),
+    (["--redis-tls", "on", "--redis-tls-ca-file", "/nowhere"], "session store"),
+])
+def test_settings_of_the_store_that_cannot_be(options, says):
+    code, text = harness.bad_start("--primary", "host=127.0.0.1 port=1", "--listen", f"127.0.0.1:{harness.free_port()}",
+                                   "--session-store", "redis", *options)
+    assert code != 0 and says in text, text
