@@ -236,7 +236,8 @@ static void count_route(struct client *c, const struct unit *u, const struct rou
 {
 	struct stats *st = &c->worker->stats;
 	st->by_reason[r->reason]++;
-	c->last_reason = (uint8_t)r->reason;
+	if (!u->local_only)
+		c->last_reason = (uint8_t)r->reason;
 	if (r->reason == REASON_OBSERVED)
 		observe_count(c, u, r);
 	if (!(u->traits.flags & TRAIT_READ))
@@ -312,7 +313,9 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	s->observed = r->reason == REASON_OBSERVED;
 	if (s->on_replica && w->settings->policy.fault == FAULT_GUARD_AFTER)
 		s->guard = r->need;
-	c->last_node = (int8_t)r->node;
+	/* SHOW tidemark.route does not speak of itself. */
+	if (!u->local_only)
+		c->last_node = (int8_t)r->node;
 	return DISPATCH_GO;
 }
 
