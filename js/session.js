@@ -35,7 +35,8 @@ class Session {
   #owing = new Set();
   #keys;
 
-  // text: one token or a list. Trusted is what only a router, or this application, can have made.
+  // text: one token or a list. Trusted is what only a router, or this application, can have made; with keys, what is
+  // verified.
   constructor(text = '', { trusted = false, keys = null } = {}) {
     this.#keys = keys;
     this.merge(text, { trusted });
@@ -43,7 +44,11 @@ class Session {
 
   // Takes in what somebody else has seen. What cannot be a token counts as "primary".
   merge(text, { trusted = false } = {}) {
-    for (const one of token.split(text)) this.#add(one, trusted);
+    for (const one of token.split(text)) {
+      if (!this.#keys || trusted) this.#add(one, trusted);
+      else if (token.verify(one, this.#keys).verdict === 'ok') this.#add(one, true);
+      else this.#add(token.PRIMARY, false);
+    }
   }
 
   // One token or a list; "" if the session has seen nothing.

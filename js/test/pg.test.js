@@ -5,7 +5,8 @@ const assert = require('node:assert');
 const { test } = require('node:test');
 const { Session, run, current } = require('../session');
 const { wrapClient, wrapPool } = require('../pg');
-const { FakeRouter, OWED, at } = require('./fakes');
+const { parse } = require('../token');
+const { FakeRouter, KEYS, OWED, at } = require('./fakes');
 
 let pg;
 try {
@@ -142,6 +143,18 @@ test('a token of another cluster stays beside the report', { skip }, async () =>
       await pool.query('SELECT 1');
       assert.deepStrictEqual(current().token.split(',').sort(), [other, at(60)].sort());
     });
+  });
+});
+
+test('with keys a forged token ends here, and the session\'s is one token', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    const forged = at(5).replace(/.$/, (c) => (c === 'A' ? 'E' : 'A'));
+    await run(forged, () => pool.query('A'), { keys: KEYS });
+    await run(`${at(5)},${at(6, { timeline: 2 })}`, () => {
+      assert.strictEqual(parse(current().token).branches.length, 2);
+      return pool.query('B');
+    }, { keys: KEYS });
+    assert.deepStrictEqual(router.statements, [SET('primary'), 'A', SET(`${at(5)},${at(6, { timeline: 2 })}`), 'B']);
   });
 });
 

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: PostgreSQL
-"""The npm package: its own tests, node-postgres through it, and two services that hand a token on."""
+"""The npm package: its own tests, node-postgres through it, two services that hand a token on, and its pages behind a shared
+cache."""
 
 import glob
 import json
 import os
 import re
+import signal
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -79,3 +83,131 @@ def test_two_services_without(fleet, router):
     """The same services and routers, and nobody carries a token: the test above can fail."""
     count = run_services(fleet, router, "without", 15)
     assert count["stale"] > 10 and count["backwards"] > 5, count
+
+
+# ---- a shared cache ----
+
+NGINX = """
+daemon off; master_process off; error_log {dir}/error.log; pid {dir}/pid;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
+  fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+  proxy_cache_path {dir}/cache keys_zone=pages:1m;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://127.0.0.1:{service}; proxy_cache pages; proxy_cache_valid 200 60s;
+      proxy_cache_revalidate on;
+      add_header X-Cache $upstream_cache_status;
+    }}
+  }}
+}}
+"""
+
+
+class Cached:
+    """js_cache.js behind nginx."""
+
+    def __init__(self, router_port, mode, directory):
+        self.service = subprocess.Popen(
+            ["node", os.path.join(os.path.dirname(__file__), "js_cache.js"), str(router_port), mode], text=True,
+            stdout=subprocess.PIPE, env=dict(os.environ, NODE_PATH=MODULES), preexec_fn=harness._die_with_parent(signal.SIGKILL))
+        self.service_port = int(self.service.stdout.readline())
+        self.port = harness.free_port()
+        conf = directory / "nginx.conf"
+        conf.write_text(NGINX.format(dir=directory, port=self.port, service=self.service_port))
+        self.nginx = subprocess.Popen(["/usr/sbin/nginx", "-e", str(directory / "error.log"), "-c", str(conf)],
+                                      preexec_fn=harness._die_with_parent(signal.SIGKILL))
+        harness.wait_until(self.answers, 10, "nginx to answer")
+
+    def answers(self):
+        try:
+            return self.get("/nothing?warm", 1)
+        except OSError:
+            return False
+
+    def request(self, path, user, headers=None, method="GET", port=None):
+        r = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", method=method,
+                                   headers={"Cookie": f"user={user}", **(headers or {})})
+        try:
+            with urllib.request.urlopen(r, timeout=10) as a:
+                return a.status, dict(a.headers), a.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, dict(e.headers), ""
+
+    def get(self, path, user, headers=None, port=None):
+        return self.request(path, user, headers, port=port)
+
+    def row(self, path, user):
+        return json.loads(self.get(path, user)[2])
+
+    def stop(self):
+        for p in (self.nginx, self.service):
+            p.kill()
+            p.wait()
+
+
+@pytest.fixture
+def cached(tm, tmp_path):
+    started = []
+
+    def make(mode):
+        started.append(Cached(tm.port, mode, tmp_path))
+        return started[-1]
+
+    yield make
+    for c in started:
+        c.stop()
+
+
+def wrong_answers(c, path):
+    """(bodies of another user, bodies from before a write)"""
+    others = old = 0
+    for user in (71, 72):
+        seen = c.row(path, user)
+        others += seen["id"] != user
+        c.request("/", user, method="POST")
+        after = c.row(path, user)
+        others += after["id"] != user
+        old += after["id"] == user and after["version"] <= seen["version"]
+    return others, old
+
+
+def test_a_shared_cache_keeps_nothing_of_a_user(cached):
+    c = cached("with")
+    for path in ("/nothing", "/public", "/shared", "/age", "/stale", "/length", "/versioned"):
+        assert wrong_answers(c, path) == (0, 0), path
+
+
+def test_a_shared_cache_without_the_rules(cached):
+    """The test above can fail."""
+    c = cached("without")
+    for path in ("/nothing", "/public", "/shared", "/age", "/stale"):
+        others, old = wrong_answers(c, path)
+        assert others > 0 and old > 0, path
+
+
+@pytest.mark.parametrize("mode", ["with", "without"])
+def test_etag_of_the_length(cached, mode):
+    """304 after a write, if nobody takes the tag away."""
+    c = cached(mode)
+    url = "/length?" + mode
+    tag = c.get(url, 73)[1].get("ETag")
+    assert (tag is None) == (mode == "with")
+    if mode == "without":
+        c.request("/", 73, method="POST")
+        assert c.get(url, 73, {"If-None-Match": tag})[0] == 304
+
+
+def test_versioned_etag(cached):
+    """Straight at the service too: nginx takes If-None-Match away from what it might store."""
+    c = cached("with")
+    for port, known in ((c.service_port, 304), (c.port, 200)):
+        tag = c.get("/versioned", 74)[1]["ETag"]
+        assert c.get("/versioned", 74, {"If-None-Match": tag}, port)[0] == known
+        assert c.get("/versioned", 75, {"If-None-Match": tag}, port)[0] == 200
+        c.request("/", 74, method="POST")
+        status, headers, body = c.get("/versioned", 74, {"If-None-Match": tag}, port)
+        assert status == 200 and headers["ETag"] != tag and json.loads(body)["id"] == 74
