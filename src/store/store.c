@@ -754,7 +754,7 @@ static void fill_settings(struct store_settings *s)
 	set_default(&s->lease_us, 300000);
 	set_default(&s->ttl_us, INT64_C(3600000000));
 	if (s->max_in_flight <= 0)
-		s->max_in_flight = 4096;
+		s->max_in_flight = 1024;
 	if (s->max_owed <= 0)
 		s->max_owed = 4096;
 }
