@@ -4,11 +4,13 @@
 Every client raises the version of a row, then reads it; tidemark-workload checks every read.
 """
 
+import glob
 import json
 import os
 import subprocess
 
 from fleet import BenchError
+from measure import process_tree
 from peers import PgPoolAlways, Tidemark, TidemarkConnection, TidemarkStrong, Unavailable
 
 PACES = {"flat out": (16, 0), "paced": (64, 50)}  # clients, think time in ms
@@ -105,13 +107,70 @@ def _start(router, stage, fleet, build):
         router.peer.start()
 
 
-def measure(stage, fleet, build, cells, seconds, wanted, say):
-    """A list of results, one for each cell and router. `wanted(name)`: whether to run a peer."""
+# ---- what the guarantee costs a write ------------------------------------------------------------
+
+WRITE_ROUTERS = ("primary", "tidemark", "tidemark-connection", "tidemark-strong")
+
+
+def _pin(pid, cores):
+    for path in (p for parent in process_tree(pid) for p in glob.glob(f"/proc/{parent}/task/*")):
+        try:
+            os.sched_setaffinity(int(os.path.basename(path)), cores)
+        except OSError:
+            pass  # it has ended
+
+
+class Apart:
+    """Replicas on a core of their own, everything else on the others: in real life they are other machines, and
+    reads that go there take nothing from the primary."""
+
+    def __init__(self, fleet, routers):
+        self.all = os.sched_getaffinity(0)
+        last = {max(self.all)}
+        self.others = self.all - last or last
+        self.here = [0, fleet.primary.process.pid] + [r.peer.process.pid for r in routers if r.peer]
+        self.there = [s.process.pid for s in fleet.standbys]
+        self.replica_cores = last
+
+    def __enter__(self):
+        for pid in self.there:
+            _pin(pid, self.replica_cores)
+        for pid in self.here:
+            _pin(pid or os.getpid(), self.others)
+
+    def __exit__(self, *_):
+        for pid in self.there + self.here:
+            _pin(pid or os.getpid(), self.all)
+
+
+def _write_latency(program, fleet, routers, rounds, seconds, say):
+    """[{pace, router: write p50 in µs}], a row for each round and pace; the order alternates."""
+    rows = []
+    routers = [r for r in routers if r.name in WRITE_ROUTERS]
+    with Apart(fleet, routers):
+        for number in range(rounds):
+            for pace in PACES:
+                row = {"pace": pace}
+                for router in routers if number % 2 == 0 else routers[::-1]:
+                    say(f"writes, round {number + 1} of {rounds}: {pace}: {router.title}", progress=True)
+                    try:
+                        result = _one(program, fleet, router, ((0, 0), pace, "same"), seconds)
+                    except BenchError as e:
+                        say(f"!! {router.title}: {e}")
+                        continue
+                    if not result["errors"]:
+                        row[router.name] = result["write_p50_us"]
+                rows.append(row)
+    return rows
+
+
+def measure(stage, fleet, build, cells, seconds, write_rounds, wanted, say):
+    """Results, one for each cell and router, and the rows of _write_latency(). `wanted(name)`: whether to run a peer."""
     program = os.path.join(build, "demo", "tidemark-workload")
     if not os.access(program, os.X_OK):
         say(f"!! read-your-writes is skipped: {program} is not built (run make)")
-        return []
-    started, results = [], []
+        return [], []
+    started, results, writes = [], [], []
     try:
         for router in routers():
             if router.peer_class and not wanted(router.name.split("-")[0]):
@@ -141,9 +200,11 @@ def measure(stage, fleet, build, cells, seconds, wanted, say):
                         say(f"!! {router.title}: {results[-1]['complaint']}")
                 except BenchError as e:
                     say(f"!! {router.title}: {e}")
+        fleet.set_delays((0, 0))
+        writes = _write_latency(program, fleet, started, write_rounds, seconds, say)
     finally:
         for router in started:
             if router.peer:
                 router.peer.stop()
         fleet.set_delays((0, 0))
-    return results
+    return results, writes
