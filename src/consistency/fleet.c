@@ -348,10 +348,11 @@ static int64_t delay_now(const struct fleet *f, const struct node *n)
 {
 	uint32_t next = ring_first_past(f, n->at);
 	int64_t waited = next < f->ring_count ? n->sampled_at_us - f->ring[next].reached_us : 0;
-	/* Nothing observed yet: as long again as it has taken so far, so that the first wait is tried
-	 * and a replica that stands still is not waited for again and again. */
+	/* Overdue: as long again as it is overdue, so that a replica that stands still, also one of
+	 * which nothing was observed yet, is not waited for again and again. */
 	int64_t usual = n->replay_delay_us == LAG_UNKNOWN ? 0 : n->replay_delay_us;
-	return waited > usual ? waited : usual;
+	int64_t overdue = waited > usual ? waited - usual : 0;
+	return usual + 2 * overdue;
 }
 
 int64_t fleet_catch_up_us(const struct fleet *f, int node, struct position want, int64_t now_us)

@@ -917,3 +917,17 @@ def end_on_page_boundary(c, probe):
         return False
     commit(left - overhead)
     return position() % 8192 == 24
+
+
+def test_a_replica_that_stands_still_is_not_waited_for_again_and_again(router, fleet):
+    t = router(scope="connection", wait_timeout="100ms")
+    c = t.connect()
+    settle(t, c)
+    with paused(fleet):
+        rows(c, "UPDATE items SET n = n + 1 WHERE id = 81")
+        before = t.routing()
+        for _ in range(20):
+            assert rows(c, f"SELECT {WHERE} FROM items WHERE id = 81") == [("primary",)]
+        waited, far = delta(before, t.routing(), "reads_waited", "reason_too_far_behind")
+    # The first wait is worth a try; then it has been overdue for longer than a wait may take.
+    assert waited <= 3 and far >= 17, (waited, far)

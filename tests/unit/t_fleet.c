@@ -279,6 +279,8 @@ static void fleet_expects_nothing_soon_of_a_replica_that_stands_still(void **sta
 	assert_true(sample(A, 194000, 3000000));
 	fleet_primary_reached(&f, (struct position){3000000}, 3000000);
 	assert_true(fleet_catch_up_us(&f, A, (struct position){3000000}, 3000000) > 2000000);
+	/* Nor of the very position at which it stands. */
+	assert_true(fleet_catch_up_us(&f, A, (struct position){195000}, 3000000) > 2000000);
 	/* … and forgets it within a few samples, idle ones too, when it moves again. */
 	for (int64_t t = 3250000; t < 5000000; t += 250000) {
 		fleet_primary_reached(&f, (struct position){(uint64_t)t}, t - 8000);
