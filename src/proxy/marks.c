@@ -69,6 +69,7 @@ static enum marks_answer take_stored(struct worker *w, struct session *it,
 {
 	if (!m->present) {
 		it->known = true;
+		it->stored = *m;
 		return MARKS_KNOWN;
 	}
 	if (history_judge(&w->fleet.history, m->timeline, m->fork, m->at) != HISTORY_PART) {
