@@ -751,10 +751,12 @@ class Pair:
     def round(self):
         breaking = threading.Timer(self.dice.uniform(0, 0.03), self.break_it)
         breaking.start()
-        for _ in range(self.dice.randrange(1, 4)):
-            time.sleep(self.dice.uniform(0, 0.02))
-            self.put()
-        breaking.join()
+        try:
+            for _ in range(self.dice.randrange(1, 4)):
+                time.sleep(self.dice.uniform(0, 0.02))
+                self.put()
+        finally:
+            breaking.join()
         if self.dice.random() < 0.5:
             self.put()
         # Long enough, now and then, for the writer to try several times in vain.
