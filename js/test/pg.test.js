@@ -232,6 +232,16 @@ test('a connection whose session changes is told again', { skip }, async () => {
   });
 });
 
+test('… also where the router reports nothing', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await run(at(5), async () => {
+      for (const sql of ['A', "SET tidemark.session = 'x'", 'B', 'RESET ALL', 'C']) await pool.query(sql);
+    });
+    assert.deepStrictEqual(router.statements,
+      [SET(at(5)), 'A', "SET tidemark.session = 'x'", SET(at(5)), 'B', 'RESET ALL', SET(at(5)), 'C']);
+  });
+});
+
 test('a connection that owes makes the session say primary, until it is settled', { skip }, async () => {
   await withPool({}, async (pool, router) => {
     router.answer = (sql) => (sql.startsWith('SHOW') ? { rows: [at(70)] } : { report: OWED });
