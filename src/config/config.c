@@ -90,7 +90,11 @@ static void file_option(struct loader *l, const char *name, const char *value)
 	}
 	*seen = l->line;
 	note_option(l, o);
-	if (!option_set(o, l->s, value, why, sizeof(why)))
+	if (option_set(o, l->s, value, why, sizeof(why)))
+		return;
+	if (o->secret)
+		fault_secret(l, o->name, why);
+	else
 		fault_value(l, o->name, value, why);
 }
 
@@ -341,7 +345,11 @@ static void flag_option(struct loader *l, const char *name, const char *value)
 	char why[256];
 
 	note_option(l, o);
-	if (!option_set(o, l->s, value, why, sizeof(why)))
+	if (option_set(o, l->s, value, why, sizeof(why)))
+		return;
+	if (o->secret)
+		config_errors_add(l->errors, "--%s: %s", o->name, why);
+	else
 		config_errors_add(l->errors, "--%s \"%.100s\": %s", o->name, value, why);
 }
 
@@ -456,6 +464,9 @@ static bool take_store_address(struct store_settings *s, struct slice one)
 	struct store_address *a = &s->addresses[s->address_count];
 	if (one.len == 0 || one.len >= sizeof(a->host) || s->address_count == STORE_ADDRESSES_MAX)
 		return false;
+	/* An URL: with a user and a password, as a rule. */
+	if (one.ptr[0] != '/' && (memchr(one.ptr, '/', one.len) || memchr(one.ptr, '@', one.len)))
+		return false;
 	char text[sizeof(a->host)];
 	memcpy(text, one.ptr, one.len);
 	text[one.len] = '\0';
@@ -493,11 +504,11 @@ static void take_store(struct loader *l)
 		while (one.len > 0 && one.ptr[one.len - 1] == ' ')
 			one.len--;
 		if (!take_store_address(&s->store, one))
+			/* Without the value, which may be an URL and hold a password. */
 			config_errors_add(
 				l->errors,
-				"redis = \"%s\": expected HOST:PORT, or /path/of/redis.sock; at most 8, "
-				"separated by commas",
-				s->redis);
+				"redis: expected HOST:PORT, or /path/of/redis.sock; at most 8, separated by "
+				"commas; no URL, its parts are redis_user, redis_password, redis_db, redis_tls");
 		rest = slice_from(rest, skip);
 	}
 	if (s->store.address_count == 0)

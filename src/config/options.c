@@ -358,6 +358,7 @@ const struct option options[] = {
 		.help = "Password for Redis",
 		.doc = "Better in the file than on the command line, where others can read it.",
 		.fixed = true,
+		.secret = true,
 	},
 	{
 		.name = "redis_sentinel_password",
@@ -367,6 +368,7 @@ const struct option options[] = {
 		.preset = "",
 		.help = "Password for the sentinels",
 		.fixed = true,
+		.secret = true,
 	},
 	{
 		.name = "redis_db",

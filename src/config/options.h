@@ -53,6 +53,7 @@ struct option {
 	const char *doc;                 /* more sentences, or NULL */
 	const char *pgbouncer;           /* PgBouncer's key of the same meaning, or NULL */
 	bool fixed;                      /* a reload does not change it: restart */
+	bool secret;                     /* messages do not repeat the value */
 };
 
 extern const struct option options[];

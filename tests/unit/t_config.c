@@ -206,6 +206,27 @@ static void secrets_never_show_in_messages(void **state)
 	assert_null(strstr(errors.lines[0], "hush"));
 	assert_false(LOAD("--primary", "password=hush foo=1"));
 	assert_null(strstr(errors.lines[0], "hush"));
+
+	/* One byte too long, and the value at fault is the secret itself. */
+	char text[512], secret[300];
+	memset(secret, 'h', sizeof(secret) - 1);
+	secret[sizeof(secret) - 1] = '\0';
+	static const char *const options[] = {"redis_password", "redis_sentinel_password"};
+	for (int i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), "[nodes]\nprimary = host=a\n[tidemark]\n%s = %s\n", options[i],
+		         secret);
+		assert_false(load_text(text));
+		assert_null(strstr(errors.lines[0], "hhhh"));
+		snprintf(text, sizeof(text), "--%s", options[i]);
+		assert_false(LOAD("--primary", "host=a", text, secret));
+		assert_null(strstr(errors.lines[0], "hhhh"));
+	}
+	assert_false(LOAD("--primary", "host=a", "--session-store", "redis", "--redis",
+	                  "redis://:hush@127.0.0.1:6379"));
+	assert_null(strstr(errors.lines[0], "hush"));
+	assert_false(LOAD("--primary", "host=a", "--session-store", "redis", "--redis",
+	                  "rediss://u:hush@127.0.0.1"));
+	assert_null(strstr(errors.lines[0], "hush"));
 }
 
 static void nobody_is_let_in_by_oversight(void **state)
