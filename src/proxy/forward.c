@@ -307,14 +307,41 @@ static bool push_plain_bytes(struct forward *f, uint8_t kind, uint8_t type)
 
 struct set_note {
 	struct client *c;
-	bool ok;
+	bool ok, too_many;
 };
+
+/* A setting set anew, or RESET ALL: what it replaces need not be remembered. */
+static void drop_replaced(struct client *c, const struct set_stmt *st)
+{
+	struct pending_set **link = &c->pending_sets;
+	while (*link) {
+		struct pending_set *p = *link;
+		if (st->kind == SET_RESET_ALL || strcmp(p->name, st->name) == 0) {
+			*link = p->next;
+			free(p);
+		} else {
+			link = &p->next;
+		}
+	}
+}
 
 static void note_set(void *arg, const struct set_stmt *st)
 {
 	struct set_note *note = arg;
 	if (st->kind != SET_VALUE && st->kind != SET_RESET && st->kind != SET_RESET_ALL)
 		return;
+	drop_replaced(note->c, st);
+	size_t bytes = st->text.len;
+	int count = 0;
+	struct pending_set **last = &note->c->pending_sets;
+	for (; *last; last = &(*last)->next) {
+		bytes += (*last)->sql_len;
+		count++;
+	}
+	if (count >= VARS_MAX || bytes > VARS_BYTES) {
+		note->too_many = true;
+		return;
+	}
 	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
 	if (!p) {
 		note->ok = false;
@@ -324,9 +351,6 @@ static void note_set(void *arg, const struct set_stmt *st)
 	memcpy(p->name, st->name, sizeof(p->name));
 	if (st->text.len)
 		memcpy(p->sql, st->text.ptr, st->text.len);
-	struct pending_set **last = &note->c->pending_sets;
-	while (*last)
-		last = &(*last)->next;
 	*last = p;
 }
 
@@ -336,6 +360,11 @@ static bool remember_sets(struct forward *f, struct slice text)
 	struct set_note note = {.c = f->c, .ok = true};
 	if (!classify_settings(text, note_set, &note) || !note.ok)
 		return no_memory(f);
+	/* More than can be replayed elsewhere: they stay where they are, and so does the client. */
+	if (note.too_many && !f->c->bound) {
+		f->c->bound = BIND_SETTINGS;
+		f->c->worker->stats.binds++;
+	}
 	f->c->batch_bits |= TURN_SETS;
 	return true;
 }
