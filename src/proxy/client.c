@@ -97,6 +97,11 @@ struct route_policy client_policy(const struct client *c)
 	return p;
 }
 
+struct session_mark *client_mark(struct client *c)
+{
+	return c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->mark;
+}
+
 bool client_is_told(const struct client *c)
 {
 	return (c->options && c->options->report) || marks_shared(c);

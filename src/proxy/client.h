@@ -23,6 +23,8 @@ void client_say(struct client *c, const void *ptr, size_t len);
 void client_free(struct client *c);
 /* The effective policy: configuration, then what the connection said. */
 struct route_policy client_policy(const struct client *c);
+/* The session's mark; while a statement waits, as it was when that came. */
+struct session_mark *client_mark(struct client *c);
 /* Its session's mark is told outside this router after each statement: it must be exact. */
 bool client_is_told(const struct client *c);
 /* The mark of a connection that names no session becomes its mark. False: no memory. */

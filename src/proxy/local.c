@@ -243,8 +243,9 @@ bool local_needs_sample(struct client *c, struct slice text)
 	if (!parse_one(text, &s) || s.kind != SET_SHOW ||
 	    (strcmp(s.name, PREFIX "token") != 0 && strcmp(s.name, PREFIX "read_after") != 0))
 		return false;
-	session_settle(c->mark, &c->worker->fleet);
-	return !session_position(c->mark, &c->worker->fleet, &at);
+	struct session_mark *mark = client_mark(c);
+	session_settle(mark, &c->worker->fleet);
+	return !session_position(mark, &c->worker->fleet, &at);
 }
 
 bool local_execute(struct client *c, struct slice text, bool simple, struct buf *out)

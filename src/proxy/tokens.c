@@ -78,10 +78,11 @@ void tokens_give(struct client *c, struct token *out)
 	const struct history *h = &w->fleet.history;
 	struct position at;
 	*out = (struct token){.issued_s = time(NULL)};
-	session_settle(c->mark, &w->fleet);
+	struct session_mark *mark = client_mark(c);
+	session_settle(mark, &w->fleet);
 	/* What a refused token asked for is not in the mark. */
 	bool ignorant = c->session && w->store && !c->session->known;
-	if (c->token_doubted || ignorant || !session_position(c->mark, &w->fleet, &at)) {
+	if (c->token_doubted || ignorant || !session_position(mark, &w->fleet, &at)) {
 		out->primary = true;
 		return;
 	}

@@ -194,16 +194,16 @@ static bool held_up_by_others(const struct client *c)
 }
 
 /* Without memory for the copy it waits for the live mark, which asks for more, never for less. */
-static void keep_mark(struct client *c)
+static void keep_mark(struct client *c, const struct session_mark *mark)
 {
 	if (!c->wait_mark)
 		c->wait_mark = malloc(sizeof(*c->wait_mark));
 	if (c->wait_mark)
-		*c->wait_mark = *c->turn_mark;
+		*c->wait_mark = *mark;
 }
 
-/* False: too many wait already. */
-static bool start_wait(struct client *c, const struct route *r)
+/* False: too many wait already. `mark` is what the statement depends on. */
+static bool start_wait(struct client *c, const struct route *r, const struct session_mark *mark)
 {
 	struct worker *w = c->worker;
 	c->waiter.need = r->need;
@@ -215,7 +215,7 @@ static bool start_wait(struct client *c, const struct route *r)
 	}
 	if (c->waiting_since_us == 0) {
 		c->waiting_since_us = net_loop_now_us(w->loop);
-		keep_mark(c);
+		keep_mark(c, mark);
 		w->stats.reads_waited++;
 		c->waited_for_others = held_up_by_others(c);
 		w->stats.waited_for_others += c->waited_for_others;
@@ -329,7 +329,7 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 		return DISPATCH_WAIT;
 	}
 	if (r.target == ROUTE_WAIT) {
-		if (start_wait(c, &r))
+		if (start_wait(c, &r, c->turn_mark))
 			return DISPATCH_WAIT;
 		r = to_primary(REASON_WAIT_TIMEOUT);
 	}
@@ -364,12 +364,13 @@ static bool answer_locally(struct client *c, const struct unit *u)
 		struct route r = {.sample_after_us = now,
 		                  .wait_until_us =
 		                      (c->waiting_since_us ? c->waiting_since_us : now) + TOKEN_WAIT_US};
-		if (start_wait(c, &r))
+		if (start_wait(c, &r, c->mark))
 			return false;
 	}
-	c->waiting_since_us = 0;
-	if (u->type != FE_QUERY)
+	if (u->type != FE_QUERY) {
+		c->waiting_since_us = 0;
 		return true;
+	}
 
 	struct buf b;
 	buf_init(&b, 8192);
@@ -380,6 +381,7 @@ static bool answer_locally(struct client *c, const struct unit *u)
 			NULL);
 	else
 		local_execute(c, u->text, true, &b);
+	c->waiting_since_us = 0;
 	tokens_report(c, &b);
 	write_ready(&b, tx_status(c));
 	client_say(c, b.data, b.len);

@@ -302,3 +302,31 @@ def test_a_read_that_a_standby_refuses_keeps_its_connection_in_step(routers, fle
         assert value(c, "SELECT n FROM items WHERE id = 75") == n
         assert not tokens.is_primary(c.info.parameter_status("tidemark.token"))
     assert t.routing()["captures_failed"] == 0
+
+
+def test_a_token_is_had_while_others_keep_owing(routers, fleet):
+    """With scope = database somebody always owes something; a token needs only what was owed when it was asked for."""
+    import threading
+    (t,) = routers(1, scope="database")
+    c, stop = t.connect(), threading.Event()
+
+    def owe():
+        other = t.connect()
+        while not stop.is_set():
+            value(other, "/*tidemark_consistency='strong'*/ SELECT 1")
+
+    threads = [threading.Thread(target=owe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.2)
+        slow = 0
+        for _ in range(10):
+            began = time.monotonic()
+            assert tokens.branches(value(c, "SHOW tidemark.token"))
+            slow += time.monotonic() - began > 0.8
+        assert slow == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
