@@ -57,6 +57,12 @@ static struct session_mark *shared_mark(struct database *db)
 	return &db->own_shared;
 }
 
+bool database_served(const struct worker *w, struct slice name)
+{
+	char key[NAME_MAX_BYTES];
+	return name_copy(key, name) && entry_find(w->settings, key);
+}
+
 struct database *database_get(struct worker *w, struct slice name)
 {
 	char key[NAME_MAX_BYTES];

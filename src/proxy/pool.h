@@ -9,6 +9,8 @@
 
 #include "proxy.h"
 
+/* Is a database of this name configured? Makes nothing. */
+bool database_served(const struct worker *w, struct slice name);
 /* Finds the database a client asked for, or makes it; NULL: not configured, or no memory. */
 struct database *database_get(struct worker *w, struct slice name);
 struct account *account_get(struct database *db, struct slice user);

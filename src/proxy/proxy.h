@@ -276,8 +276,8 @@ struct client_login {
 	struct vars *vars;
 	struct buf own; /* settings of the router's own, "name\0value\0…": they count once it is known
 	                   who asks */
-	bool scram, first_done;
-	char user[NAME_MAX_BYTES];
+	bool console, scram, first_done;
+	char user[NAME_MAX_BYTES], database[NAME_MAX_BYTES];
 	char stored[MD5_PASSWORD_LEN + 1];
 	uint8_t salt[4];
 	bool known;                  /* the user exists */

@@ -219,12 +219,19 @@ static bool is_console(struct slice database)
 	return slice_eq_str(database, CONSOLE_DATABASE);
 }
 
+static void refuse_database(struct client *c, struct slice name)
+{
+	char text[200];
+	snprintf(text, sizeof(text), "database \"%.*s\" is not served by the router",
+	         (int)(name.len < 64 ? name.len : 64), (const char *)name.ptr);
+	client_fatal(c, "3D000", text, "See section [databases] of the router's configuration.");
+}
+
 static void start_session(struct client *c, const struct startup *st)
 {
 	struct worker *w = c->worker;
 	struct slice user = st->user, replication = st->replication;
 	struct slice database = st->database.len > 0 ? st->database : user;
-	char text[200];
 	if (user.len == 0 || user.len >= NAME_MAX_BYTES) {
 		client_fatal(c, "28000", "no PostgreSQL user name specified in startup packet", NULL);
 		return;
@@ -252,31 +259,18 @@ static void start_session(struct client *c, const struct startup *st)
 	c->login->vars = vars_ref(w->vars.none);
 	buf_init(&c->login->own, 2 * STARTUP_PACKET_MAX);
 	memcpy(c->login->user, user.ptr, user.len); /* shorter than the zeroed array */
-	if (!is_console(database)) {
-		struct database *db = database_get(w, database);
-		c->account = db ? account_get(db, user) : NULL;
-		if (!c->account) {
-			snprintf(text, sizeof(text), "database \"%.63s\" is not served by the router",
-			         db ? db->name : "");
-			if (!db)
-				snprintf(text, sizeof(text), "database \"%.*s\" is not served by the router",
-				         (int)(database.len < 64 ? database.len : 64), (const char *)database.ptr);
-			client_fatal(c, "3D000", text,
-			             "See section [databases] of the router's configuration.");
-			return;
-		}
-		c->account->client_count++;
-		if (!client_scope_mark(c)) {
-			client_fatal(c, "53200", "out of memory", NULL);
-			return;
-		}
+	c->login->console = is_console(database);
+	if (!c->login->console && !database_served(w, database)) {
+		refuse_database(c, database);
+		return;
 	}
+	memcpy(c->login->database, database.ptr, database.len); /* likewise */
 	if (!cancel_register(w, c)) {
 		client_fatal(c, "53200", "out of memory", NULL);
 		return;
 	}
 	negotiate_down(c, st);
-	if (c->state == CLIENT_DEAD || (c->account && !all_settings(c, st)))
+	if (c->state == CLIENT_DEAD || (!c->login->console && !all_settings(c, st)))
 		return;
 
 	struct buf out;
@@ -469,13 +463,32 @@ static bool own_settings(struct client *c)
 	return true;
 }
 
+/* Only for who was let in: anybody can think up names, and what is made for them stays. */
+static bool enter_database(struct client *c)
+{
+	struct slice name = slice_str(c->login->database);
+	if (!database_served(c->worker, name)) {
+		refuse_database(c, name); /* since a reload */
+		return false;
+	}
+	struct database *db = database_get(c->worker, name);
+	c->account = db ? account_get(db, slice_str(c->login->user)) : NULL;
+	if (c->account)
+		c->account->client_count++;
+	if (!c->account || !client_scope_mark(c)) {
+		client_fatal(c, "53200", "out of memory", NULL);
+		return false;
+	}
+	return true;
+}
+
 static void after_auth(struct client *c)
 {
-	if (!c->account) {
+	if (c->login->console) {
 		welcome_console(c);
 		return;
 	}
-	if (!own_settings(c))
+	if (!enter_database(c) || !own_settings(c))
 		return;
 	c->vars = c->login->vars;
 	c->login->vars = NULL;

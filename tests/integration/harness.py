@@ -552,6 +552,10 @@ class Tidemark:
     def alive(self):
         return self.process.poll() is None
 
+    def resident_kb(self):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
 

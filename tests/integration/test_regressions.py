@@ -382,22 +382,17 @@ def test_what_a_function_left_behind_goes_even_if_the_next_client_cannot_be_serv
 
 # ---- memory ----
 
-def resident_kb(t):
-    with open(f"/proc/{t.process.pid}/status") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
-
 @pytest.mark.parametrize("name, size, bound", [("my.other{i}", 50000, True), ("my.other{i}", 10, True),
                                                ("my.same", 10, False)])
 def test_the_settings_of_a_transaction_are_remembered_within_limits(single, name, size, bound):
     """Each SET of an open transaction was kept until its end, and walked past by the next one."""
-    before = resident_kb(single)
+    before = single.resident_kb()
     c = single.connect(autocommit=False)
     rows(c, "RESET work_mem")
     for i in range(300):
         rows(c, f"SET {name.format(i=i)} = '{i % 10}{'x' * size}'")
     rows(c, "SET work_mem = '7MB'")
-    grown = resident_kb(single) - before
+    grown = single.resident_kb() - before
     c.commit()
     assert value(c, "SHOW work_mem") == "7MB" and value(c, f"SHOW {name.format(i=299)}")[0] == "9"
     assert [r["bound"] != "" for r in single.show("CLIENTS") if r["database"] == "app"] == [bound]
