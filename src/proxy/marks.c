@@ -125,7 +125,8 @@ void marks_forget(struct client *c)
 
 static void tell_late(struct client *c)
 {
-	if (c->mark_writes > 0 || c->state != CLIENT_WAIT_MARK)
+	/* One mark may be stored while another still waits for its sample. */
+	if (c->mark_writes > 0 || c->state != CLIENT_WAIT_MARK || marks_await_sample(c))
 		return;
 	c->state = CLIENT_READY;
 	client_say(c, c->late.data, c->late.len);

@@ -234,6 +234,35 @@ def test_pipelined_statements_are_each_acknowledged_after_their_mark(routers, fl
         assert int(store(ta)["writes"]) - before == 4
 
 
+def test_the_mark_of_every_session_is_stored_before_the_answer(routers, fleet, raw):
+    """One session's mark was known and on its way, the other's waited for a sample: the answer came with the first."""
+    a, b = routers()
+    for i in (1, 2):
+        fleet.set_delay(i, 3000)
+    for _ in range(6):
+        mine, other = (f"both-{next(_versions)}" for _ in range(2))
+        c = named(a, mine)
+        rows(c, "LISTEN nothing")  # it is bound: its tags join in
+        done, n = [], next(_versions)
+        work = threading.Thread(target=lambda: done.append(rows(
+            c, f"/*tidemark_session='{other}'*/ UPDATE items SET n = {n} + least(0, length(pg_sleep(0.3)::text)) "
+               "WHERE id = 60 RETURNING n")))
+        work.start()
+        time.sleep(0.1)
+        # Another client of the other session goes away amid a write of its own: the session owes a sample.
+        gone = raw(a)
+        gone.send(query(f"/*tidemark_session='{other}'*/ UPDATE items SET n = n WHERE id = 61 "
+                        "AND pg_sleep(5) IS NOT NULL"))
+        time.sleep(0.1)
+        gone.close()
+        work.join()
+        assert done == [[(n,)]]
+        c2 = b.connect()
+        assert value(c2, f"/*tidemark_session='{other}'*/ SELECT n FROM items WHERE id = 60") == n
+        c.close()
+        c2.close()
+
+
 def test_round_trips_are_paid_by_named_sessions_only(routers, fleet):
     (t,) = routers(1)
     plain, c = t.connect(), named(t, "u1")
