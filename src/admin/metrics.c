@@ -361,10 +361,9 @@ static void caches(const struct worker *w, const struct census *c, struct buf *o
 
 static void shared_sessions(const struct worker *w, struct buf *out)
 {
-	struct store_stats s;
-	if (!w->store)
-		return;
-	store_stats(w->store, &s);
+	struct store_stats s = {0};
+	if (w->store)
+		store_stats(w->store, &s);
 	single(out, "tidemark_store_up", GAUGE, s.up, "1 if the store of session marks answers.");
 	single(out, "tidemark_store_reads_total", COUNTER, s.reads, "Marks asked for.");
 	single(out, "tidemark_store_writes_total", COUNTER, s.writes, "Marks stored.");
