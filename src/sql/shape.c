@@ -9,6 +9,7 @@
  * standard_conforming_strings on or off. When in doubt the text is its own shape.
  */
 #include "shape.h"
+#include "lex.h"
 #include "tags.h"
 
 #ifdef __SSE2__
@@ -202,15 +203,14 @@ static bool scan_quoted_name(struct scan *s)
 static bool scan_tail(struct scan *s)
 {
 	struct slice rest = slice_of(s->in, (size_t)(s->end - s->in));
-	while (rest.len) {
-		size_t before = rest.len;
-		bool commented;
-		while (rest.len && (rest.ptr[0] == ';' || (classes[rest.ptr[0]] & C_SPACE)))
-			rest = slice_from(rest, 1);
-		rest = sql_strip_comments(rest, &commented);
-		s->commented = s->commented || commented;
-		if (rest.len == before)
+	for (size_t i = 0; i < rest.len;) {
+		size_t end = lex_comment_end(rest, i);
+		if (end == LEX_UNTERMINATED)
 			return false;
+		s->commented = s->commented || end > i;
+		if (end == i && rest.ptr[i] != ';' && !(classes[rest.ptr[i]] & C_SPACE))
+			return false;
+		i = end > i ? end : i + 1;
 	}
 	s->in = s->end;
 	return true;
