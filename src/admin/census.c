@@ -12,6 +12,7 @@ enum client_activity client_activity(const struct client *c)
 	case CLIENT_WAIT_STORE:
 		return CLIENT_DOES_WAIT_REPLICA;
 	case CLIENT_WAIT_SERVER:
+	case CLIENT_WAIT_PRIMARY:
 		return CLIENT_DOES_WAIT;
 	case CLIENT_CONSOLE:
 		return CLIENT_DOES_CONSOLE;

@@ -581,6 +581,19 @@ const struct option options[] = {
 		.pgbouncer = "query_wait_timeout",
 	},
 	{
+		.name = "failover_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(failover_timeout_us),
+		.preset = "10s",
+		.min = 0,
+		.max = HOUR,
+		.help = "How long a statement waits for a primary when none can be reached",
+		.doc =
+			"A restart or a failover is a pause for what was not sent yet, and no error. What was sent gets its error "
+			"at once. 0 is an error at once.",
+	},
+	{
 		.name = "server_idle_timeout",
 		.group = GROUP_TIMEOUTS,
 		.type = OPTION_TIME,

@@ -124,7 +124,8 @@ void cancel_request(struct worker *w, uint32_t pid, struct slice key)
 		cancel_send(c->server);
 		return;
 	}
-	if (c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER) {
+	if (c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER ||
+	    c->state == CLIENT_WAIT_PRIMARY) {
 		c->cancelled = true;
 		worker_make_runnable(w, c);
 	}

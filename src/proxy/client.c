@@ -440,7 +440,8 @@ void client_resume(struct client *c)
 		}
 	} else {
 		if (c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER ||
-		    c->state == CLIENT_WAIT_SYNC || c->state == CLIENT_WAIT_STORE)
+		    c->state == CLIENT_WAIT_SYNC || c->state == CLIENT_WAIT_STORE ||
+		    c->state == CLIENT_WAIT_PRIMARY)
 			c->state = CLIENT_READY;
 	}
 	if (take_redo(c))

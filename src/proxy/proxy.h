@@ -207,8 +207,9 @@ enum client_state {
 	CLIENT_WAIT_POSITION,
 	CLIENT_WAIT_SERVER,
 	CLIENT_WAIT_SYNC,
-	CLIENT_WAIT_STORE, /* what other routers know of its session is being asked for */
-	CLIENT_WAIT_MARK,  /* ReadyForQuery is withheld until its session's mark is stored */
+	CLIENT_WAIT_STORE,   /* what other routers know of its session is being asked for */
+	CLIENT_WAIT_MARK,    /* ReadyForQuery is withheld until its session's mark is stored */
+	CLIENT_WAIT_PRIMARY, /* there is none that can be reached: failover_timeout */
 	CLIENT_CONSOLE,
 	CLIENT_DEAD,
 };
@@ -286,7 +287,7 @@ struct client_login {
 
 struct client {
 	struct list link;  /* worker.clients, worker.dead */
-	struct list queue; /* pool.waiting, worker.runnable; else alone */
+	struct list queue; /* pool.waiting, worker.await_primary, worker.runnable; else alone */
 	struct worker *worker;
 	struct net_stream *stream;
 	struct account *account;
@@ -347,8 +348,9 @@ struct client {
 	struct buf late;               /* WAIT_MARK: the ReadyForQuery that is withheld */
 
 	struct waiter waiter;
-	int64_t waiting_since_us;  /* for a position, a sample or a server */
-	int64_t turn_queued_at_us; /* WAIT_SERVER: since */
+	int64_t waiting_since_us;    /* for a position, a sample or a server */
+	int64_t turn_queued_at_us;   /* WAIT_SERVER: since */
+	int64_t no_primary_since_us; /* WAIT_PRIMARY: since */
 	int64_t turn_started_us, query_started_us;
 	int64_t seen_at_us;  /* connected, or last statement */
 	uint32_t id, secret; /* cancel key */
@@ -388,6 +390,9 @@ struct worker {
 	struct client **by_id; /* cancel keys: id - 1 is the slot */
 	uint32_t by_id_cap, by_id_next;
 	struct list runnable;
+	struct list await_primary;
+	uint32_t primary_epoch; /* of the primary as last seen up, with the generation below */
+	uint32_t primary_generation;
 	struct list dead_clients, dead_servers;
 	struct list cancels;
 

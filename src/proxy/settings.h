@@ -68,6 +68,7 @@ struct settings {
 	int max_client_conn;
 	int max_pool_waiting; /* clients that wait for a server of one pool */
 	int64_t query_wait_timeout_us;
+	int64_t failover_timeout_us; /* how long a statement waits for a primary */
 	int64_t server_idle_timeout_us;
 	int64_t server_lifetime_us;
 	int64_t server_connect_timeout_us;

@@ -68,6 +68,7 @@ static void end_wait(struct client *c)
 	c->account->database->stats.wait_time_us += (uint64_t)waited;
 	c->waiting_since_us = 0;
 	c->turn_queued_at_us = 0;
+	c->no_primary_since_us = 0;
 	free(c->wait_mark);
 	c->wait_mark = NULL;
 }
@@ -276,6 +277,36 @@ static enum dispatch with_settings(struct client *c, struct server *s, const str
 	return DISPATCH_WAIT;
 }
 
+/* Nothing of the statement was sent: it may wait for a primary that is restarted, or for the next
+ * one, and the application sees a pause. True: it waits. */
+static bool wait_for_primary(struct client *c)
+{
+	struct worker *w = c->worker;
+	int64_t now = net_loop_now_us(w->loop);
+	if (c->no_primary_since_us == 0)
+		c->no_primary_since_us = now;
+	if (now - c->no_primary_since_us >= w->settings->failover_timeout_us)
+		return false;
+	c->state = CLIENT_WAIT_PRIMARY;
+	list_remove(&c->queue);
+	list_push_back(&w->await_primary, &c->queue);
+	return true;
+}
+
+/* The server could not be reached, or is not ready: not an answer such as a wrong password. */
+static bool unreachable(const struct pool *p)
+{
+	return memcmp(p->sqlstate, "08", 2) == 0 || memcmp(p->sqlstate, "57P", 3) == 0;
+}
+
+static enum dispatch no_primary(struct client *c, const struct unit *u)
+{
+	if (wait_for_primary(c))
+		return DISPATCH_WAIT;
+	return refused(c, u, "08006", "no primary is known: none of the nodes answers as one",
+	               "SHOW FLEET on database tidemark tells what the router sees.");
+}
+
 static enum dispatch take_server(struct client *c, const struct unit *u, struct route *r)
 {
 	struct worker *w = c->worker;
@@ -289,8 +320,7 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 		*r = to_primary(REASON_NO_REPLICA);
 		r->node = worker_primary(w);
 		if (r->node == NODE_NONE)
-			return refused(c, u, "08006", "no primary is known and the replica cannot be reached",
-			               NULL);
+			return no_primary(c, u);
 		p = &c->account->pools[r->node];
 		answer = pool_acquire(p, c, &s);
 	}
@@ -306,6 +336,8 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 		return refused(c, u, "53300", "too many clients wait for a server connection already",
 		               "Raise default_pool_size or max_pool_waiting.");
 	case POOL_DOWN:
+		if (unreachable(p) && wait_for_primary(c))
+			return DISPATCH_WAIT;
 		return refused(c, u, p->sqlstate, p->error, "The router will try again; so may you.");
 	}
 	server_attach(s, c);
@@ -335,11 +367,7 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 	}
 	if (r.target == ROUTE_PRIMARY)
 		r.node = worker_primary(w);
-	if (r.node == NODE_NONE)
-		return refused(c, u, "08006", "no primary is known: none of the nodes answers as one",
-		               "SHOW FLEET on database tidemark tells what the router sees.");
-
-	enum dispatch d = take_server(c, u, &r);
+	enum dispatch d = r.node == NODE_NONE ? no_primary(c, u) : take_server(c, u, &r);
 	if (d == DISPATCH_WAIT)
 		return d;
 	end_wait(c);

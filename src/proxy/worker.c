@@ -91,6 +91,30 @@ static void drop_strangers(struct worker *w, int node)
 	}
 }
 
+/* They look again, and wait on if there is still nothing. */
+static void resume_await_primary(struct worker *w)
+{
+	list_for_each(it, &w->await_primary)
+		worker_make_runnable(w, container_of(it, struct client, queue));
+}
+
+/* A primary is there, another or the same again: what failed before says nothing of it. */
+static void primary_came(struct worker *w)
+{
+	int node = w->fleet.primary;
+	if (node == NODE_NONE || (w->fleet.nodes[node].epoch == w->primary_epoch &&
+	                          w->fleet.generation == w->primary_generation))
+		return;
+	w->primary_epoch = w->fleet.nodes[node].epoch;
+	w->primary_generation = w->fleet.generation;
+	list_for_each(it, &w->await_primary)
+	{
+		struct client *c = container_of(it, struct client, queue);
+		c->account->pools[node].retry_at_us = 0;
+	}
+	resume_await_primary(w);
+}
+
 static void on_fleet(void *arg, int node)
 {
 	struct worker *w = arg;
@@ -99,6 +123,7 @@ static void on_fleet(void *arg, int node)
 		log_info("node=%s is the primary, generation %u", w->fleet.nodes[w->last_primary].name,
 		         w->fleet.generation);
 	}
+	primary_came(w);
 	int64_t now = net_now_us();
 	const struct node *n = &w->fleet.nodes[node];
 	struct waiter *it;
@@ -177,7 +202,8 @@ static bool anybody_in_transaction(const struct worker *w)
 	for (const struct list *it = w->clients.next; it != &w->clients; it = it->next) {
 		const struct client *c = container_of(it, struct client, link);
 		if (c->server || c->state == CLIENT_WAIT_POSITION || c->state == CLIENT_WAIT_SERVER ||
-		    c->state == CLIENT_WAIT_STORE || c->state == CLIENT_WAIT_MARK)
+		    c->state == CLIENT_WAIT_STORE || c->state == CLIENT_WAIT_MARK ||
+		    c->state == CLIENT_WAIT_PRIMARY)
 			return true;
 	}
 	return false;
@@ -204,6 +230,7 @@ static void on_tick(void *arg)
 	int64_t now = net_now_us();
 	list_for_each(it, &w->clients) tend_client(w, container_of(it, struct client, link), now);
 	tend_databases(w, now);
+	resume_await_primary(w);
 	sessions_expire(&w->sessions, now);
 	if (w->state == WORKER_DRAINING)
 		tend_draining(w, now);
@@ -365,6 +392,7 @@ struct worker *worker_new(const struct settings *s, char *error, size_t cap)
 	list_init(&w->databases);
 	list_init(&w->clients);
 	list_init(&w->runnable);
+	list_init(&w->await_primary);
 	list_init(&w->dead_clients);
 	list_init(&w->dead_servers);
 	list_init(&w->cancels);

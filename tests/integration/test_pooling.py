@@ -449,7 +449,7 @@ def test_idle_clients_are_disconnected_if_so_wished(router, raw):
 def frail(small_fleet, need_router):
     """A router before the fleet whose servers may be stopped."""
     with harness.Tidemark(small_fleet, query_wait_timeout="2s", server_connect_timeout="1s",
-                          server_login_retry="200ms", answer_timeout="500ms") as t:
+                          server_login_retry="200ms", answer_timeout="500ms", failover_timeout="1s") as t:
         yield t
 
 
