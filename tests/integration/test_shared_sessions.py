@@ -409,3 +409,30 @@ def test_settings_of_the_store_that_cannot_be(options, says):
     code, text = harness.bad_start("--primary", "host=127.0.0.1 port=1", "--listen", f"127.0.0.1:{harness.free_port()}",
                                    "--session-store", "redis", *options)
     assert code != 0 and says in text, text
+
+
+def test_password_database_and_unix_socket(fleet, need_router, tmp_path):
+    path = f"{tmp_path}/redis.sock"
+    r = Redis("--requirepass", "s3cret-word", "--unixsocket", path, "--unixsocketperm", "777", password="s3cret-word")
+    options = {"session_store": "redis", "session_ttl": TTL, "redis": path, "redis_password": "s3cret-word", "redis_db": 3,
+               "redis_command_timeout": "300ms", "redis_lease": "1s", "scope": "connection"}
+    try:
+        with Tidemark(fleet, **options) as ta, Tidemark(fleet, **options) as tb:
+            believes(ta)
+            believes(tb)
+            a, b = named(ta, "u1"), named(tb, "u1")
+            read(b)
+            with paused(fleet):
+                n = write(a)
+                assert read(b) == (n, "primary")
+            keyspace = r.say("INFO", "keyspace")
+            assert "db3:" in keyspace and "db0:" not in keyspace
+        wrong = {**options, "redis_password": "wrong-word"}
+        with Tidemark(fleet, **wrong) as t:
+            wait_until(lambda: "WRONGPASS" in str(t.show("STORE")), 5, "the refusal to be told")
+            c = named(t, "u1")
+            assert write(c) == read(c)[0] and read(c)[1] == "primary"
+            for text in (t.log_text(), str(t.show("STORE"))):
+                assert "wrong-word" not in text
+    finally:
+        r.destroy()
