@@ -40,6 +40,7 @@ function settingsOf(options) {
     keys: options.keys ? token.parseKeys(options.keys) : null,
     header: options.header !== false,
     settleTimeout: options.settleTimeout ?? SETTLE_TIMEOUT_MS,
+    sessionName: options.sessionName || (() => ''),
     identified: options.identified || ((req) => Boolean(req.headers.cookie || req.headers.authorization)),
   };
 }
@@ -91,6 +92,9 @@ function takeHeaders(res, args) {
   return args.filter((a) => a !== headers);
 }
 
+// Is the answer for somebody, or for everybody?
+const isKnown = (req, session, s) => session.token !== '' || session.name !== '' || s.identified(req);
+
 function dropOtherETags(res) {
   const etag = res.getHeader('ETag');
   if (etag === undefined || etag === versioned.get(res)) return;
@@ -102,7 +106,7 @@ function writeHeaders(req, res, session, brought, s) {
   const text = session.token;
   if (text !== '' && s.header) res.setHeader(HEADER, text);
   if (text !== '' && text !== brought && s.withCookie) setCookie(req, res, s, text);
-  if (text === '' && !s.identified(req)) {
+  if (!isKnown(req, session, s)) {
     if (res.getHeader('ETag') === NO_ETAG) res.removeHeader('ETag');
     return;
   }
@@ -154,11 +158,21 @@ function onSend(req, res, session, s) {
   const { send } = res;
   if (typeof send !== 'function') return;
   res.send = function sendWithoutETag(...args) {
-    const known = session.token !== '' || s.identified(req);
+    const known = isKnown(req, session, s);
     if (known) dropOtherETags(this);
     if (known && this.getHeader('ETag') === undefined) this.setHeader('ETag', NO_ETAG);
     return send.apply(this, args);
   };
+}
+
+// What next() is to be told.
+function nameSession(session, req, s) {
+  try {
+    session.name = s.sessionName(req);
+    return [];
+  } catch (error) {
+    return [error];
+  }
 }
 
 // tidemark({ secret, … }): see the README for the options.
@@ -171,7 +185,8 @@ function tidemark(options = {}) {
     onHead(res, () => writeHeaders(req, res, session, brought, s));
     onEnd(res, session, s.settleTimeout);
     onSend(req, res, session, s);
-    run(session, () => next());
+    const failed = nameSession(session, req, s);
+    run(session, () => next(...failed));
   };
 }
 

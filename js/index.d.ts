@@ -58,11 +58,17 @@ export declare const token: {
 export interface SessionOptions {
   trusted?: boolean;
   keys?: Key[] | null;
+  name?: SessionName;
 }
+
+/** null, undefined and '' mean none. */
+export type SessionName = string | number | bigint | null | undefined;
 
 export declare class Session {
   constructor(text?: string, options?: SessionOptions);
   readonly token: string;
+  get name(): string;
+  set name(value: SessionName);
   readonly owes: boolean;
   readonly epoch: string | null;
   merge(text: string, options?: { trusted?: boolean }): void;
@@ -93,6 +99,8 @@ export interface MiddlewareOptions {
   header?: boolean;
   keys?: string | string[];
   settleTimeout?: number;
+  /** The router's session that the request's statements belong to. */
+  sessionName?: (req: any) => SessionName;
   identified?: (req: any) => boolean;
 }
 

@@ -2,13 +2,17 @@
 //
 // node-postgres: wrapClient(client), wrapPool(pool).
 //
-//   request ── SET tidemark.read_after = '…' ──▶ router      only if this connection was not told yet
+//   request ── SET tidemark.session = '…' ─────▶ router      only if the connection has another name
+//           ── SET tidemark.read_after = '…' ──▶             only if this connection was not told yet
 //           ── the statement ──────────────────▶
 //           ◀─ ParameterStatus tidemark.token ──             merged into the session when the statement ends
 //
 // The SET goes out in front of the first statement that needs it, and statements wait for it in their order. In front
 // of BEGIN, therefore, and not inside a transaction: that runs on the primary anyway. If the router refuses the SET,
 // the connection is closed, and the statement behind it fails: answering it without would be a stale read.
+//
+// A name changes only while nothing else is under way, so that each report is known to be of one name. Inside a
+// transaction it does change, if the request's does: the router counts the transaction for both.
 'use strict';
 
 const { AsyncResource } = require('node:async_hooks');
@@ -30,10 +34,13 @@ class Connection {
   #client;
   #query;
   #known = null; // the last report that says how far, parsed
-  #named = false;
+  #named = false; // by the application: nobody knows which report is of which session
+  #name = ''; // that we gave it; null when the application may have changed it
+  #naming = false;
   #byStartup;
   #transaction = 'I';
   #busy = false;
+  #running = false; // a statement of the application's has not been answered
   #closed = false;
   #own = 0; // statements of our own that are under way
   #held = []; // the application's, which wait for them
@@ -52,7 +59,9 @@ class Connection {
     client.on('drain', () => this.#drained());
     client.once('end', () => {
       this.#closed = true;
+      this.#running = false;
       this.#rest();
+      this.#goOn();
     });
     if (this.#byStartup) {
       const p = client.connectionParameters;
@@ -70,9 +79,11 @@ class Connection {
   run(config, ...rest) {
     const args = rest.map((a) => (typeof a === 'function' ? AsyncResource.bind(a) : a));
     const text = (typeof config === 'string' ? config : config && config.text) || '';
-    const job = { session: current(), text, told: false, begin: () => this.#query(config, ...args) };
+    const session = current();
+    const name = session ? session.name : '';
+    const job = { session, name, text, told: false, begin: () => this.#query(config, ...args) };
     this.#busy = true;
-    if (this.#own === 0 && this.#held.length === 0 && !this.#tell(job)) return this.#begin(job);
+    if (this.#own === 0 && this.#held.length === 0 && !this.#waits(job)) return this.#begin(job);
     return this.#hold(job, config, args);
   }
 
@@ -97,6 +108,7 @@ class Connection {
   }
 
   #begin(job) {
+    this.#running = true;
     if (job.session) this.#sessions.add(job.session);
     const result = job.begin();
     if (CHANGES_SESSION.test(job.text)) this.#sessionChanges();
@@ -115,7 +127,7 @@ class Connection {
   }
 
   #goOn() {
-    while (this.#held.length > 0 && this.#own === 0 && !this.#tell(this.#held[0])) this.#begin(this.#held.shift());
+    while (this.#held.length > 0 && this.#own === 0 && !this.#waits(this.#held[0])) this.#begin(this.#held.shift());
   }
 
   #send(statement, callback) {
@@ -125,6 +137,28 @@ class Connection {
       callback(error, result);
       this.#goOn();
     });
+  }
+
+  #waits(job) {
+    return this.#rename(job) || this.#tell(job);
+  }
+
+  // Gives the connection the name of this statement's session. True if the statement has to wait for it. Where nobody
+  // ever had a name, the application's own SET stands. In a failed transaction everything is refused.
+  #rename({ name }) {
+    if (name === this.#name || (name === '' && !this.#naming) || this.#closed || this.#transaction === 'E') return false;
+    if (this.#running) return true;
+    this.#naming = true;
+    this.#name = name;
+    this.life = {};
+    this.#known = null;
+    this.owes = false;
+    this.#send(`SET tidemark.session = '${name.replaceAll("'", "''")}'`, (error) => {
+      if (!error) return;
+      this.#name = null;
+      if (this.#transaction !== 'E') this.#close();
+    });
+    return true;
   }
 
   // Tells the connection what the session of this statement has seen. True if the statement has to wait for it.
@@ -160,6 +194,7 @@ class Connection {
     this.life = {};
     this.changing = true;
     this.#named = true;
+    this.#name = null;
     this.#known = null;
     if (!this.#byStartup) this.#askForReports();
   }
@@ -181,7 +216,11 @@ class Connection {
   }
 
   #drained() {
+    this.#running = false;
+    this.changing = false;
+    this.#sessions.clear();
     if (this.#held.length === 0) this.#rest();
+    else this.#goOn();
   }
 
   #rest() {

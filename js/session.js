@@ -13,13 +13,25 @@
 'use strict';
 
 const { AsyncLocalStorage } = require('node:async_hooks');
+const { createHash } = require('node:crypto');
 const token = require('./token');
 
 const SETTLE_TIMEOUT_MS = 100;
+const NAME_MAX = 127; // bytes; the router refuses longer ones
 const scope = new AsyncLocalStorage();
 
 function isConcrete(parsed) {
   return parsed !== null && !parsed.primary;
+}
+
+// What cannot be a name as it is goes by its digest: whoever has a strange name shall not see errors.
+function nameOf(value) {
+  if (value === undefined || value === null) return '';
+  if (!['string', 'number', 'bigint'].includes(typeof value))
+    throw new TypeError(`tidemark: a session's name is a text or a number, not ${typeof value}`);
+  const name = String(value);
+  if (Buffer.byteLength(name) <= NAME_MAX && !name.includes('\0')) return name;
+  return createHash('sha256').update(name).digest('base64url');
 }
 
 // Is some of this about a cluster of which the report says nothing?
@@ -32,14 +44,25 @@ class Session {
   // text -> { text, parsed, trusted, sent }. `sent` has, for each connection that was told this token, how many
   // reports it had made by then; Infinity while it is being told.
   #entries = new Map();
-  #owing = new Set();
+  #owing = new Map(); // connection -> its life when it began to owe
   #keys;
+  #name = '';
 
   // text: one token or a list. Trusted is what only a router, or this application, can have made; with keys, what is
   // verified.
-  constructor(text = '', { trusted = false, keys = null } = {}) {
+  constructor(text = '', { trusted = false, keys = null, name } = {}) {
     this.#keys = keys;
+    this.name = name;
     this.merge(text, { trusted });
+  }
+
+  // The router's session that the statements from now on belong to; "" for that of the scope.
+  get name() {
+    return this.#name;
+  }
+
+  set name(value) {
+    this.#name = nameOf(value);
   }
 
   // Takes in what somebody else has seen. What cannot be a token counts as "primary".
@@ -78,7 +101,7 @@ class Session {
   // rejects: one that does not answer is left owing, and the token says "primary".
   async settle({ timeout = SETTLE_TIMEOUT_MS, except = null } = {}) {
     this.#refresh();
-    const owing = [...this.#owing].filter((c) => c !== except);
+    const owing = [...this.#owing.keys()].filter((c) => c !== except);
     if (owing.length === 0) return;
     let timer;
     const late = new Promise((resolve) => {
@@ -93,13 +116,13 @@ class Session {
 
   owesElsewhere(connection) {
     this.#refresh();
-    return [...this.#owing].some((c) => c !== connection);
+    return [...this.#owing.keys()].some((c) => c !== connection);
   }
 
   // The tokens that the connection has to be told before it may answer this session.
   missing(connection) {
     if (this.owesElsewhere(connection)) {
-      for (const c of this.#owing) if (c !== connection) this.#owing.delete(c);
+      for (const c of [...this.#owing.keys()]) if (c !== connection) this.#owing.delete(c);
       this.#add(token.PRIMARY, false);
     }
     return [...this.#entries.values()].filter(
@@ -109,7 +132,8 @@ class Session {
   // The connection has answered a statement of this session.
   absorb(connection) {
     if (connection.report === null) return;
-    if (connection.owes) this.#owing.add(connection);
+    this.#refresh();
+    if (connection.owes) this.#owing.set(connection, connection.life);
     else this.#supersede(connection);
   }
 
@@ -127,7 +151,15 @@ class Session {
   }
 
   #refresh() {
-    for (const connection of [...this.#owing]) if (!connection.owes) this.#supersede(connection);
+    for (const [connection, life] of [...this.#owing]) {
+      if (connection.life !== life) {
+        // It has another session of the router's now, and will not say any more.
+        this.#owing.delete(connection);
+        this.#add(token.PRIMARY, false);
+      } else if (!connection.owes) {
+        this.#supersede(connection);
+      }
+    }
   }
 
   #add(text, trusted) {

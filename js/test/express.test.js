@@ -273,3 +273,34 @@ test('versionedETag: forms, and none where the history is not known', async () =
   assert.strictEqual(await versionedETag(3), null);
   await assert.rejects(versionedETag('a"b', { epoch: 'e' }), TypeError);
 });
+
+test('sessionName names the session of the request', { skip }, async () => {
+  const see = (req, res) => res.json({ name: current().name, same: current() === req.tidemark });
+  const options = { cookie: false, header: false, sessionName: (req) => req.headers['x-user'] };
+  await serving(see, async (get) => {
+    const named = await get({ 'X-User': 'u1' });
+    assert.deepStrictEqual(JSON.parse(named.body), { name: 'u1', same: true });
+    // Nothing but the name tells that this is somebody's.
+    assert.strictEqual(named.headers['cache-control'], 'private, no-store');
+    assert.strictEqual(named.headers.etag, undefined);
+    const nobody = await get();
+    assert.strictEqual(JSON.parse(nobody.body).name, '');
+    assert.strictEqual(nobody.headers['cache-control'], undefined);
+  }, options);
+});
+
+test('a sessionName that fails, or names nothing that can be one, is an error of the request', { skip }, async () => {
+  for (const sessionName of [() => { throw new Error('who?'); }, async () => 'u1', () => ({ id: 1 })]) {
+    let handled = 0;
+    const silenced = console.error;
+    console.error = () => {};
+    try {
+      await serving((req, res) => res.json(++handled), async (get) => {
+        assert.strictEqual((await get()).status, 500);
+      }, { sessionName });
+    } finally {
+      console.error = silenced;
+    }
+    assert.strictEqual(handled, 0);
+  }
+});

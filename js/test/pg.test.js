@@ -363,6 +363,145 @@ test('a connection that breaks fails what waits, and nobody waits for it', { ski
   });
 });
 
+// ---- names
+
+const NAME = (text) => `SET tidemark.session = '${text}'`;
+const as = (name, fn, text = '') => run(text, fn, { name });
+
+test('a request\'s name is told when the connection has another, and taken back for those without', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await pool.query('A');
+    for (const name of ['u1', 'u1', 42]) await as(name, () => pool.query('B'));
+    await run('', () => pool.query('C'));
+    await pool.query('D');
+    await as(7n, () => new Promise((resolve) => pool.query('E', resolve)));
+    assert.deepStrictEqual(router.statements,
+      ['A', NAME('u1'), 'B', 'B', NAME('42'), 'B', NAME(''), 'C', 'D', NAME('7'), 'E']);
+  });
+});
+
+test('where nobody has a name, what the application sets itself stands', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    for (const sql of [NAME('mine'), 'A']) await run('', () => pool.query(sql));
+    await pool.query('B');
+    assert.deepStrictEqual(router.statements, [NAME('mine'), 'A', 'B']);
+  });
+});
+
+test('a name is told again after what may have changed it', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await as('u1', async () => {
+      for (const sql of ['A', 'DISCARD ALL', 'B', NAME('own'), 'C', 'RESET ALL']) await pool.query(sql);
+    });
+    await pool.query('D');
+    assert.deepStrictEqual(router.statements, [NAME('u1'), 'A', 'DISCARD ALL', NAME('u1'), 'B', NAME('own'), NAME('u1'), 'C',
+      'RESET ALL', NAME(''), 'D']);
+  });
+});
+
+test('names are quoted; what cannot be one goes by its digest', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    const long = 'ü'.repeat(63);
+    for (const name of ["o'b\\r''", `${long}x`, `${long}xx`, 'a\0b', '', null, undefined]) await as(name, () => pool.query('A'));
+    const told = router.statements.filter((s) => s !== 'A');
+    assert.deepStrictEqual(told.slice(0, 2), [NAME("o''b\\r''''"), NAME(`${long}x`)]);
+    for (const s of told.slice(2, 4)) assert.match(s, /^SET tidemark\.session = '[\w-]{43}'$/);
+    assert.deepStrictEqual(told.slice(4), [NAME('')]);
+    for (const name of [{}, [], true, Promise.resolve('u')]) assert.throws(() => new Session('', { name }), TypeError);
+  });
+});
+
+test('the name goes in front of BEGIN, and into a transaction if it changes there', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    await as('guest', async () => {
+      const client = await pool.connect();
+      await client.query('BEGIN');
+      await client.query('A');
+      current().name = 'u1';
+      await client.query('B');
+      await client.query('COMMIT');
+      client.release();
+    });
+    assert.deepStrictEqual(router.statements, [NAME('guest'), 'BEGIN', 'A', NAME('u1'), 'B', 'COMMIT']);
+  });
+});
+
+test('a failed transaction is ended first', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql === 'BAD' ? { error: 'no' } : {});
+    const client = await pool.connect();
+    await as('u1', async () => {
+      await client.query('BEGIN');
+      await assert.rejects(client.query('BAD'));
+    });
+    await as('u2', async () => {
+      await client.query('ROLLBACK');
+      await client.query('A');
+    });
+    client.release();
+    assert.deepStrictEqual(router.statements, [NAME('u1'), 'BEGIN', 'BAD', 'ROLLBACK', NAME('u2'), 'A']);
+  });
+});
+
+test('statements of several names on one client keep their order, each under its own', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    const client = await pool.connect();
+    await Promise.all(['u1', 'u1', 'u2', '', 'u1'].map((name, i) => as(name, () => client.query(`S${i}`))));
+    client.release();
+    assert.deepStrictEqual(router.statements,
+      [NAME('u1'), 'S0', 'S1', NAME('u2'), 'S2', NAME(''), 'S3', NAME('u1'), 'S4']);
+  });
+});
+
+test('a token is told behind the name, and anew under each name', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql.startsWith('SET') ? {} : { report: at(9) });
+    await as('u1', () => pool.query('A'), at(5));
+    await run(at(9), () => pool.query('B'), { trusted: true, name: 'u1' });
+    await run(at(9), () => pool.query('C'), { trusted: true, name: 'u2' });
+    assert.deepStrictEqual(router.statements, [NAME('u1'), SET(at(5)), 'A', 'B', NAME('u2'), SET(at(9)), 'C']);
+  });
+});
+
+test('what is reported under one name settles nothing of another', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql === 'COPY' ? { report: OWED } : { report: at(router.statements.length) });
+    const a = new Session(at(90), { name: 'u1' });
+    await run(a, () => pool.query('A'));
+    const seen = a.token;
+    await as('u2', () => pool.query('B'));
+    assert.strictEqual(a.token, seen);
+    await run(a, () => pool.query('COPY'));
+    await as('u2', () => pool.query('C'));
+    assert.strictEqual(a.token.split(',').includes('primary'), true, 'nobody will say any more how far that was');
+    await run(a, () => pool.query('D'));
+    assert.strictEqual(a.token, at(router.statements.length));
+  });
+});
+
+test('a refused name fails the statement behind it', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql === NAME('u1') ? { error: 'too many sessions' } : {});
+    await as('u1', () => assert.rejects(pool.query('A'), /closed/));
+    assert.deepStrictEqual([router.statements, router.ended], [[NAME('u1')], 1]);
+    await as('u2', () => pool.query('B'));
+    assert.strictEqual(router.connections, 2);
+  });
+});
+
+test('a connection that breaks fails what waits for another name', { skip }, async () => {
+  await withPool({}, async (pool, router) => {
+    router.answer = (sql) => (sql === 'A' ? new Promise(() => {}) : {});
+    const client = await pool.connect();
+    client.on('error', () => {});
+    const all = ['u1', 'u2', 'u3'].map((name) => as(name, () => client.query('A')));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    client.connection.stream.destroy();
+    for (const w of all) await assert.rejects(w);
+    client.release(true);
+  });
+});
+
 test('what is no client of node-postgres is refused', () => {
   assert.throws(() => wrapClient({ query() {} }), TypeError);
 });

@@ -150,6 +150,44 @@ const cases = {
     });
   },
 
+  async names_of_requests(pool) {
+    const nameOf = async (c) => (await c.query('SHOW tidemark.session')).rows[0]['tidemark.session'];
+    const as = (name, fn) => session.run('', fn, { name });
+    const names = ['js-2', "o'b\\r\"''", 'Zoë', '', 'js-2', 'x'.repeat(127)];
+    const one = wrapPool(new Pool({ ...config, max: 1 }));
+    for (const name of names) assert.strictEqual(await as(name, () => nameOf(one)), name);
+    assert.match(await as('x'.repeat(128), () => nameOf(one)), /^[\w-]{43}$/);
+    assert.strictEqual(await nameOf(one), '');
+    const c = await one.connect();
+    const pick = { name: 'pick', text: READ, values: [64] };
+    for (const name of names) {
+      const n = await as(name, async () => {
+        await c.query(pick);
+        return (await c.query({ name: 'raise', text: WRITE, values: [64] })).rows[0].n;
+      });
+      assert.strictEqual((await as(name, () => c.query(pick))).rows[0].n, n);
+    }
+    // In a transaction the name may change; in a failed one it cannot, and behind it it does.
+    await as('tx-1', () => c.query('BEGIN'));
+    await as('tx-2', async () => {
+      await c.query(WRITE, [64]);
+      assert.strictEqual(await nameOf(c), 'tx-2');
+      await assert.rejects(c.query('SELECT 1/0'), { code: '22012' });
+    });
+    await as('tx-3', async () => {
+      await assert.rejects(c.query('SELECT 1'), { code: '25P02' });
+      await c.query('ROLLBACK');
+      assert.strictEqual(await nameOf(c), 'tx-3');
+    });
+    c.release();
+    await one.end();
+    await Promise.all(Array.from({ length: 60 }, (_, i) => as(`many-${i % 7}`, async () => {
+      assert.strictEqual(await nameOf(pool), `many-${i % 7}`);
+      const n = (await pool.query(WRITE, [70 + (i % 7)])).rows[0].n;
+      assert.ok((await pool.query(READ, [70 + (i % 7)])).rows[0].n >= n);
+    })));
+  },
+
   async a_client_that_is_connected_already() {
     const c = new Client(config);
     await c.connect();

@@ -2,9 +2,10 @@
 //
 // Two Express services, each behind a router of its own, and a client of both. Prints a line of JSON.
 //
-//   NODE_PATH=.deps/node_modules node js_services.js PORT-OF-ROUTER-A PORT-OF-ROUTER-B with|without ROUNDS
+//   NODE_PATH=.deps/node_modules node js_services.js PORT-OF-ROUTER-A PORT-OF-ROUTER-B MODE ROUNDS
 //
-// with: the package; without: the same services, and nobody carries a token.
+// with: the package carries tokens      without: the same services, and nobody carries one
+// named: each visitor is a session by name, and no token leaves a service     unnamed: the same without the names
 'use strict';
 
 const http = require('node:http');
@@ -14,8 +15,10 @@ const { Pool } = require('pg');
 const tm = require(path.join(__dirname, '..', '..', 'js'));
 
 const [portA, portB, mode, rounds] = process.argv.slice(2);
+const packaged = mode !== 'without';
 const carries = mode === 'with';
 const SECRET = 'the secret of both services';
+const USER = 'X-User'; // as a gateway sets it, behind which these services are
 const WHERE = 'public.node_name()';
 
 process.on('warning', (w) => { if (w.name === 'DeprecationWarning') { console.error(w); process.exitCode = 1; } });
@@ -30,7 +33,11 @@ function appOf(port) {
   const app = express();
   app.use(express.json());
   if (carries) app.use(tm.tidemark({ secret: SECRET }));
-  return { pool: carries ? tm.wrapPool(pool) : pool, app };
+  else if (packaged) {
+    const sessionName = mode === 'named' ? (req) => req.get(USER) : undefined;
+    app.use(tm.tidemark({ cookie: false, header: false, sessionName }));
+  }
+  return { pool: packaged ? tm.wrapPool(pool) : pool, app };
 }
 
 const readItem = async (pool, id) =>
@@ -48,7 +55,8 @@ async function serviceA(b) {
   const call = carries ? tm.tidemarkFetch(fetch, { hosts: [b.host] }) : fetch;
   app.post('/items/:id', async (req, res) => {
     await pool.query('UPDATE items SET n = $2 WHERE id = $1', [req.params.id, req.body.n]);
-    res.json(await (await call(`http://${b.host}/items/${req.params.id}`)).json());
+    const headers = { [USER]: req.get(USER) };
+    res.json(await (await call(`http://${b.host}/items/${req.params.id}`, { headers })).json());
   });
   app.post('/write/:id', async (req, res) => {
     const client = await pool.connect();
@@ -62,13 +70,16 @@ async function serviceA(b) {
   return { pool, ...(await listen(app)) };
 }
 
+let users = 0;
+
 // A browser that has one jar for both services.
 function browser() {
   const jar = new Map();
+  const user = `user-${process.pid}-${++users}`;
   return async (host, url, body) => {
     const r = await fetch(`http://${host}${url}`, {
       method: body ? 'POST' : 'GET', body: body && JSON.stringify(body),
-      headers: { 'Content-Type': 'application/json', Cookie: [...jar].map(([k, v]) => `${k}=${v}`).join('; ') },
+      headers: { [USER]: user, 'Content-Type': 'application/json', Cookie: [...jar].map(([k, v]) => `${k}=${v}`).join('; ') },
     });
     for (const c of r.headers.getSetCookie?.() ?? [r.headers.get('set-cookie')].filter(Boolean)) {
       for (const [, k, v] of c.matchAll(/(tidemark(?:-r)?)=([^;]+)/g)) jar.set(k, v);

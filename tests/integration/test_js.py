@@ -14,6 +14,8 @@ import urllib.request
 import pytest
 
 import harness
+from redis_harness import Redis
+from test_shared_sessions import believes
 
 HANG_LIMIT = 90
 JS = os.path.join(harness.ROOT, "js")
@@ -45,7 +47,7 @@ def test_node_postgres(fleet, router, scope):
     fleet.set_delay(2, 150)
     r = node(os.path.join(os.path.dirname(__file__), "js_client.js"), str(t.port), timeout=60)
     assert r.returncode == 0, r.stdout + r.stderr
-    assert r.stdout.count("ok ") == 11, r.stdout + r.stderr
+    assert r.stdout.count("ok ") == 12, r.stdout + r.stderr
 
 
 def test_without_a_router(fleet):
@@ -59,11 +61,14 @@ def test_without_a_router(fleet):
     assert (r.returncode, r.stdout) == (0, "primary\n"), r.stdout + r.stderr
 
 
-def run_services(fleet, router, mode, rounds):
+def run_services(fleet, router, mode, rounds, **options):
     # Each router has one replica, so that a session that comes to the other router comes to another replica; with
     # marks per connection, since a shared one would hide what is missing.
-    a = router(scope="connection", replicas=[fleet.servers[1]], **KEYS)
-    b = router(scope="connection", replicas=[fleet.servers[2]], **KEYS)
+    a = router(scope="connection", replicas=[fleet.servers[1]], **KEYS, **options)
+    b = router(scope="connection", replicas=[fleet.servers[2]], **KEYS, **options)
+    if options:
+        believes(a)
+        believes(b)
     fleet.set_delay(2, 70)
     r = node(os.path.join(os.path.dirname(__file__), "js_services.js"), str(a.port), str(b.port), mode, str(rounds),
              timeout=60)
@@ -82,6 +87,28 @@ def test_two_services_with_the_package(fleet, router):
 def test_two_services_without(fleet, router):
     """The same services and routers, and nobody carries a token: the test above can fail."""
     count = run_services(fleet, router, "without", 15)
+    assert count["stale"] > 10 and count["backwards"] > 5, count
+
+
+@pytest.fixture
+def store():
+    redis = Redis()
+    yield {"session_store": "redis", "redis": redis.address, "session_ttl": "2s", "redis_command_timeout": "300ms",
+           "redis_lease": "1s"}
+    redis.destroy()
+
+
+def test_two_services_with_names_in_redis(fleet, router, store):
+    """The names alone: no token leaves a service."""
+    count = run_services(fleet, router, "named", 25, **store)
+    assert count["reads"] == 150
+    assert (count["stale"], count["backwards"]) == (0, 0), count
+    assert count["onReplicas"] > 75, count
+
+
+def test_two_services_without_names(fleet, router, store):
+    """The same routers, Redis and package, and nobody has a name: the test above can fail."""
+    count = run_services(fleet, router, "unnamed", 15, **store)
     assert count["stale"] > 10 and count["backwards"] > 5, count
 
 
