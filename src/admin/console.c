@@ -126,6 +126,7 @@ static void show_routing(struct worker *w, struct buf *out)
 		ROW(writes_uncaptured,
 	        "writes of which no position can be captured, such as COPY: "
 	        "likewise"),
+		ROW(sessions_lost, "sessions that were told that a failover may have cut off their writes"),
 		ROW(tags_malformed,
 	        "statements whose query tags could not be read; they went to the "
 	        "primary"),

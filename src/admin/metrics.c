@@ -253,6 +253,8 @@ static void counters(const struct worker *w, struct buf *out)
 	        "Commit positions captured behind writes, by result."),
 		ROW("captures", "{result=\"failed\"}", captures_failed, ""),
 		ROW("captures", "{result=\"uncaptured\"}", writes_uncaptured, ""),
+		ROW("sessions_lost", "", sessions_lost,
+	        "Sessions told that a failover may have cut off their writes."),
 		ROW("tags_malformed", "", tags_malformed,
 	        "Statements with query tags that cannot be read."),
 		ROW("catalog_loads", "{result=\"ok\"}", catalog_loads,

@@ -145,6 +145,8 @@ static void elect(struct fleet *f, int64_t now_us)
 	if (another || timelines_differ(timeline, f->timeline)) {
 		f->generation++;
 		f->generation_at_us = now_us;
+		f->branch_before = f->branch;
+		f->branch = (struct fleet_branch){0};
 		f->ring_count = 0;
 	}
 	/* The same node that does not tell its timeline this time is still on the one we knew. */
@@ -190,6 +192,8 @@ bool fleet_primary_history(struct fleet *f, int node, const struct history *h)
 	    h->timeline != f->nodes[node].timeline)
 		return false;
 	f->history = *h;
+	f->branch =
+		(struct fleet_branch){.known = true, .timeline = h->timeline, .fork = history_fork(h)};
 	return true;
 }
 

@@ -64,6 +64,13 @@ struct fleet_sample {
 	int64_t complete_us; /* whatever was acknowledged before this moment lies at or before `at` */
 };
 
+/* The branch of history that a generation was on. */
+struct fleet_branch {
+	bool known;
+	uint32_t timeline;
+	struct position fork;
+};
+
 struct fleet {
 	int count;
 	struct node nodes[FLEET_NODES_MAX];
@@ -76,6 +83,7 @@ struct fleet {
 	int last_primary;       /* the one that `generation` speaks of, up or not; NODE_NONE at first */
 	uint32_t timeline;      /* its timeline; 0: not known */
 	struct history history; /* of the primary that is up now; `known` only if there is one */
+	struct fleet_branch branch, branch_before; /* of this generation, and the one before */
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
 	uint32_t ring_count;

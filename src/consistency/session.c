@@ -27,6 +27,10 @@ static void adopt_generation(struct session_mark *s, const struct fleet *f)
 		s->observed.shown = (struct position){0};
 		s->observed.shown_at_us = later(s->observed.shown_at_us, f->generation_at_us);
 	}
+	if (position_is_set(s->write)) {
+		s->cut = s->write;
+		s->cut_generation = s->generation;
+	}
 	if (!mark_is_empty(s)) {
 		s->write = (struct position){0};
 		s->read = (struct position){0};
@@ -192,6 +196,28 @@ bool session_need(const struct session_mark *s, const struct fleet *f, int node,
 		*need = position_max(*need, at);
 	}
 	return true;
+}
+
+bool session_lost(struct session_mark *s, const struct fleet *f, struct position *survived,
+                  struct position *wrote)
+{
+	adopt_generation(s, f);
+	if (!position_is_set(s->cut))
+		return false;
+	const struct fleet_branch *b = &f->branch_before;
+	bool adjacent = s->cut_generation + 1 == f->generation;
+	if (adjacent && (!f->history.known || !b->known))
+		return false;
+	bool lost =
+		adjacent && history_judge(&f->history, b->timeline, b->fork, s->cut) == HISTORY_LOST;
+	*wrote = s->cut;
+	*survived = (struct position){0};
+	for (int i = 0; i < f->history.count; i++) {
+		if (f->history.past[i].timeline == b->timeline)
+			*survived = f->history.past[i].left;
+	}
+	s->cut = (struct position){0};
+	return lost;
 }
 
 int64_t session_owed_since(const struct session_mark *s, const struct fleet *f)

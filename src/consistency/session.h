@@ -48,6 +48,9 @@ struct session_mark {
 	int64_t dirty_at_us;   /* 0: nothing owed to the primary */
 	int last_node;         /* replica of the last read, for stickiness; 0 before that */
 	int64_t read_at_us[FLEET_NODES_MAX];
+	/* What it had written when the primary changed, until it is known whether that survived. */
+	struct position cut;
+	uint32_t cut_generation;
 	struct session_observed observed;
 };
 
@@ -82,6 +85,12 @@ void session_settle(struct session_mark *s, const struct fleet *f);
  */
 bool session_need(const struct session_mark *s, const struct fleet *f, int node,
                   struct position *need);
+/* Was what the session had written cut off by the last change of the primary? Asynchronous
+ * replication had come as far as `survived` on that branch; the session had written up to `wrote`
+ * (or a little less: captured positions may be past the commit). True once for each loss; false
+ * also as long as nobody can tell. */
+bool session_lost(struct session_mark *s, const struct fleet *f, struct position *survived,
+                  struct position *wrote);
 /* The time of the latest debt; 0 if nothing is owed. */
 int64_t session_owed_since(const struct session_mark *s, const struct fleet *f);
 /* The position for a token: max of everything known. False while something is owed. */

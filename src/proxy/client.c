@@ -71,6 +71,7 @@ void client_reset_options(struct client *c)
 	struct client_options before = *o;
 	*o = start ? *start : (struct client_options){0};
 	o->told_token = before.told_token;
+	o->told_lost = before.told_lost;
 	o->told = before.told;
 	o->told_session = before.told_session;
 	client_set_session(c, slice_str(start ? start->session : ""));

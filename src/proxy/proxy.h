@@ -249,6 +249,7 @@ struct client_options {
 	bool has_level, has_max_lag, has_wait_timeout, report;
 	enum consistency_level level;
 	int64_t max_lag_us, wait_timeout_us;
+	bool told_lost;     /* tidemark.lost is on */
 	bool told_token;   /* a token was reported, and not taken back */
 	struct token told; /* which, and for which session; only compared */
 	const struct session *told_session;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "client.h"
 #include "local.h"
 #include "marks.h"
@@ -173,6 +174,36 @@ static void ddl_done(struct client *c)
 	db->ddl_count++;
 }
 
+/* Asynchronous replication lost what the session had been told was done: it is told so, once. */
+static void tell_loss(struct client *c, struct buf *out)
+{
+	struct worker *w = c->worker;
+	struct position survived, wrote;
+	char from[POSITION_TEXT_MAX], to[POSITION_TEXT_MAX], text[256];
+	bool lost = session_lost(c->mark, &w->fleet, &survived, &wrote);
+	if (c->options && c->options->report && (lost || c->options->told_lost)) {
+		write_parameter_status(out, slice_str("tidemark.lost"), slice_str(lost ? "on" : "off"));
+		c->options->told_lost = lost;
+	}
+	if (!lost)
+		return;
+	position_format(survived, from);
+	position_format(wrote, to);
+	w->stats.sessions_lost++;
+	log_warn(
+		"session=%s database=%s: writes between %s and %s of timeline %u may be lost: "
+		"node=%s became primary without them",
+		c->session ? c->session->name : "", c->account->database->name, from, to,
+		w->fleet.branch_before.timeline, w->fleet.nodes[w->fleet.primary].name);
+	snprintf(
+		text, sizeof(text),
+		"writes of this session may have been lost in a failover: it had written up to %s, and "
+		"replication had come to %s",
+		to, from);
+	write_error(out, "NOTICE", "01000", text,
+	            "Asynchronous replication does not keep what the new primary had not received.");
+}
+
 void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
                   const struct position *captured, struct chain *ch)
 {
@@ -204,7 +235,9 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		s->rolled_back = false;
 
 	struct buf b;
-	buf_init(&b, 1024);
+	buf_init(&b, 2048);
+	if (tx == TX_IDLE)
+		tell_loss(c, &b);
 	tokens_report(c, &b);
 	if (b.len > 0)
 		chain_copy(ch, b.data, b.len);

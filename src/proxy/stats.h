@@ -26,6 +26,7 @@ struct stats {
 	uint64_t writes_uncaptured; /* COPY, unparsable: likewise, by design */
 	uint64_t tags_malformed;
 	uint64_t tokens[TOKEN_VERDICTS]; /* that came, by what was found */
+	uint64_t sessions_lost;   /* sessions told that a failover may have cut off their writes */
 	uint64_t marks_owed;      /* statements acknowledged before their mark was in the store */
 	uint64_t marks_uncovered; /* … while nothing made other routers doubt */
 	uint64_t marks_lost;      /* stored marks that are not on the primary's history */

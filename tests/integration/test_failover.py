@@ -164,3 +164,35 @@ def test_a_statement_that_waits_for_a_primary_can_be_cancelled(small_fleet, need
             t.terminate()
         finally:
             small_fleet.start(0)
+
+
+def test_a_session_is_told_once_of_the_writes_that_a_failover_lost(own_fleet, raw):
+    with Tidemark(own_fleet, failover_timeout="15s", scope="connection", **QUICK) as t:
+        a, b, kept = raw(t, options="-c tidemark.report=on"), raw(t), raw(t)
+        kept.query("UPDATE items SET n = 1 WHERE id = 43")
+        own_fleet.sync()
+        # The standbys hear no more of the primary; it goes on for a while.
+        for i in (1, 2):
+            own_fleet.servers[i].sql("ALTER SYSTEM SET primary_conninfo = ''")
+            own_fleet.servers[i].sql("SELECT pg_reload_conf()")
+        wait_until(lambda: own_fleet.primary.value("SELECT count(*) FROM pg_stat_replication") == 0, 10, "the standbys to leave")
+        a.query("UPDATE items SET n = 100 WHERE id = 41")
+        b.query("UPDATE items SET n = 100 WHERE id = 42")
+        own_fleet.stop(0, "immediate")
+        own_fleet.promote(1)
+        wait_until(lambda: t.show("FLEET")[1].get("history") == "known", 10, "the history of timeline 2")
+
+        def notices(c, sql):
+            got = c.query(sql)
+            assert not [m for m in got if m.kind == "E"], got
+            return [m for m in got if m.kind == "N"]
+
+        told = notices(a, "SELECT n FROM items WHERE id = 41")
+        assert len(told) == 1 and b"may have been lost" in told[0].body and b"01000" in told[0].body
+        assert a.parameters["tidemark.lost"] == "on"
+        assert notices(a, "SELECT n FROM items WHERE id = 41") == [] and a.parameters["tidemark.lost"] == "off"
+        assert len(notices(b, "UPDATE items SET n = n + 1 WHERE id = 42")) == 1
+        assert notices(b, "SELECT n FROM items WHERE id = 42") == []
+        assert notices(kept, "SELECT n FROM items WHERE id = 43") == [], "what survived is called lost"
+        assert t.routing()["sessions_lost"] == 2
+        assert "may be lost" in t.log_text() and "timeline 1" in t.log_text()

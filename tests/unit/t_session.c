@@ -255,6 +255,58 @@ static void session_observed_reads_count_once_the_mode_is_left(void **state)
 	assert_int_equal(need.lsn, 140);
 }
 
+/* B takes over on timeline 2, which left timeline 1 at `left`. */
+static void fail_over(uint64_t left)
+{
+	struct history first,
+		second = {
+			.known = true, .timeline = 2, .count = 1, .past = {{.timeline = 1, .left = {left}}}};
+	history_first(&first);
+	assert_true(fleet_primary_history(&f, P, &first));
+	session_wrote(&s, &f, (struct position){150}, 10, 11);
+	fleet_node_lost(&f, P, 20);
+	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 1, 20);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 21);
+	struct position survived, wrote;
+	assert_false(session_lost(&s, &f, &survived, &wrote)); /* nobody knows yet */
+	assert_true(fleet_primary_history(&f, B, &second));
+}
+
+static void session_is_told_once_of_what_a_failover_cut_off(void **state)
+{
+	struct position survived, wrote;
+	fail_over(149);
+	assert_true(session_lost(&s, &f, &survived, &wrote));
+	assert_int_equal(survived.lsn, 149);
+	assert_int_equal(wrote.lsn, 150);
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+}
+
+static void session_is_told_nothing_of_what_survived(void **state)
+{
+	struct position survived, wrote;
+	fail_over(150);
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+	struct session_mark reader = {0};
+	assert_false(session_lost(&reader, &f, &survived, &wrote));
+}
+
+static void session_is_told_nothing_that_nobody_knows(void **state)
+{
+	struct position survived, wrote;
+	fail_over(149);
+	/* Another change before anybody looked: the branch of the write is two steps away. */
+	fleet_node_lost(&f, B, 30);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 3, 31);
+	struct history third = {
+		.known = true,
+		.timeline = 3,
+		.count = 2,
+		.past = {{.timeline = 1, .left = {149}}, {.timeline = 2, .left = {200}}}};
+	assert_true(fleet_primary_history(&f, A, &third));
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+}
+
 int main(void)
 {
 #define each(test) cmocka_unit_test_setup(test, setup)
@@ -276,6 +328,9 @@ int main(void)
 		each(session_observed_read_binds_whoever_asks_for_its_position),
 		each(session_observed_read_of_known_position_owes_nothing),
 		each(session_observed_reads_count_once_the_mode_is_left),
+		each(session_is_told_once_of_what_a_failover_cut_off),
+		each(session_is_told_nothing_of_what_survived),
+		each(session_is_told_nothing_that_nobody_knows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
