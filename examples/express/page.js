@@ -30,11 +30,13 @@ function verdict({ saved, stale, people }) {
     “${escape(you.name)}”.</p>`;
 }
 
-const modeLink = (mode, name, current) =>
-  `<a href="/?tidemark=${mode}"${mode === current ? ' aria-current="page"' : ''}>${name}</a>`;
+const MODES = { off: 'Without: any standby', token: 'With a token', session: 'With a named session in Redis' };
 
-const counterRow = (name, mode, { pages, stale }) =>
-  `<tr><th scope="row">${name}</th><td class="n" id="${mode}-pages">${pages}</td><td class="n" id="${mode}-stale">${stale}</td></tr>`;
+const modeLink = (mode, current) =>
+  `<a href="/?tidemark=${mode}"${mode === current ? ' aria-current="page"' : ''}>${MODES[mode]}</a>`;
+
+const counterRow = (mode, { pages, stale }) =>
+  `<tr><th scope="row">${MODES[mode]}</th><td class="n" id="${mode}-pages">${pages}</td><td class="n" id="${mode}-stale">${stale}</td></tr>`;
 
 const personRow = (p, i) =>
   `<tr><td>${escape(p.name)}${i === 0 ? ' <small>(you)</small>' : ''}</td><td class="n">${escape(p.version)}</td></tr>`;
@@ -53,7 +55,7 @@ function page(view) {
 <body>
 <main>
 <h1>Your profile</h1>
-<nav aria-label="How this page reads">${modeLink('on', 'With Tidemark', mode)} ${modeLink('off', 'Without: any standby', mode)}</nav>
+<nav aria-label="How this page reads">${Object.keys(MODES).map((m) => modeLink(m, mode)).join(' ')}</nav>
 ${verdict(view)}
 <form method="post" action="/">
   <input type="hidden" name="tidemark" value="${mode}">
@@ -64,7 +66,7 @@ ${verdict(view)}
 <table>
   <caption>Pages that followed a save of yours</caption>
   <thead><tr><th scope="col"></th><th scope="col" class="n">pages</th><th scope="col" class="n">stale</th></tr></thead>
-  <tbody>${counterRow('With Tidemark', 'on', counters.on)}${counterRow('Without', 'off', counters.off)}</tbody>
+  <tbody>${Object.keys(MODES).map((m) => counterRow(m, counters[m])).join('')}</tbody>
 </table>
 <h2>Everybody</h2>
 <table>

@@ -51,11 +51,12 @@ async function main() {
     const first = await page.goto(url);
     const headers = first.headers();
     const off = await visit(page, 'Without: any standby', 'off');
-    const on = await visit(page, 'With Tidemark', 'on');
+    const token = await visit(page, 'With a token', 'token');
+    const named = await visit(page, 'With a named session in Redis', 'session');
     if (screenshot) await page.screenshot({ path: screenshot });
     const cookies = (await page.context().cookies()).filter((c) => c.name.startsWith('tidemark'));
     const visible = await page.evaluate(() => document.cookie);
-    console.log(JSON.stringify({ off, on, faults, cacheControl: headers['cache-control'], cookies, visible }));
+    console.log(JSON.stringify({ off, token, named, faults, cacheControl: headers['cache-control'], cookies, visible }));
   } finally {
     await browser.close();
   }

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -38,7 +39,8 @@ def example(need_router, tmp_path):
             os.chmod(d, 0o755)
     try:
         assert read_line(process, 10).startswith("starting")
-        line = read_line(process, 50)
+        assert read_line(process, 50).startswith("waiting")
+        line = read_line(process, 25)
         assert line.startswith("http://127.0.0.1:"), line
         yield process, line.split()[0]
     finally:
@@ -63,18 +65,18 @@ def browse(url, screenshot):
 
 def test_button_in_a_browser(example, tmp_path):
     saw = browse(example[1], os.environ.get("TIDEMARK_SCREENSHOT", str(tmp_path / "page.png")))
-    on, off = saw["on"], saw["off"]
-    assert on["pages"] == off["pages"] == PRESSES
-    assert off["stale"] > 0, off
-    assert on["stale"] == 0, on
-    assert on["onReplicas"] > PRESSES // 2, on
+    assert saw["off"]["stale"] > 0, saw
+    for mode in ("token", "named"):
+        assert saw[mode]["stale"] == 0, saw
+        assert saw[mode]["onReplicas"] > PRESSES // 2, saw
     # What the page says of itself is what it shows.
-    assert (on["lies"], off["lies"]) == (0, 0), saw
-    assert (off["shownPages"], off["shownStale"]) == (PRESSES, off["stale"])
-    assert (on["shownPages"], on["shownStale"]) == (PRESSES, 0)
+    for mode in ("off", "token", "named"):
+        s = saw[mode]
+        assert (s["pages"], s["lies"]) == (PRESSES, 0), saw
+        assert (s["shownPages"], s["shownStale"]) == (PRESSES, s["stale"]), saw
     assert saw["faults"] == []
     assert saw["cookies"] and all(c["httpOnly"] and c["sameSite"] == "Lax" for c in saw["cookies"])
-    assert "tidemark" not in saw["visible"]
+    assert "tidemark" not in saw["visible"] and "visitor" not in saw["visible"]
     assert saw["cacheControl"] == "private, no-store"
 
 
@@ -83,9 +85,21 @@ def get(url, headers=None):
         return r.status, dict(r.headers), r.read().decode()
 
 
-def test_versioned_etag_and_end(example, tmp_path):
-    """Both instances give the row the same ETag; Ctrl-C leaves nothing behind."""
+def post(url, mode, name, cookie):
+    """(status of the page that follows, its headers and text)"""
+    request = urllib.request.Request(url, data=f"tidemark={mode}&name={name}".encode(), headers={"Cookie": cookie})
+    with urllib.request.urlopen(request, timeout=10) as r:
+        return r.status, r.headers, r.read().decode()
+
+
+def test_answers_and_end(example, tmp_path):
+    """A named session gives the browser no token; both instances give a row the same ETag; Ctrl-C leaves nothing behind."""
     process, url = example
+    status, headers, text = post(url, "session", "Joan", "visitor=" + "ab" * 11)
+    assert status == 200 and "shows what you saved" in text
+    assert headers["X-Read-After"] is None
+    assert [c.split("=")[0] for c in headers.get_all("Set-Cookie")] == ["counters"]
+    assert get(url)[1]["X-Read-After"]
     tags = {get(url + "profiles/2")[1]["ETag"] for _ in range(4)}
     assert len(tags) == 1 and tags.pop().endswith('-1"')
     status, headers, _ = get(url + "profiles/2")
@@ -94,7 +108,7 @@ def test_versioned_etag_and_end(example, tmp_path):
             get(url + "profiles/2", {"If-None-Match": headers["ETag"]})
         assert e.value.code == 304
     pids = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
-    assert len(pids) >= 8  # three servers, two routers, two instances, the balancer
+    assert len(pids) >= 9  # three servers, Redis, two routers, two instances, the balancer
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert [p for p in pids if os.path.exists(f"/proc/{p}")] == []
@@ -109,3 +123,9 @@ def test_ending_it_early_leaves_nothing(need_router, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.wait(20)
     assert glob.glob(str(tmp_path / "tidemark-*")) == []
+
+
+def test_without_redis_it_says_what_to_install(tmp_path):
+    r = subprocess.run([START], capture_output=True, text=True, timeout=20, env=dict(os.environ, PATH=str(tmp_path)))
+    assert r.returncode == 1 and r.stdout == ""
+    assert r.stderr == "redis-server is not installed: packaging/bootstrap.sh check installs it\n"
