@@ -83,7 +83,11 @@ def pause_all(fleet):
 
 # ---- nothing is split ----
 
+CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
+
+
 def test_every_statement_runs_on_the_primary(observing, fleet):
+    others = [s.value(CLIENTS) for s in fleet.standbys]
     t = observing()
     before = t.routing()
     c, named = t.connect(), t.connect(options="-c tidemark.session=u1")
@@ -103,9 +107,9 @@ def test_every_statement_runs_on_the_primary(observing, fleet):
     assert "observe" in value(c, "SHOW tidemark.route")
     reads += 2
 
-    # Pooled connections stay, so whoever had been asked would still have one.
-    for s in fleet.standbys:
-        assert s.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'") == 0
+    # Pooled connections stay, so whoever had been asked would still have one more; other routers' may be there.
+    for s, there in zip(fleet.standbys, others):
+        assert s.value(CLIENTS) <= there
     assert fleet.primary.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'") > 0
     assert {r["node"] for r in t.show("SERVERS")} == {"primary"}
     grown = {k: v - before.get(k, 0) for k, v in t.routing().items()}

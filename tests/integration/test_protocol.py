@@ -38,6 +38,7 @@ def simple_query(c, log):
 
 @conversation
 def multi_statement(c, log):
+    log(c.query("UPDATE items SET n = 51 WHERE id = 51"))
     log(c.query("SELECT 1; SELECT 2, 3; SELECT 'x'"))
     log(c.query("SELECT 1;; SELECT 2;"))
     log(c.query("SELECT 1; SELECT 1/0; SELECT 3"))
