@@ -48,4 +48,11 @@ void pool_failed(struct pool *p, const char *sqlstate, const char *error);
 void pool_tend(struct pool *p, int64_t now_us);
 int pool_size(const struct pool *p);
 
+/* POOL_DOWN: the server could not be reached, or is not ready yet. Else it gave an answer, such as
+ * a wrong password, that will not change by waiting. */
+static inline bool pool_unreachable(const struct pool *p)
+{
+	return memcmp(p->sqlstate, "08", 2) == 0 || memcmp(p->sqlstate, "57P", 3) == 0;
+}
+
 #endif

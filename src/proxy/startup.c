@@ -418,6 +418,10 @@ void startup_welcome(struct client *c)
 			client_fatal(c, "53300", "too many clients wait for a server connection already", NULL);
 			return;
 		case POOL_DOWN:
+			/* The tick asks again. */
+			if (pool_unreachable(p) &&
+			    net_loop_now_us(w->loop) - c->seen_at_us < w->settings->failover_timeout_us)
+				return;
 			client_fatal(c, p->sqlstate, p->error, NULL);
 			return;
 		}

@@ -293,12 +293,6 @@ static bool wait_for_primary(struct client *c)
 	return true;
 }
 
-/* The server could not be reached, or is not ready: not an answer such as a wrong password. */
-static bool unreachable(const struct pool *p)
-{
-	return memcmp(p->sqlstate, "08", 2) == 0 || memcmp(p->sqlstate, "57P", 3) == 0;
-}
-
 static enum dispatch no_primary(struct client *c, const struct unit *u)
 {
 	if (wait_for_primary(c))
@@ -336,7 +330,7 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 		return refused(c, u, "53300", "too many clients wait for a server connection already",
 		               "Raise default_pool_size or max_pool_waiting.");
 	case POOL_DOWN:
-		if (unreachable(p) && wait_for_primary(c))
+		if (pool_unreachable(p) && wait_for_primary(c))
 			return DISPATCH_WAIT;
 		return refused(c, u, p->sqlstate, p->error, "The router will try again; so may you.");
 	}

@@ -196,3 +196,25 @@ def test_a_session_is_told_once_of_the_writes_that_a_failover_lost(own_fleet, ra
         assert notices(kept, "SELECT n FROM items WHERE id = 43") == [], "what survived is called lost"
         assert t.routing()["sessions_lost"] == 2
         assert "may be lost" in t.log_text() and "timeline 1" in t.log_text()
+
+
+def test_a_login_waits_for_the_primary_too(small_fleet, need_router):
+    """Of a user whom nobody has logged in as: what to say at login has to be learnt from a server."""
+    with Tidemark(small_fleet, failover_timeout="15s", **{**QUICK, "server_login_retry": "200ms"}) as t:
+        small_fleet.stop(0, "immediate")
+        got = []
+
+        def connect():
+            began = time.monotonic()
+            c = t.connect(options="-c work_mem=4321kB")
+            got.append((value(c, "SHOW work_mem"), time.monotonic() - began))
+
+        thread = threading.Thread(target=connect)
+        try:
+            time.sleep(0.3)
+            thread.start()
+            time.sleep(1.5)
+        finally:
+            small_fleet.start(0)
+            thread.join()
+        assert got and got[0][0] == "4321kB" and 1 < got[0][1] < 10, got
