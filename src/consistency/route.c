@@ -277,6 +277,10 @@ static struct route within_session(const struct fleet *f, const struct session_m
                                    const struct route_policy *policy, node_set eligible,
                                    int64_t waiting_since_us, int64_t now_us)
 {
+	if (policy->known_back_us > 0)
+		eligible = within_lag(f, eligible, policy->known_back_us, now_us);
+	if (eligible == 0)
+		return to_primary(REASON_TOO_FAR_BEHIND);
 	if (policy->strategy != STRATEGY_POSITION)
 		return by_pinning(f, mark, policy, eligible, now_us);
 	if (policy->fault != FAULT_NO_READ_MARKS)

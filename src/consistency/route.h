@@ -79,6 +79,9 @@ struct route_policy {
 	int64_t wait_timeout_us; /* 0: never wait */
 	int64_t max_lag_us;      /* bounded */
 	int64_t pin_window_us;   /* STRATEGY_PIN_FIXED */
+	/* Level session, where what is known of the mark reaches back only so far: replicas that are
+	 * further behind are left out. 0: it has no end. */
+	int64_t known_back_us;
 	enum route_fault fault;
 };
 

@@ -152,6 +152,7 @@ bool client_set_session(struct client *c, struct slice name)
 	else if (c->session)
 		sessions_put(&w->sessions, c->session, now);
 	c->session = fresh;
+	c->mark_whole = false;
 	if (!fresh) {
 		c->scope_joins = c->server != NULL;
 		return client_scope_mark(c);

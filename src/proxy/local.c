@@ -236,13 +236,16 @@ void local_describe(struct slice text, struct buf *out)
 	buf_append(out, (const uint8_t[]){BE_NO_DATA, 0, 0, 0, 4}, 5);
 }
 
-bool local_needs_sample(struct client *c, struct slice text)
+bool local_tells_token(struct slice text)
 {
 	struct set_stmt s;
+	return parse_one(text, &s) && s.kind == SET_SHOW &&
+	       (strcmp(s.name, PREFIX "token") == 0 || is_read_after(s.name));
+}
+
+bool local_needs_sample(struct client *c)
+{
 	struct position at;
-	if (!parse_one(text, &s) || s.kind != SET_SHOW ||
-	    (strcmp(s.name, PREFIX "token") != 0 && strcmp(s.name, PREFIX "read_after") != 0))
-		return false;
 	struct session_mark *mark = client_mark(c);
 	session_settle(mark, &c->worker->fleet);
 	return !session_position(mark, &c->worker->fleet, &at);

@@ -30,8 +30,10 @@ bool local_apply_inside(struct client *c, struct slice text, struct local_error 
 /* Appends RowDescription or NoData. */
 void local_describe(struct slice text, struct buf *out);
 
-/* SHOW tidemark.token, and the mark is not known until a sample lands: worth a short wait first. */
-bool local_needs_sample(struct client *c, struct slice text);
+/* SHOW tidemark.token, or read_after. */
+bool local_tells_token(struct slice text);
+/* … and the mark is not known until a sample lands: worth a short wait first. */
+bool local_needs_sample(struct client *c);
 /* Appends rows and CommandComplete, or ErrorResponse (then false). `simple`: RowDescription is due
  * too. */
 bool local_execute(struct client *c, struct slice text, bool simple, struct buf *out);

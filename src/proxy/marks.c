@@ -68,7 +68,6 @@ static enum marks_answer take_stored(struct worker *w, struct session *it,
                                      const struct store_mark *m)
 {
 	if (!m->present) {
-		it->known = true;
 		it->stored = *m;
 		return MARKS_KNOWN;
 	}
@@ -77,7 +76,6 @@ static enum marks_answer take_stored(struct worker *w, struct session *it,
 		return MARKS_DOUBTFUL;
 	}
 	session_read_after(&it->mark, &w->fleet, m->at);
-	it->known = true;
 	it->stored = *m;
 	return MARKS_KNOWN;
 }
@@ -89,6 +87,7 @@ static void on_asked(void *arg, enum store_result r, const struct store_mark *ma
 	c->marks_answer = MARKS_DOUBTFUL;
 	if (r == STORE_OK)
 		c->marks_answer = take_stored(c->worker, c->asked_session, mark);
+	c->mark_whole |= c->asked_session == c->session && c->marks_answer == MARKS_KNOWN;
 	worker_make_runnable(c->worker, c);
 }
 
@@ -101,6 +100,7 @@ enum marks_answer marks_ask(struct client *c, struct session *it)
 		return c->marks_answer;
 	marks_forget(c);
 	c->asked_session = it;
+	c->mark_whole &= it != c->session;
 	it->refs++;
 	c->marks_answer = MARKS_ASKED;
 	c->store_request = store_get(w->store, slice_str(c->account->database->dbname),
@@ -108,6 +108,11 @@ enum marks_answer marks_ask(struct client *c, struct session *it)
 	if (!c->store_request)
 		c->marks_answer = MARKS_DOUBTFUL;
 	return c->marks_answer;
+}
+
+int64_t marks_known_back_us(const struct client *c)
+{
+	return c->asked_session ? store_keeps_us(c->worker->store) : 0;
 }
 
 void marks_forget(struct client *c)
@@ -164,7 +169,6 @@ static void store_mark(struct client *c, struct session *it, struct store_mark m
 {
 	struct worker *w = c->worker;
 	struct mark_write *m = malloc(sizeof(*m));
-	it->known |= mark.present;
 	if (m)
 		*m = (struct mark_write){.client = c, .session = it, .worker = w, .mark = mark};
 	/* Without memory nobody can be made to wait; the mark goes its way all the same. */

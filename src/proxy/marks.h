@@ -33,6 +33,9 @@ enum marks_answer {
 };
 /* For a read of `it`, whose mark is to be relied on. The answer is kept until marks_forget(). */
 enum marks_answer marks_ask(struct client *c, struct session *it);
+/* Such a mark may lack what was stored longer ago than this, and has expired; 0: it lacks nothing.
+ */
+int64_t marks_known_back_us(const struct client *c);
 /* The statement that asked is on its way. */
 void marks_forget(struct client *c);
 

@@ -312,7 +312,9 @@ struct client {
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
 	bool tell_params;   /* a RESET went back to startup settings that only another connection had */
 	bool turn_error;    /* an ErrorResponse went by since the last ReadyForQuery */
-	bool token_doubted; /* a token was refused, and nothing was sent to the primary since */
+	bool token_doubted; /* a token was refused, and the primary has shown nothing since */
+	bool mark_whole;    /* of its session, if others share it: what they stored before its last
+	                       statement is in the mark here, or owed */
 	bool force_primary; /* a standby refused what is being run again */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
 	bool paused;            /* not reading: what came in has to wait, and there is enough of it */

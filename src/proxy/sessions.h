@@ -24,9 +24,7 @@ struct session {
 	uint32_t refs;        /* of connections and turns; only an unreferenced one may be evicted */
 	int64_t used_at_us;
 	struct session_mark mark;
-	/* With a store: what it is known to have, and whether anything is known of it here at all. */
-	struct store_mark stored;
-	bool known;
+	struct store_mark stored; /* with a store: what it is known to have */
 	char name[SESSION_NAME_MAX + 1];
 };
 

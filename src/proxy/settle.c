@@ -157,6 +157,12 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 		if (wrote)
 			c->own_write = position_max(c->own_write, at);
 	}
+	/* What the primary shows is past whatever a refused token asked for, or another router stored:
+	 * it is in the mark now, or owed. */
+	if (!s->on_replica && server_is_primary(s) && server_trusted(s) && c->turn_mark == c->mark) {
+		c->token_doubted = false;
+		c->mark_whole = true;
+	}
 	w->stats.captures += wrote && captured;
 	w->stats.writes_uncaptured += wrote && !captured;
 	settle_one(c->turn_mark, s, wrote, captured ? &at : NULL, now);

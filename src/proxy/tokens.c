@@ -81,7 +81,7 @@ void tokens_give(struct client *c, struct token *out)
 	struct session_mark *mark = client_mark(c);
 	session_settle(mark, &w->fleet);
 	/* What a refused token asked for is not in the mark. */
-	bool ignorant = c->session && w->store && !c->session->known;
+	bool ignorant = c->session && w->store && !c->mark_whole;
 	if (c->token_doubted || ignorant || !session_position(mark, &w->fleet, &at)) {
 		out->primary = true;
 		return;

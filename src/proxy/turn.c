@@ -55,6 +55,7 @@ static void refuse_unit(struct client *c, const struct unit *u, const char *sqls
 
 /* ----------------------------------------------------------------- routing */
 
+/* The statement goes its way, or nowhere: what was kept for it is not for the next one. */
 static void end_wait(struct client *c)
 {
 	struct worker *w = c->worker;
@@ -71,6 +72,7 @@ static void end_wait(struct client *c)
 	c->no_primary_since_us = 0;
 	free(c->wait_mark);
 	c->wait_mark = NULL;
+	marks_forget(c);
 }
 
 static struct slice tagged_session(const struct client *c)
@@ -163,6 +165,7 @@ static struct route decide(struct client *c, const struct unit *u)
 	if (policy.level == LEVEL_SESSION) {
 		switch (ask_marks(c)) {
 		case MARKS_KNOWN:
+			policy.known_back_us = marks_known_back_us(c);
 			break;
 		case MARKS_ASKED:
 			return (struct route){
@@ -170,6 +173,8 @@ static struct route decide(struct client *c, const struct unit *u)
 		case MARKS_DOUBTFUL:
 			return to_primary(REASON_STORE_DOUBTFUL);
 		}
+	} else if (c->turn_mark == c->mark) {
+		c->mark_whole = false;
 	}
 	struct session_mark *mark =
 		c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
@@ -376,24 +381,51 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 
 /* --------------------------------------------------------- client to server */
 
-/* Statements of the router's own, simple protocol. False: it waits for a sample first. */
+/* Before a token is told: what other routers know of the session, and a position for what is owed.
+ * False: the client waits for them. */
+static bool look_mark_up(struct client *c, const struct unit *u)
+{
+	int64_t now = net_loop_now_us(c->worker->loop);
+	if (!local_tells_token(u->text))
+		return true;
+	if (c->session && marks_ask(c, c->session) == MARKS_ASKED) {
+		c->state = CLIENT_WAIT_STORE;
+		return false;
+	}
+	int64_t until = (c->waiting_since_us ? c->waiting_since_us : now) + TOKEN_WAIT_US;
+	struct route r = {.sample_after_us = now, .wait_until_us = until};
+	bool waits = local_needs_sample(c) && now < until && start_wait(c, &r, c->mark);
+	/* One that waits for a server next still needs what was asked. */
+	if (!waits && (u->type == FE_QUERY || c->server))
+		marks_forget(c);
+	return !waits;
+}
+
+/* A token that was taken is known to the other routers before the client goes on. */
+static void share_raised_mark(struct client *c)
+{
+	settle_begin(c);
+	if (!marks_publish(c)) {
+		say_ready(c);
+		return;
+	}
+	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, TX_IDLE};
+	if (!buf_append(&c->late, ready, sizeof(ready)))
+		client_fatal(c, "53200", "out of memory", NULL);
+}
+
+/* Statements of the router's own, simple protocol. False: it waits first. */
 static bool answer_locally(struct client *c, const struct unit *u)
 {
-	struct worker *w = c->worker;
-	int64_t now = net_loop_now_us(w->loop);
-	if (local_needs_sample(c, u->text) &&
-	    (c->waiting_since_us == 0 || now < c->waiting_since_us + TOKEN_WAIT_US)) {
-		struct route r = {.sample_after_us = now,
-		                  .wait_until_us =
-		                      (c->waiting_since_us ? c->waiting_since_us : now) + TOKEN_WAIT_US};
-		if (start_wait(c, &r, c->mark))
-			return false;
-	}
+	if (!look_mark_up(c, u))
+		return false;
 	if (u->type != FE_QUERY) {
 		c->waiting_since_us = 0;
 		return true;
 	}
 
+	const struct session_mark *mark = c->mark;
+	struct position before = mark->write;
 	struct buf b;
 	buf_init(&b, 8192);
 	if (tx_status(c) == TX_FAILED)
@@ -405,9 +437,13 @@ static bool answer_locally(struct client *c, const struct unit *u)
 		local_execute(c, u->text, true, &b);
 	c->waiting_since_us = 0;
 	tokens_report(c, &b);
-	write_ready(&b, tx_status(c));
 	client_say(c, b.data, b.len);
 	buf_release(&b);
+	bool raised = c->mark == mark && !position_reached(before, mark->write);
+	if (raised && tx_status(c) == TX_IDLE)
+		share_raised_mark(c);
+	else
+		say_ready(c);
 	return true;
 }
 
@@ -488,10 +524,6 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	}
 	if (s->replies.count == 0)
 		c->query_started_us = net_loop_now_us(c->worker->loop);
-	/* What the primary shows is past whatever the refused token asked for, and is owed from now on.
-	 */
-	if (!s->on_replica && c->turn_mark == c->mark)
-		c->token_doubted = false;
 	chain_init(&ch, s->stream, &s->out);
 	keep_for_rerun(s, in, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)
@@ -673,6 +705,7 @@ static size_t step(struct client *c, struct slice in)
 	}
 	bool attached = c->server != NULL;
 	if (!apply_inside(c, &u)) {
+		end_wait(c);
 		used = u.size;
 		goto out;
 	}

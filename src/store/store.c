@@ -862,6 +862,12 @@ void store_raise_ttl(struct store *s, int64_t lag_us)
 		s->ttl_us = lag_us * 2;
 }
 
+int64_t store_keeps_us(const struct store *s)
+{
+	/* What was kept before the time to live grew may be gone already. */
+	return s->settings.ttl_us / 2;
+}
+
 static struct store_request *named_request(struct store *s, enum kind kind, struct slice database,
                                            struct slice session)
 {

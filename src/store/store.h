@@ -99,6 +99,9 @@ void store_set_cluster(struct store *s, uint64_t system_identifier);
 /* A replica was seen to be so far behind: the time to live grows to twice that, and never shrinks.
  */
 void store_raise_ttl(struct store *s, int64_t lag_us);
+/* For how long a mark that was acknowledged is found, or doubted, at the least. After that it may
+ * be missed: who relies on an answer must not use a replica that is further behind. */
+int64_t store_keeps_us(const struct store *s);
 
 /* Whether a write may be acknowledged whose mark is not stored, because store_put() gave NULL or
  * its callback said so. False before the first heartbeat was answered: nobody knows of this router,

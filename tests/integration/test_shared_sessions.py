@@ -363,13 +363,100 @@ def test_a_redis_that_forgets_is_noticed(routers, fleet, redis):
     believes(tb, 5)
 
 
-def test_a_token_says_no_more_than_the_router_knows(routers, fleet):
-    ta, tb = routers()
+def test_a_token_says_no_more_than_the_router_knows(routers, fleet, redis):
+    ta, tb = routers(redis_command_timeout="50ms", redis_lease="300ms")
     a, b = named(ta, "u1"), named(tb, "u1")
     write(a)
-    assert tokens.is_primary(value(b, "SHOW tidemark.token")), "nothing was asked of the store yet"
     read(b)
     assert tokens.branches(value(b, "SHOW tidemark.token"))
+    redis.kill()
+    assert tokens.is_primary(value(b, "SHOW tidemark.token")), "nobody could be asked"
+
+
+@pytest.mark.parametrize("before", ["", "/*tidemark_consistency='eventual'*/ SELECT n FROM items WHERE id = 60"],
+                         ids=["asked before", "eventual"])
+def test_a_token_says_what_other_routers_know(routers, fleet, before):
+    """Not only what this one has seen of the session."""
+    ta, tb = routers()
+    a, b = named(ta, "u1"), named(tb, "u1")
+    if not before:
+        read(b)
+    with paused(fleet):
+        for _ in range(3):
+            write(a)
+            wrote = tokens.branches(value(a, "SHOW tidemark.token"))[0]["position"]
+            if before:
+                value(b, before)
+            token = value(b, "SHOW tidemark.token")
+            assert tokens.branches(token)[0]["position"] >= wrote
+
+
+def test_a_reported_token_behind_a_read_that_asked_nobody_says_primary(routers, fleet, raw):
+    ta, tb = routers()
+    a, b = named(ta, "u1"), raw(tb, options="-c tidemark.session=u1")
+    b.query("SET tidemark.report = on")
+    reported = lambda text: [m.body for m in b.query(text) if m.kind == "S" and m.body.startswith(b"tidemark.token")]
+    with paused(fleet):
+        write(a)
+        wrote = tokens.branches(value(a, "SHOW tidemark.token"))[0]["position"]
+        got = reported("/*tidemark_consistency='eventual'*/ SELECT n FROM items WHERE id = 60")
+        assert all(tokens.is_primary(body[15:-1].decode()) for body in got), got
+        (body,) = reported("SELECT n FROM items WHERE id = 60")
+        assert tokens.branches(body[15:-1].decode())[0]["position"] >= wrote
+
+
+def test_a_token_that_was_taken_is_known_to_the_other_routers(routers, fleet):
+    ta, tb = routers()
+    writer, a, b = ta.connect(), named(ta, "u1"), named(tb, "u1")
+    read(b)
+    with paused(fleet):
+        for _ in range(3):
+            n = write(writer)
+            assert read(named(tb, "u2"))[0] != n, "the standbys are not behind: nothing is shown"
+            rows(a, f"SET tidemark.read_after = '{value(writer, 'SHOW tidemark.token')}'")
+            assert read(b) == (n, "primary")
+
+
+def test_a_mark_that_expired_is_not_missed_by_a_replica_that_stands_still_for_longer(routers, fleet):
+    ta, tb = routers()
+    a, b = named(ta, "u1"), named(tb, "u1")
+    read(b)
+    with paused(fleet, 1):
+        n = write(a)
+        wait_until(lambda: fleet.standbys[1].value("SELECT n FROM items WHERE id = 60") == n, 5, "the other standby")
+        time.sleep(2.5)
+        fleet.pause_replay(2)
+        try:
+            assert {read(named(tb, "u1")) for _ in range(6)} == {(n, "replica2")}
+            m = write(a)
+            time.sleep(2.5)
+            assert read(b) == (m, "primary")
+        finally:
+            fleet.resume_replay(2)
+
+
+def test_what_a_cancelled_read_asked_the_store_does_not_serve_the_next_one(routers, fleet):
+    ta, tb = routers(wait_timeout="10s")
+    a, b = named(ta, "u1"), named(tb, "u1")
+    read(b)
+    for i in (1, 2):
+        fleet.set_delay(i, 400)
+    # So that a replica is expected in time.
+    for _ in range(3):
+        write(a)
+        read(b)
+    write(a)
+    canceller = threading.Timer(0.1, b.cancel)
+    canceller.start()
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        read(b)
+    canceller.join()
+    for i in (1, 2):
+        fleet.set_delay(i, 0)
+    with paused(fleet):
+        assert read(named(tb, "u2"))[1] != "primary"
+        n = write(a)
+        assert read(b) == (n, "primary")
 
 
 def test_clients_that_leave_while_they_wait_harm_nobody(routers, fleet, redis):

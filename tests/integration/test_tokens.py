@@ -8,7 +8,7 @@ import harness
 import pytest
 import tokens
 from harness import Tidemark, rows, value, wait_until, where
-from rawpg import bind, execute, parse, sync
+from rawpg import bind, describe, execute, parse, sync
 from test_routing import WHERE, delta, paused, settle
 
 _versions = itertools.count(9_000_000)
@@ -330,3 +330,22 @@ def test_a_token_is_had_while_others_keep_owing(routers, fleet):
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.parametrize("nothing", [
+    lambda c: c.send(parse("p", "SELECT 1"), describe("S", "p"), sync()).until_ready(),
+    lambda c: c.send(parse("", "SHOW tidemark.route"), bind(), execute(), sync()).until_ready(),
+    lambda c: c.send(sync()).until_ready(),
+], ids=["prepare", "show", "sync"])
+def test_a_refused_token_counts_until_the_primary_has_shown_something(routers, fleet, raw, nothing):
+    (t,) = routers(1)
+    c = raw(t)
+    c.send(parse("s", f"SELECT {WHERE}"), sync()).until_ready()
+    ask = bind("", "s"), execute(), sync()
+    node = lambda: next(m.body[6:].decode() for m in c.send(*ask).until_ready() if m.kind == "D")
+    assert node() != "primary"
+    c.query("SET tidemark.read_after = 'garbage'")
+    nothing(c)
+    assert node() == "primary"
+    fleet.sync()
+    wait_until(lambda: node() != "primary", 5, "reads on replicas")

@@ -209,6 +209,22 @@ static void route_spreads_sessions_that_have_read_nothing(void **state)
 	assert_true(seen[A] >= 10 && seen[B] >= 10);
 }
 
+/* What B lacks may be what is not known any more. */
+static void route_replicas_behind_what_is_known_of_the_mark_are_left_out(void **state)
+{
+	policy.known_back_us = 200000;
+	for (int i = 0; i < 8; i++) {
+		r = route_decide(&f, &s, &policy, 0, NOW + i);
+		assert_int_equal(r.node, A);
+	}
+	lose(A);
+	assert_primary(REASON_TOO_FAR_BEHIND);
+	policy.known_back_us = 2000000;
+	assert_replica(B, REASON_REPLICA_FRESH);
+	policy.known_back_us = 0;
+	assert_replica(B, REASON_REPLICA_FRESH);
+}
+
 static void route_bounded_reads_keep_the_limit_of_lag(void **state)
 {
 	policy.level = LEVEL_BOUNDED;
@@ -323,6 +339,7 @@ int main(void)
 		each(route_moves_to_a_replica_that_has_reached_what_was_read),
 		each(route_prefers_the_replica_with_less_to_do),
 		each(route_spreads_sessions_that_have_read_nothing),
+		each(route_replicas_behind_what_is_known_of_the_mark_are_left_out),
 		each(route_bounded_reads_keep_the_limit_of_lag),
 		each(route_eventual_reads_go_to_any_healthy_replica),
 		each(route_pins_for_the_window_after_a_write),
