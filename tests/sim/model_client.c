@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ *   AWAY ──▶ LOGIN ──▶ (NAMING) ──▶ PAUSE ⇄ BUSY
+ *    ▲                                        │ any failure of the connection
+ *    └────────────────────────────────────────┘
+ */
+#include "model_client.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../../demo/history.h"
+#include "model_pg.h"
+#include "pgwire/message.h"
+
+#define ROUTER_PORT 6432
+#define CONNECT_LIMIT_US 5000000
+#define AWAY_MAX_US 200000
+#define NAMED_SESSIONS 2
+#define BUFFER_MAX (256 * 1024)
+
+enum client_state { AWAY, LOGIN, NAMING, PAUSE, BUSY };
+enum operation { OP_READ, OP_WRITE, OP_TRANSACTION };
+/* Of the last round; before and after it there are none. */
+enum errand { ERRAND_NONE, ERRAND_WRITE, ERRAND_READ, ERRAND_DONE };
+
+struct model_client {
+	struct clients *all;
+	int number;
+	size_t session;
+	enum client_state state;
+	enum errand errand;
+	struct net_stream *stream;
+	struct net_timer *timer; /* the pause; or the limit */
+	struct buf in, out;
+	/* What runs. */
+	enum operation operation;
+	int key, round; /* of a transaction: BEGIN, UPDATE, COMMIT */
+	struct history_view view;
+	uint64_t age; /* clients.age when it began */
+	bool answered, failed;
+	uint64_t version;
+};
+
+struct clients {
+	struct client_settings settings;
+	struct client_counts counts;
+	struct net_loop *loop;
+	struct history history;
+	bool resting, judging;
+	uint64_t age; /* of what the checker knows */
+	struct model_client it[];
+};
+
+static void on_timer(void *arg);
+static void on_stream(void *owner, unsigned events);
+
+/* ================= sending ================= */
+
+static void flush(struct model_client *c)
+{
+	struct slice s = buf_slice(&c->out);
+	if (s.len > 0) {
+		ssize_t n = net_stream_write(c->stream, s.ptr, s.len);
+		/* A broken stream is readable, too: the loss is noticed there. */
+		buf_consume(&c->out, n > 0 ? (size_t)n : 0);
+	}
+	net_stream_want(c->stream, NET_READABLE | (c->out.len > 0 ? NET_WRITABLE : 0u));
+}
+
+static void send_simple(struct model_client *c, const char *sql)
+{
+	c->answered = c->failed = false;
+	write_query(&c->out, slice_str(sql));
+	flush(c);
+}
+
+static void send_either(struct model_client *c, const char *sql)
+{
+	if (sim_chance(50)) {
+		send_simple(c, sql);
+		return;
+	}
+	c->answered = c->failed = false;
+	write_parse(&c->out, (struct slice){0}, slice_str(sql), (struct slice){0});
+	write_bind_plain(&c->out, (struct slice){0}, (struct slice){0}, 0);
+	write_execute(&c->out, (struct slice){0});
+	write_sync(&c->out);
+	flush(c);
+}
+
+static void send_write(struct model_client *c)
+{
+	char sql[96];
+	(void)snprintf(sql, sizeof(sql), "UPDATE t SET v = v + 1 WHERE k = %d RETURNING v", c->key);
+	send_either(c, sql);
+}
+
+static void send_read(struct model_client *c)
+{
+	char sql[64];
+	(void)snprintf(sql, sizeof(sql), "SELECT v FROM t WHERE k = %d", c->key);
+	c->view = history_read_started(&c->all->history, c->session, (size_t)c->key);
+	send_either(c, sql);
+}
+
+static const char *const operation_names[] = {"read", "write", "transaction"};
+
+static void begin(struct model_client *c)
+{
+	const struct client_settings *s = &c->all->settings;
+	c->state = BUSY;
+	c->round = 0;
+	c->age = c->all->age;
+	c->key = (int)sim_below(MODEL_KEYS);
+	c->operation = OP_READ;
+	if (c->errand == ERRAND_WRITE || (c->errand == ERRAND_NONE && sim_chance(s->write_percent)))
+		c->operation = sim_chance(80) ? OP_WRITE : OP_TRANSACTION;
+	sim_trace("client %d: %s of %d", c->number, operation_names[c->operation], c->key);
+	net_timer_start(c->timer, CLIENT_LIMIT_US);
+	if (c->operation == OP_READ)
+		send_read(c);
+	else if (c->operation == OP_WRITE)
+		send_write(c);
+	else
+		send_simple(c, "BEGIN");
+}
+
+/* ================= connecting ================= */
+
+static void go_away(struct model_client *c)
+{
+	net_stream_close(c->stream);
+	c->stream = NULL;
+	buf_reset(&c->in);
+	buf_reset(&c->out);
+	c->state = AWAY;
+	net_timer_start(c->timer, sim_between(0, AWAY_MAX_US));
+}
+
+static void dial(struct model_client *c)
+{
+	c->state = LOGIN;
+	c->all->counts.connects++;
+	if (c->all->settings.scope == SESSIONS_CONNECTION)
+		history_forget(&c->all->history, c->session);
+	net_timer_start(c->timer, CLIENT_LIMIT_US);
+	c->stream = net_connect(c->all->loop, "router", ROUTER_PORT, CONNECT_LIMIT_US, on_stream, c);
+}
+
+static void lost(struct model_client *c, const char *why)
+{
+	sim_trace("client %d: connection lost: %s", c->number, why);
+	c->all->counts.errors++;
+	if (c->errand != ERRAND_NONE)
+		c->all->counts.protocol++; /* nothing disturbs the last round */
+	go_away(c);
+}
+
+static void pause_now(struct model_client *c)
+{
+	c->state = PAUSE;
+	net_timer_start(c->timer, sim_between(0, c->all->settings.pause_max_us));
+}
+
+/* ================= judging ================= */
+
+static bool judged(struct model_client *c)
+{
+	bool yes = c->all->judging && c->age == c->all->age;
+	c->all->counts.unjudged += !yes;
+	return yes;
+}
+
+static void judge_read(struct model_client *c)
+{
+	struct client_counts *n = &c->all->counts;
+	n->reads++;
+	if (!judged(c))
+		return;
+	switch (history_read_ended(&c->all->history, c->session, (size_t)c->key, c->view, c->version)) {
+	case HISTORY_OK:
+		break;
+	case HISTORY_STALE:
+		n->stale++;
+		sim_trace("client %d: STALE: read %llu, had written %llu", c->number,
+		          (unsigned long long)c->version, (unsigned long long)c->view.written);
+		break;
+	case HISTORY_BACKWARD:
+		n->backward++;
+		sim_trace("client %d: BACKWARD: read %llu, had read %llu", c->number,
+		          (unsigned long long)c->version, (unsigned long long)c->view.read);
+		break;
+	}
+}
+
+static void judge_write(struct model_client *c)
+{
+	c->all->counts.writes++;
+	if (judged(c))
+		history_wrote(&c->all->history, c->session, (size_t)c->key, c->version);
+}
+
+/* ================= answers ================= */
+
+static void operation_ended(struct model_client *c)
+{
+	if (c->failed) {
+		c->all->counts.errors++;
+	} else {
+		sim_trace("client %d: %s of %d: %llu", c->number, operation_names[c->operation], c->key,
+		          (unsigned long long)c->version);
+		if (c->operation == OP_READ)
+			judge_read(c);
+		else
+			judge_write(c);
+	}
+	if (c->errand != ERRAND_NONE && !c->failed)
+		c->errand++;
+	pause_now(c);
+}
+
+static void on_transaction_ready(struct model_client *c, uint8_t tx)
+{
+	bool failed = c->failed;
+	c->round++;
+	if (c->round == 1 && !failed) {
+		send_write(c);
+	} else if (c->round == 2 && tx != TX_IDLE) {
+		send_simple(c, failed ? "ROLLBACK" : "COMMIT");
+		c->round += failed; /* … and then it has failed */
+	} else {
+		c->failed = failed || c->round != 3;
+		operation_ended(c);
+	}
+}
+
+static void on_ready(struct model_client *c, uint8_t tx)
+{
+	char sql[64];
+	switch (c->state) {
+	case LOGIN:
+		if (c->all->settings.scope != SESSIONS_NAMED) {
+			pause_now(c);
+			break;
+		}
+		c->state = NAMING;
+		(void)snprintf(sql, sizeof(sql), "SET tidemark.session = 's%zu'", c->session);
+		send_simple(c, sql);
+		break;
+	case NAMING:
+		pause_now(c);
+		break;
+	case BUSY:
+		if (c->operation == OP_TRANSACTION)
+			on_transaction_ready(c, tx);
+		else
+			operation_ended(c);
+		break;
+	default:
+		c->all->counts.protocol++;
+		break;
+	}
+}
+
+static void on_error(struct model_client *c, struct slice body)
+{
+	struct error_fields e = {0};
+	(void)msg_error_parse(body, &e);
+	sim_trace("client %d: %.*s %.*s: %.*s", c->number, SLICE_ARG(e.severity), SLICE_ARG(e.sqlstate),
+	          SLICE_ARG(e.message));
+	c->failed = true;
+	c->all->counts.protocol += c->errand != ERRAND_NONE;
+}
+
+static uint64_t number(struct slice text)
+{
+	uint64_t n = 0;
+	for (size_t i = 0; i < text.len; i++)
+		n = n * 10 + (text.ptr[i] - '0');
+	return n;
+}
+
+static void on_message(struct model_client *c, const struct frame *f)
+{
+	struct slice value;
+	switch (f->type) {
+	case BE_DATA_ROW:
+		if (c->answered || !msg_data_row_column(frame_body(f), 0, &value))
+			c->all->counts.protocol++;
+		else
+			c->version = number(value);
+		c->answered = true;
+		break;
+	case BE_ERROR:
+		on_error(c, frame_body(f));
+		break;
+	case BE_READY:
+		on_ready(c, f->body[0]);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_readable(struct model_client *c)
+{
+	uint8_t *at = buf_reserve(&c->in, 4096);
+	assert(at);
+	ssize_t n = net_stream_read(c->stream, at, 4096);
+	if (n == NET_AGAIN)
+		return;
+	if (n < 0) {
+		lost(c, n == NET_EOF ? "closed" : net_stream_error(c->stream));
+		return;
+	}
+	buf_commit(&c->in, (size_t)n);
+	struct frame f;
+	while (frame_peek(buf_slice(&c->in), &f) == PARSE_OK && frame_complete(&f, buf_slice(&c->in))) {
+		size_t size = frame_size(&f);
+		on_message(c, &f);
+		buf_consume(&c->in, size);
+	}
+}
+
+static void on_stream(void *owner, unsigned events)
+{
+	struct model_client *c = owner;
+	if (events & NET_FAILED) {
+		lost(c, net_stream_error(c->stream));
+		return;
+	}
+	if (events & NET_CONNECTED)
+		write_startup(&c->out, slice_str("app"), slice_str("app"), (struct slice){0});
+	flush(c);
+	if (events & NET_READABLE)
+		on_readable(c);
+}
+
+static void on_timer(void *arg)
+{
+	struct model_client *c = arg;
+	bool idle = c->all->resting || c->errand == ERRAND_DONE;
+	switch (c->state) {
+	case AWAY:
+		if (!idle)
+			dial(c);
+		break;
+	case PAUSE:
+		if (!idle)
+			begin(c);
+		break;
+	default:
+		c->all->counts.hangs++;
+		sim_trace("client %d: HANGS", c->number);
+		go_away(c);
+		break;
+	}
+}
+
+/* ================= all of them ================= */
+
+static size_t session_of(const struct client_settings *s, int client)
+{
+	switch (s->scope) {
+	case SESSIONS_CONNECTION:
+		return (size_t)client;
+	case SESSIONS_DATABASE:
+		return 0;
+	default:
+		return (size_t)client % NAMED_SESSIONS;
+	}
+}
+
+struct clients *clients_new(const struct client_settings *s)
+{
+	struct clients *all = calloc(1, sizeof(*all) + (size_t)s->count * sizeof(all->it[0]));
+	assert(all);
+	all->settings = *s;
+	all->loop = sim_loop_new("clients");
+	all->judging = true;
+	bool good = history_init(&all->history, (size_t)s->count, MODEL_KEYS);
+	assert(good);
+	for (int i = 0; i < s->count; i++) {
+		struct model_client *c = &all->it[i];
+		c->all = all;
+		c->number = i;
+		c->session = session_of(s, i);
+		buf_init(&c->in, BUFFER_MAX);
+		buf_init(&c->out, BUFFER_MAX);
+		c->timer = net_timer_new(all->loop, on_timer, c);
+		net_timer_start(c->timer, sim_between(0, AWAY_MAX_US));
+	}
+	return all;
+}
+
+void clients_free(struct clients *all)
+{
+	for (int i = 0; i < all->settings.count; i++) {
+		struct model_client *c = &all->it[i];
+		net_stream_close(c->stream);
+		net_timer_free(c->timer);
+		buf_release(&c->in);
+		buf_release(&c->out);
+	}
+	history_release(&all->history);
+	free(all);
+}
+
+const struct client_counts *clients_counts(const struct clients *all)
+{
+	return &all->counts;
+}
+
+void clients_rest(struct clients *all)
+{
+	all->resting = true;
+}
+
+bool clients_at_rest(const struct clients *all)
+{
+	for (int i = 0; i < all->settings.count; i++) {
+		const struct model_client *c = &all->it[i];
+		bool still = c->state == AWAY || c->state == PAUSE;
+		if (!still || (!all->resting && c->errand != ERRAND_DONE))
+			return false;
+	}
+	return true;
+}
+
+void clients_close(struct clients *all)
+{
+	all->resting = true;
+	for (int i = 0; i < all->settings.count; i++)
+		go_away(&all->it[i]);
+}
+
+void clients_last_round(struct clients *all)
+{
+	all->resting = false;
+	for (int i = 0; i < all->settings.count; i++) {
+		all->it[i].errand = ERRAND_WRITE;
+		net_timer_start(all->it[i].timer, sim_between(0, AWAY_MAX_US));
+	}
+}
+
+void clients_judge(struct clients *all, bool judge)
+{
+	all->judging = judge;
+	all->age++;
+	for (size_t i = 0; i < (size_t)all->settings.count; i++)
+		history_forget(&all->history, i);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * What the parts of the model server share: model_pg.c owns the nodes, model_backend.c their
+ * connections.
+ */
+#ifndef TM_SIM_MODEL_NODE_H
+#define TM_SIM_MODEL_NODE_H
+
+#include "base/list.h"
+#include "model_wal.h"
+
+#define MODEL_TIMELINES 16
+
+struct backend;
+
+struct model_node {
+	struct model *model;
+	int index, host;
+	char name[16];
+	struct net_loop *loop;
+	struct net_listener *listener;
+	struct net_timer *wal_writer, *replication;
+	bool up, replica;
+	uint32_t timeline;
+	int64_t started_at_us;
+	struct wal wal;
+	int flushed;  /* records of a primary */
+	int replayed; /* records of a replica */
+	uint32_t rows[MODEL_KEYS];
+	struct backend *holder[MODEL_KEYS]; /* of the row's lock */
+	int64_t lag_us, paused_until_us;
+	struct list backends;
+};
+
+struct model {
+	int count, primary;
+	bool async_commit;
+	int fork_records; /* where the primary's timeline left the one before */
+	uint64_t fork;
+	uint64_t forks[MODEL_TIMELINES]; /* where each timeline began */
+	struct model_node nodes[MODEL_NODES_MAX];
+};
+
+/* ---- model_pg.c ---- */
+void node_flush(struct model_node *n, int count);
+/* Writes the commit record; returns its index. */
+int node_commit(struct model_node *n, int key, uint32_t version);
+uint64_t node_insert_position(const struct model_node *n);
+uint64_t node_write_position(const struct model_node *n);
+uint64_t node_replay_position(const struct model_node *n);
+uint64_t node_system_identifier(const struct model_node *n);
+
+/* ---- model_backend.c ---- */
+void backend_accept(void *node, struct net_stream *s);
+/* More of the log is flushed: commits that waited for it are done. */
+void backends_flushed(struct model_node *n);
+/* All at once, as in a crash. */
+void backends_drop(struct model_node *n);
+
+#endif

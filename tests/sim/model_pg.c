@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * The servers of the model: logs, replication, crashes. What a connection does is in
+ * model_backend.c.
+ */
+#include "model_node.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SYSTEM_IDENTIFIER 7300000000000000001
+#define START_POSITION 0x3ff8000
+#define WAL_WRITER_US 60000
+/* How far back a replica's last restart point may lie, in records. */
+#define RESTART_POINT_RECORDS 40
+
+/* ================= the log of a primary ================= */
+
+static void show_commit(struct model_node *n, const struct wal_record *r)
+{
+	n->rows[r->key] = r->version;
+}
+
+void node_flush(struct model_node *n, int count)
+{
+	for (; n->flushed < count; n->flushed++) {
+		struct wal_record *r = &n->wal.records[n->flushed];
+		r->flushed_at_us = net_now_us();
+		if (r->kind == WAL_COMMIT && !n->model->async_commit)
+			show_commit(n, r);
+	}
+	backends_flushed(n);
+}
+
+int node_commit(struct model_node *n, int key, uint32_t version)
+{
+	int index = wal_append(&n->wal, WAL_COMMIT, key, version);
+	if (n->model->async_commit)
+		show_commit(n, &n->wal.records[index]);
+	return index;
+}
+
+static void on_wal_writer(void *arg)
+{
+	struct model_node *n = arg;
+	if (n->up && !n->replica) {
+		if (sim_chance(50))
+			wal_append(&n->wal, WAL_OTHER, 0, 0);
+		node_flush(n, n->wal.count);
+	}
+	net_timer_start(n->wal_writer, sim_between(1000, WAL_WRITER_US));
+}
+
+/* ================= replication ================= */
+
+static void receive(struct model_node *n)
+{
+	const struct model_node *up = &n->model->nodes[n->model->primary];
+	if (!up->up || up->timeline != n->timeline || !sim_link_up(n->host, up->host))
+		return;
+	while (n->wal.count < up->flushed) {
+		const struct wal_record *r = &up->wal.records[n->wal.count];
+		if (r->flushed_at_us + n->lag_us / 2 > net_now_us())
+			break;
+		wal_copy_record(&n->wal, r);
+	}
+}
+
+/* Record by record: now and then it rests between a change and its commit. */
+static void replay(struct model_node *n)
+{
+	if (net_now_us() < n->paused_until_us)
+		return;
+	while (n->replayed < n->wal.count) {
+		const struct wal_record *r = &n->wal.records[n->replayed];
+		if (r->flushed_at_us + n->lag_us > net_now_us())
+			break;
+		n->replayed++;
+		if (r->kind == WAL_COMMIT)
+			show_commit(n, r);
+		if (sim_below(6) == 0)
+			break;
+	}
+}
+
+static void on_replication(void *arg)
+{
+	struct model_node *n = arg;
+	if (n->up && n->replica) {
+		receive(n);
+		replay(n);
+	}
+	net_timer_start(n->replication, sim_between(100, 1500));
+}
+
+/* ================= positions ================= */
+
+uint64_t node_insert_position(const struct model_node *n)
+{
+	return wal_insert_position(&n->wal);
+}
+
+uint64_t node_write_position(const struct model_node *n)
+{
+	return wal_position(&n->wal, n->flushed);
+}
+
+uint64_t node_replay_position(const struct model_node *n)
+{
+	return wal_position(&n->wal, n->replayed);
+}
+
+uint64_t node_system_identifier(const struct model_node *n)
+{
+	return SYSTEM_IDENTIFIER;
+}
+
+/* ================= life ================= */
+
+static void listen_here(struct model_node *n)
+{
+	char error[128];
+	n->listener =
+		net_listen(n->loop, n->name, MODEL_PORT, 16, backend_accept, n, error, sizeof(error));
+}
+
+static void node_init(struct model *m, int index, bool replica)
+{
+	struct model_node *n = &m->nodes[index];
+	n->model = m;
+	n->index = index;
+	(void)snprintf(n->name, sizeof(n->name), "node%d", index);
+	n->host = sim_host(n->name);
+	n->loop = sim_loop_new(n->name);
+	n->wal.start = START_POSITION;
+	n->replica = replica;
+	n->timeline = 1;
+	n->up = true;
+	n->started_at_us = net_now_us() + index;
+	n->lag_us = sim_between(200, 4000);
+	list_init(&n->backends);
+	n->wal_writer = net_timer_new(n->loop, on_wal_writer, n);
+	n->replication = net_timer_new(n->loop, on_replication, n);
+	net_timer_start(n->wal_writer, sim_between(1000, WAL_WRITER_US));
+	net_timer_start(n->replication, sim_between(1000, 5000));
+	listen_here(n);
+}
+
+struct model *model_new(int nodes, bool async_commit)
+{
+	struct model *m = calloc(1, sizeof(*m));
+	assert(m && nodes <= MODEL_NODES_MAX);
+	m->count = nodes;
+	m->async_commit = async_commit;
+	for (int i = 0; i < nodes; i++)
+		node_init(m, i, i > 0);
+	return m;
+}
+
+void model_free(struct model *m)
+{
+	for (int i = 0; i < m->count; i++) {
+		struct model_node *n = &m->nodes[i];
+		backends_drop(n);
+		net_listener_close(n->listener);
+		net_timer_free(n->wal_writer);
+		net_timer_free(n->replication);
+		wal_release(&n->wal);
+	}
+	free(m);
+}
+
+void model_crash(struct model *m, int node, bool power)
+{
+	struct model_node *n = &m->nodes[node];
+	assert(n->up);
+	sim_trace("%s crashes%s", n->name, power ? ", and its host" : "");
+	if (power)
+		sim_host_power(n->host, false);
+	n->up = false;
+	backends_drop(n);
+	net_listener_close(n->listener);
+	n->listener = NULL;
+	if (!n->replica)
+		wal_truncate(&n->wal, n->flushed);
+}
+
+/* A record of the branch that a replica's server cannot follow is one that it has and the primary
+ * has not: pg_rewind takes it away. */
+static void follow(struct model_node *n)
+{
+	const struct model *m = n->model;
+	const struct model_node *up = &m->nodes[m->primary];
+	int common = m->fork_records;
+	if (n->timeline == up->timeline)
+		return;
+	n->timeline = up->timeline;
+	if (n->wal.count > common)
+		wal_truncate(&n->wal, common);
+}
+
+static void restart_replica(struct model_node *n)
+{
+	follow(n);
+	int kept = n->replayed < n->wal.count ? n->replayed : n->wal.count;
+	int back = (int)sim_below(RESTART_POINT_RECORDS);
+	n->replayed = kept > back ? kept - back : 0;
+	wal_rows(&n->wal, n->replayed, n->rows);
+}
+
+void model_start(struct model *m, int node)
+{
+	struct model_node *n = &m->nodes[node];
+	assert(!n->up);
+	n->up = true;
+	n->started_at_us = net_now_us();
+	n->paused_until_us = 0;
+	sim_host_power(n->host, true);
+	if (m->primary != node && !n->replica)
+		n->replica = true; /* somebody else was promoted meanwhile */
+	if (n->replica) {
+		restart_replica(n);
+	} else {
+		wal_rows(&n->wal, n->flushed, n->rows);
+		wal_append(&n->wal, WAL_OTHER, 0, 0); /* its checkpoint */
+		node_flush(n, n->wal.count);
+	}
+	sim_trace("%s starts as %s, %d records of %d", n->name, n->replica ? "replica" : "primary",
+	          n->replica ? n->replayed : n->flushed, n->wal.count);
+	listen_here(n);
+}
+
+static int most_received(const struct model *m)
+{
+	int best = -1;
+	for (int i = 0; i < m->count; i++) {
+		const struct model_node *n = &m->nodes[i];
+		if (n->up && n->replica && n->timeline == m->nodes[m->primary].timeline &&
+		    (best < 0 || n->wal.count > m->nodes[best].wal.count))
+			best = i;
+	}
+	return best;
+}
+
+int model_promote(struct model *m, bool lossy)
+{
+	struct model_node *old = &m->nodes[m->primary];
+	int node = most_received(m);
+	assert(!old->up && node >= 0);
+	struct model_node *n = &m->nodes[node];
+	/* As if it had been a synchronous standby. */
+	while (!lossy && n->wal.count < old->flushed)
+		wal_copy_record(&n->wal, &old->wal.records[n->wal.count]);
+	n->replica = false;
+	n->replayed = n->flushed = n->wal.count;
+	m->fork_records = n->wal.count;
+	m->fork = wal_position(&n->wal, n->wal.count);
+	wal_rows(&n->wal, n->wal.count, n->rows);
+	m->primary = node;
+	n->timeline++;
+	m->forks[n->timeline] = m->fork;
+	wal_append(&n->wal, WAL_OTHER, 0, 0); /* its end of recovery */
+	sim_trace("%s is promoted: timeline %u, %d records of %d", n->name, n->timeline,
+	          m->fork_records, old->flushed);
+	node_flush(n, n->wal.count);
+	return node;
+}
+
+/* ================= looking and disturbing ================= */
+
+int model_host(const struct model *m, int node)
+{
+	return m->nodes[node].host;
+}
+
+int model_nodes(const struct model *m)
+{
+	return m->count;
+}
+
+int model_primary(const struct model *m)
+{
+	return m->primary;
+}
+
+bool model_up(const struct model *m, int node)
+{
+	return m->nodes[node].up;
+}
+
+bool model_async_commit(const struct model *m)
+{
+	return m->async_commit;
+}
+
+int model_connections(const struct model *m, int node)
+{
+	int count = 0;
+	for (const struct list *it = m->nodes[node].backends.next; it != &m->nodes[node].backends;
+	     it = it->next)
+		count++;
+	return count;
+}
+
+void model_set_lag(struct model *m, int node, int64_t lag_us)
+{
+	m->nodes[node].lag_us = lag_us;
+}
+
+void model_pause_replay(struct model *m, int node, int64_t until_us)
+{
+	m->nodes[node].paused_until_us = until_us;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: PostgreSQL
+ *
+ * Model PostgreSQL servers: a primary with a write-ahead log, and replicas that receive and replay
+ * it late. Just enough of the server's side of the protocol for what the router asks and the
+ * workload runs.
+ *
+ *   primary's log   ──[change][commit]──[change]──[commit]──▶ insert position
+ *                                  ▲ flushed: safe from a crash, sent to replicas
+ *   replica's log   ──[change][commit]──[chan            received
+ *                              ▲ replayed: what its readers see
+ *
+ * A commit can be seen on the primary, and is acknowledged, once it is flushed; with
+ * synchronous_commit off at once. A position counts bytes, with the headers of WAL pages, and some
+ * commits end exactly on a page boundary.
+ *
+ * The table t has MODEL_KEYS rows (k, v); `UPDATE t SET v = v + 1 WHERE k = n RETURNING v` holds
+ * the row until its transaction ends.
+ */
+#ifndef TM_SIM_MODEL_PG_H
+#define TM_SIM_MODEL_PG_H
+
+#include "sim.h"
+
+#define MODEL_KEYS 4
+#define MODEL_NODES_MAX 4
+#define MODEL_PORT 5432
+
+struct model;
+
+/* A primary ("node0") and replicas that are up. */
+struct model *model_new(int nodes, bool async_commit);
+void model_free(struct model *m);
+int model_host(const struct model *m, int node);
+int model_nodes(const struct model *m);
+int model_primary(const struct model *m);
+bool model_up(const struct model *m, int node);
+bool model_async_commit(const struct model *m);
+/* Connections that are open on the server's side. */
+int model_connections(const struct model *m, int node);
+
+/* ---- faults ---- */
+/* A replica receives so much later, or replays nothing until then. */
+void model_set_lag(struct model *m, int node, int64_t lag_us);
+void model_pause_replay(struct model *m, int node, int64_t until_us);
+/* The server dies at once; what was not flushed is gone. `power`: its host too, without a word. */
+void model_crash(struct model *m, int node, bool power);
+/* Another incarnation under the same address. A replica starts from an earlier position. */
+void model_start(struct model *m, int node);
+/* The replica that has received most becomes primary on the next timeline; the others follow it
+ * when they are started again. The old primary must be down. Returns the node. Nothing that was
+ * acknowledged is lost, unless `lossy`: then some of the last commits may be. */
+int model_promote(struct model *m, bool lossy);
+
+#endif
