@@ -119,10 +119,11 @@ static bool open_to(struct link *k, const char *host, int port)
 
 /* ---- replies ---- */
 
-static struct slice first_word(struct slice text)
+/* The capital letters at the beginning: "WRONGPASS", "ERR". */
+static struct slice error_code(struct slice text)
 {
 	size_t n = 0;
-	while (n < text.len && text.ptr[n] > ' ')
+	while (n < text.len && text.ptr[n] >= 'A' && text.ptr[n] <= 'Z')
 		n++;
 	return slice_of(text.ptr, n);
 }
@@ -133,13 +134,13 @@ static bool begins(struct slice text, const char *with)
 }
 
 /* What a server says of AUTH may repeat the password ("unknown command, with args beginning
- * with"): only its first word is shown. A server that is full says so unasked. */
+ * with"): only its code is shown. A server that is full says so unasked. */
 static const char *refusal(struct link *k, int step, struct slice text)
 {
 	if (step == STEP_AUTH && !begins(text, "ERR max number of clients"))
 		(void)snprintf(k->why, sizeof(k->why),
 		               "it refuses the user or the password (%.*s); check both",
-		               SLICE_ARG(first_word(text)));
+		               SLICE_ARG(error_code(text)));
 	else
 		(void)snprintf(k->why, sizeof(k->why), "it says %.*s", SLICE_ARG(text));
 	return k->why;
@@ -195,7 +196,7 @@ static const char *learn_master(struct link *k, const struct resp_reply *reply)
 	if (reply->top.type == RESP_NIL)
 		return "this sentinel does not know the master's name; check it";
 	if (reply->count != 2 || text.len == 0 || text.len >= sizeof(host) || text.ptr[0] == '/' ||
-	    !parse_number(reply->items[1].text, 65535, &port))
+	    memchr(text.ptr, 0, text.len) || !parse_number(reply->items[1].text, 65535, &port))
 		return "what this sentinel says is no address";
 	(void)snprintf(host, sizeof(host), "%.*s", SLICE_ARG(text));
 	k->asks_sentinel = false;
