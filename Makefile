@@ -24,6 +24,11 @@ check:
 	@packaging/bootstrap.sh build check
 	@tests/run-check.sh
 
+# Each fuzz target for FUZZ_SECONDS (30) on libFuzzer; a short form without it is part of check.
+fuzz:
+	@packaging/bootstrap.sh build check fuzz
+	@tests/fuzz/run.sh $(abspath $(BUILD))-fuzz
+
 bench:
 	@packaging/bootstrap.sh build bench
 	@$(MAKE) --no-print-directory all
@@ -40,6 +45,6 @@ format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all demo check bench generate install format clean
+.PHONY: all demo check fuzz bench generate install format clean

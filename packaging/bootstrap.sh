@@ -5,6 +5,7 @@
 #
 #   build  compiler, libraries                       check  what the tests drive Tidemark with
 #   demo   the PostgreSQL server                     bench  the peers and the measuring tools
+#   fuzz   clang and libFuzzer
 #
 # Installs nothing and says nothing if all is there. TIDEMARK_NO_BOOTSTRAP=1 skips it.
 set -eu
@@ -17,6 +18,7 @@ demo='postgresql-15 postgresql-client-15 redis-server'
 recipes='python3-psycopg python3-psycopg-pool python3-django python3-sqlalchemy ruby ruby-pg
 	default-jdk-headless libpostgresql-jdbc-java'
 check="$demo redis-sentinel ca-certificates chromium nginx-light python3 python3-psycopg2 python3-pytest $recipes"
+fuzz='clang libclang-rt-14-dev'
 bench="$demo python3 python3-psycopg2 pgbouncer pgpool2 haproxy strace valgrind"
 
 say() {
@@ -117,6 +119,7 @@ for group; do
 		wanted="$wanted $check"
 		with_node=yes
 		;;
+	fuzz) wanted="$wanted $fuzz" ;;
 	bench) wanted="$wanted $bench" ;;
 	*) die "unknown group $group; expected build, demo, check or bench" ;;
 	esac
