@@ -210,6 +210,18 @@ static void tell_loss(struct client *c, struct buf *out)
 	            "Asynchronous replication does not keep what the new primary had not received.");
 }
 
+static void tell(struct client *c, uint8_t tx, struct chain *ch)
+{
+	struct buf b;
+	buf_init(&b, 2048);
+	if (tx == TX_IDLE)
+		tell_loss(c, &b);
+	tokens_report(c, &b);
+	if (b.len > 0)
+		chain_copy(ch, b.data, b.len);
+	buf_release(&b);
+}
+
 void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
                   const struct position *captured, struct chain *ch)
 {
@@ -240,14 +252,9 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 	if (tx == TX_OPEN)
 		s->rolled_back = false;
 
-	struct buf b;
-	buf_init(&b, 2048);
-	if (tx == TX_IDLE)
-		tell_loss(c, &b);
-	tokens_report(c, &b);
-	if (b.len > 0)
-		chain_copy(ch, b.data, b.len);
-	buf_release(&b);
+	/* Nearly nobody: it is a hot path. */
+	if (c->options || position_is_set(c->mark->cut))
+		tell(c, tx, ch);
 }
 
 void settle_rest(struct server *s)
