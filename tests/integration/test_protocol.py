@@ -5,6 +5,8 @@ CONVERSATIONS are held with plain PostgreSQL and with Tidemark and must read the
 answer. The other tests say what is expected in words, and run against both where both have an answer.
 """
 
+import os
+import socket
 import struct
 import threading
 import time
@@ -814,6 +816,30 @@ def test_a_slow_login_is_cut_off(router, raw):
     # Also one that opens and says nothing.
     c = raw(t, login=False)
     c.rest(5)
+    bystander_is_served(t, raw)
+
+
+def test_a_storm_of_connections_that_say_nothing(router, raw):
+    """The kernel holds them back until they speak, or hands them over after a while; scanners come and go."""
+    t = router(client_login_timeout="500ms")
+    files = f"/proc/{t.process.pid}/fd"
+    before = len(os.listdir(files))
+    silent = [socket.create_connection((harness.HOST, t.port)) for _ in range(200)]
+    for i in range(300):
+        scanner = socket.create_connection((harness.HOST, t.port))
+        if i % 3 == 0:
+            scanner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        scanner.close()
+        if i % 50 == 0:
+            bystander_is_served(t, raw)
+    for s in silent:
+        s.settimeout(10)
+        said = b""
+        while part := s.recv(1000):
+            said += part
+        assert b"client_login_timeout" in said
+        s.close()
+    harness.wait_until(lambda: len(os.listdir(files)) <= before + 8, 10, lambda: f"{before} files: {len(os.listdir(files))}")
     bystander_is_served(t, raw)
 
 
