@@ -43,20 +43,31 @@ function appOf(port) {
 const readItem = async (pool, id) =>
   (await pool.query(`SELECT n, ${WHERE} AS node FROM items WHERE id = $1`, [id])).rows[0];
 
+const hosts = {};
+
+async function call(req, host, url, init = {}) {
+  const fetchIt = carries ? tm.tidemarkFetch(fetch, { hosts: [host] }) : fetch;
+  const headers = { [USER]: req.get(USER), 'Content-Type': 'application/json' };
+  return (await fetchIt(`http://${host}${url}`, { ...init, headers })).json();
+}
+
+// Has A write, and reads itself: what it must see, only A's answer tells.
 async function serviceB() {
   const { pool, app } = appOf(portB);
+  app.post('/through/:id', async (req, res) => {
+    await call(req, hosts.a, `/write/${req.params.id}`, { method: 'POST', body: JSON.stringify(req.body) });
+    res.json(await readItem(pool, req.params.id));
+  });
   app.get('/items/:id', async (req, res) => res.json(await readItem(pool, req.params.id)));
   return { pool, ...(await listen(app)) };
 }
 
 // Writes, has B read, and says what B saw.
-async function serviceA(b) {
+async function serviceA() {
   const { pool, app } = appOf(portA);
-  const call = carries ? tm.tidemarkFetch(fetch, { hosts: [b.host] }) : fetch;
   app.post('/items/:id', async (req, res) => {
     await pool.query('UPDATE items SET n = $2 WHERE id = $1', [req.params.id, req.body.n]);
-    const headers = { [USER]: req.get(USER) };
-    res.json(await (await call(`http://${b.host}/items/${req.params.id}`, { headers })).json());
+    res.json(await call(req, hosts.b, `/items/${req.params.id}`));
   });
   app.post('/write/:id', async (req, res) => {
     const client = await pool.connect();
@@ -91,7 +102,8 @@ function browser() {
 
 async function main() {
   const b = await serviceB();
-  const a = await serviceA(b);
+  const a = await serviceA();
+  Object.assign(hosts, { a: a.host, b: b.host });
   const count = { reads: 0, stale: 0, backwards: 0, onReplicas: 0 };
   const see = (row, n) => {
     count.reads++;
@@ -104,6 +116,7 @@ async function main() {
     const visit = browser();
     // From service to service.
     see(await visit(a.host, `/items/${id}`, { n: ++n }), n);
+    see(await browser()(b.host, `/through/${id}`, { n: ++n }), n);
     // From request to request, at the other service.
     await visit(a.host, `/write/${id}`, { n: ++n });
     see(await visit(b.host, `/items/${id}`), n);

@@ -78,7 +78,7 @@ def run_services(fleet, router, mode, rounds, **options):
 
 def test_two_services_with_the_package(fleet, router):
     count = run_services(fleet, router, "with", 25)
-    assert count["reads"] == 150
+    assert count["reads"] == 175
     assert (count["stale"], count["backwards"]) == (0, 0), count
     # The token is precise: hardly anybody is sent to the primary.
     assert count["onReplicas"] > 120, count
@@ -101,7 +101,7 @@ def store():
 def test_two_services_with_names_in_redis(fleet, router, store):
     """The names alone: no token leaves a service."""
     count = run_services(fleet, router, "named", 25, **store)
-    assert count["reads"] == 150
+    assert count["reads"] == 175
     assert (count["stale"], count["backwards"]) == (0, 0), count
     assert count["onReplicas"] > 75, count
 
