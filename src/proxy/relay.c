@@ -123,13 +123,18 @@ static void keep_entry(struct server *s, const struct reply *e)
 	}
 }
 
+static bool local_is_due(struct server *s)
+{
+	const struct reply *head = replies_head(&s->replies);
+	return head && head->to == REPLY_LOCAL;
+}
+
 /* Answers of the router's own whose turn has come. */
 static void emit_local(struct server *s, struct chain *ch)
 {
 	static const uint8_t parse_complete[] = {BE_PARSE_COMPLETE, 0, 0, 0, 4};
 	static const uint8_t close_complete[] = {BE_CLOSE_COMPLETE, 0, 0, 0, 4};
-	struct reply *head;
-	while ((head = replies_head(&s->replies)) != NULL && head->to == REPLY_LOCAL) {
+	while (local_is_due(s)) {
 		struct reply e = replies_pop(&s->replies);
 		if (ch && e.tag == TAG_PARSE_NAMED)
 			chain_range(ch, parse_complete, sizeof(parse_complete));
@@ -551,7 +556,8 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			used += pass(s, at, ch);
 			continue;
 		}
-		emit_local(s, ch);
+		if (local_is_due(s))
+			emit_local(s, ch);
 		struct frame f;
 		enum parse_result r = frame_peek(at, &f);
 		if (r == PARSE_INVALID) {
@@ -582,7 +588,7 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			break;
 		}
 		used += here;
-		if (s->skip == 0)
+		if (s->skip == 0 && local_is_due(s))
 			emit_local(s, ch);
 		if (f.type == BE_READY && s->skip == 0 && replies_at_rest(&s->replies)) {
 			settle_rest(s);
