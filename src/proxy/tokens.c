@@ -111,10 +111,12 @@ static bool asks_the_same(const struct token *a, const struct token *b)
 }
 
 /* A client that keeps its connection for long, and sees nothing new, still gets a token that will
- * be accepted for half of its time. */
+ * be accepted for half of its time; and one that is not of the future, if the clock was put back.
+ */
 static bool getting_old(const struct worker *w, const struct token *told, const struct token *now)
 {
-	return ttl_s(w) > 0 && now->issued_s - told->issued_s > ttl_s(w) / 2;
+	int64_t age_s = now->issued_s - told->issued_s;
+	return age_s < 0 || (ttl_s(w) > 0 && age_s > ttl_s(w) / 2);
 }
 
 void tokens_report(struct client *c, struct buf *out)

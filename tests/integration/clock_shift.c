@@ -30,3 +30,12 @@ int gettimeofday(struct timeval *restrict tv, void *restrict zone)
 	tv->tv_usec = us % 1000000;
 	return 0;
 }
+
+time_t time(time_t *out)
+{
+	struct timeval now;
+	gettimeofday(&now, NULL);
+	if (out)
+		*out = now.tv_sec;
+	return now.tv_sec;
+}

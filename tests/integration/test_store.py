@@ -204,15 +204,6 @@ def test_all_is_doubtful_for_a_ttl_after_keys_were_evicted(redis, router):
     harness.wait_until(lambda: a.get("s")[0] == "doubtful", 3, "doubt")
 
 
-@pytest.fixture(scope="module")
-def clock_shift(tmp_path_factory):
-    """clock_shift.c, compiled."""
-    out = tmp_path_factory.mktemp("clock") / "clock_shift.so"
-    source = os.path.join(os.path.dirname(__file__), "clock_shift.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", out, source], check=True)
-    return str(out)
-
-
 @pytest.mark.parametrize("ms", [5000, -700])
 def test_all_is_doubtful_for_a_ttl_after_the_clock_of_redis_jumped(redis, router, clock_shift, tmp_path, ms):
     shift = tmp_path / "shift"

@@ -262,6 +262,30 @@ def test_after_each_read_the_reported_token_is_exact(routers, fleet, raw):
     assert t.routing()["reads_replica"] > 10
 
 
+def test_a_clock_that_goes_back_leaves_no_token_of_the_future_with_the_client(fleet, need_router, clock_shift, tmp_path):
+    """What was reported before would be refused everywhere until that time is reached again."""
+    shift, program = tmp_path / "shift", tmp_path / "tidemark"
+    shift.write_text("0")
+    program.write_text("#!/bin/sh\nexport ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0\n"
+                       f"exec env LD_PRELOAD={clock_shift} CLOCK_SHIFT={shift} {harness.PROGRAM} \"$@\"\n")
+    program.chmod(0o755)
+    with Tidemark(fleet, program=str(program), scope="connection", token_key_file="{dir}/keys",
+                  files={"keys": tokens.OLD + "\n"}) as t:
+        c = t.connect(options="-c tidemark.report=on")
+        write(c)
+        reported = c.info.parameter_status("tidemark.token")
+        shift.write_text("-600000")
+        rows(c, "SELECT 1")
+        other = t.connect(options=f"-c tidemark.read_after={reported}")
+        assert found(t, "future") == 1
+        fresh = c.info.parameter_status("tidemark.token")
+        assert fresh != reported
+        rows(other, f"SET tidemark.read_after = '{fresh}'")
+        assert found(t, "future") == 1 and found(t, "ok") == 1
+        c.close()
+        other.close()
+
+
 def test_what_was_read_from_one_replica_is_asked_of_another_router(routers, fleet):
     """The token of a session that only read, on the replica that was ahead, keeps it from going backwards."""
     (ta,), (tb,) = routers(1, replicas=fleet.standbys[:1]), routers(1)
