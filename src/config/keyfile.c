@@ -6,6 +6,15 @@
 
 #define LINE_MAX_BYTES 512
 
+/* A line that fills the buffer is a comment, or too long for a key, whatever follows. */
+static void skip_rest(FILE *file, const char *line, size_t len)
+{
+	if (len + 1 < LINE_MAX_BYTES || line[len - 1] == '\n')
+		return;
+	for (int c = fgetc(file); c != '\n' && c != EOF;)
+		c = fgetc(file);
+}
+
 static bool take_line(struct token_keys *keys, char *line, size_t len)
 {
 	if (len > 0 && line[len - 1] == '\n')
@@ -27,6 +36,7 @@ bool keyfile_load(const char *path, struct token_keys *keys, userlist_fault_fn f
 	}
 	while (ok && fgets(line, sizeof(line), file)) {
 		number++;
+		skip_rest(file, line, strlen(line));
 		ok = take_line(keys, line, strlen(line));
 		if (!ok)
 			fn(arg, number,

@@ -229,6 +229,24 @@ static void secrets_never_show_in_messages(void **state)
 	assert_null(strstr(errors.lines[0], "hush"));
 }
 
+/* Read in pieces, the rest of a long line was taken for a line of its own. */
+static void lines_of_a_key_file_may_be_long(void **state)
+{
+	static const char key[] = "1:00112233445566778899aabbccddeeff";
+	char text[1200];
+	memset(text, '#', 511);
+	snprintf(text + 511, sizeof(text) - 511, "%s\n2%s\n", key, key + 1);
+	assert_false(load_text(text)); /* as a configuration: only written */
+	assert_true(LOAD("--primary", "host=a", "--token-key-file", path));
+	assert_int_equal(s->token_keys.count, 1);
+	assert_int_equal(s->token_keys.keys[0].id, 2);
+	snprintf(text, sizeof(text), "%s\n2%s%0600d\n", key, key + 1, 0);
+	assert_false(load_text(text));
+	assert_false(LOAD("--primary", "host=a", "--token-key-file", path));
+	assert_non_null(strstr(errors.lines[0], ":2: "));
+	assert_int_equal(errors.count, 1);
+}
+
 static void nobody_is_let_in_by_oversight(void **state)
 {
 	assert_false(LOAD("--primary", "host=a", "--listen", "*:6432"));
@@ -304,6 +322,7 @@ int main(void)
 		cmocka_unit_test_teardown(many_errors_are_counted_and_cut, forget),
 		cmocka_unit_test_teardown(a_long_line_is_one_error, forget),
 		cmocka_unit_test_teardown(secrets_never_show_in_messages, forget),
+		cmocka_unit_test_teardown(lines_of_a_key_file_may_be_long, forget),
 		cmocka_unit_test_teardown(nobody_is_let_in_by_oversight, forget),
 		cmocka_unit_test_teardown(faults_of_the_command_line, forget),
 		cmocka_unit_test_teardown(help_and_version_are_seen_among_other_words, forget),
