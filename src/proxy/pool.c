@@ -400,6 +400,7 @@ void pool_tend(struct pool *p, int64_t now_us)
 		else if (!server_trusted(srv))
 			server_close(srv, "its node was lost");
 	}
+	list_for_each(it, &p->busy) server_tend(container_of(it, struct server, link), now_us);
 	if (!list_empty(&p->waiting))
 		pool_kick(p);
 }

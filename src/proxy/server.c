@@ -149,6 +149,14 @@ static void connect_failed(struct server *s, const char *sqlstate, const char *e
 	pool_failed(p, sqlstate, text);
 }
 
+/* net_connect() bounds the connecting alone: a host that loses power after that says nothing. */
+void server_tend(struct server *s, int64_t now_us)
+{
+	if (s->state <= SERVER_VERIFY &&
+	    now_us - s->connected_at_us > s->worker->settings->server_connect_timeout_us)
+		connect_failed(s, "08006", "the login was not over within server_connect_timeout");
+}
+
 static void login_begin(struct server *s)
 {
 	struct account *a = s->pool->account;
@@ -509,9 +517,11 @@ static size_t handle_bytes(struct server *s, struct slice in, bool *broken)
 		chain_flush(&ch);
 	if (ch.failed) {
 		client_close(c);
-	} else if (c->out.len > 0 && !ch.held && s->client == c && s->stream) {
-		/* The client does not keep up: the server has to wait. */
-		net_stream_want(s->stream, net_stream_wanted(s->stream) & ~(unsigned)NET_READABLE);
+	} else if (!ch.held && s->client == c && s->stream) {
+		/* The client does not keep up: the server has to wait. A later part of the same bytes may
+		 * have taken the rest along. */
+		unsigned wanted = net_stream_wanted(s->stream) & ~(unsigned)NET_READABLE;
+		net_stream_want(s->stream, c->out.len > 0 ? wanted : wanted | NET_READABLE);
 	}
 	/* An answer may have been what the rest of the client's bytes waited for. */
 	client_kick(c);
