@@ -29,6 +29,13 @@ fuzz:
 	@packaging/bootstrap.sh build check fuzz
 	@tests/fuzz/run.sh $(abspath $(BUILD))-fuzz
 
+# The router's own code in a simulated world: make sim SEED=7 replays one run and prints all that happens in
+# it; without SEED a thousand runs.
+sim:
+	@packaging/bootstrap.sh build check
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/tests/sim/tidemark-sim $(if $(SEED),--seed $(SEED) --verbose,--count 1000)
+
 bench:
 	@packaging/bootstrap.sh build bench
 	@$(MAKE) --no-print-directory all
@@ -47,4 +54,4 @@ format:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all demo check fuzz bench generate install format clean
+.PHONY: all demo check fuzz sim bench generate install format clean

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: PostgreSQL
 #
-# Every test, in order of cost: unit and property tests of the plain build and of one with AddressSanitizer
-# and UBSan, then the integration tests on real servers. The last line is "N passed, N failed"; the
-# exit code is 0 only if something passed and nothing failed.
+# Every test, in order of cost: unit and property tests and the simulation, of the plain build and of one with
+# AddressSanitizer and UBSan, then the integration tests on real servers. The last line is "N passed, N failed";
+# the exit code is 0 only if something passed and nothing failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${TIDEMARK_BUILD:-$PWD/build}
@@ -36,7 +36,7 @@ set_up() { # DIRECTORY MESON-OPTION...
 
 # Test output goes to the log; what failed is printed.
 pure_tests() { # DIRECTORY TIMEOUT-FACTOR
-	meson test -C "$1" --no-rebuild --suite unit --suite property --print-errorlogs \
+	meson test -C "$1" --no-rebuild --suite unit --suite property --suite sim --print-errorlogs \
 		--num-processes 2 --timeout-multiplier "$2"
 }
 

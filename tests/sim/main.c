@@ -158,6 +158,8 @@ int main(int argc, char **argv)
 		        "[--twice] [--verbose]\n");
 		return 2;
 	}
+	/* The log goes to stderr: line by line they stay in order. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, CLASSIFY_STACK + 1024 * 1024);
 	if (pthread_create(&thread, &attr, run_all, &a) != 0)
