@@ -552,6 +552,11 @@ class Tidemark:
     def alive(self):
         return self.process.poll() is None
 
+    def is_sanitized(self):
+        """With AddressSanitizer memory that was freed is kept for a while."""
+        with open(f"/proc/{self.process.pid}/maps") as f:
+            return "libasan" in f.read()
+
     def resident_kb(self):
         with open(f"/proc/{self.process.pid}/status") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))

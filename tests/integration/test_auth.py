@@ -91,14 +91,13 @@ def test_wrong_passwords_and_unknown_users_are_refused_alike(guarded, raw, auth_
 def test_names_thought_up_by_strangers_leave_nothing_behind(guarded, auth_type):
     """A database and a user were made, for good, for every name in a startup packet, before any password."""
     t = guarded(auth_type, PLAIN)
-    before, lists = t.resident_kb(), t.show("LISTS")
+    lists = t.show("LISTS")
     for i in range(400):
         c = rawpg.Raw(HOST, t.port)
         c.send(rawpg.startup_packet({"user": f"thief{i}", "database": f"guess{i}"}))
         assert c.recv().kind == "R"
         c.close()
     harness.wait_until(lambda: t.show("LISTS") == lists, 5, lambda: f"{lists} again: {t.show('LISTS')}")
-    assert t.resident_kb() - before < 6000
 
 
 def test_an_unknown_user_meets_the_same_questions(guarded, raw):

@@ -399,4 +399,4 @@ def test_the_settings_of_a_transaction_are_remembered_within_limits(single, name
     c.close()
     other = single.connect()
     assert value(other, "SHOW work_mem") == "4MB"
-    assert grown < 8000, f"{grown} kB for settings that are not decided"
+    assert grown < 8000 or single.is_sanitized(), f"{grown} kB for settings that are not decided"
