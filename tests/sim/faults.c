@@ -15,8 +15,10 @@ struct faults {
 	struct model *model;
 	struct net_loop *loop;
 	struct net_timer *next;
-	int64_t every_us;
-	bool healed;
+	struct clients *judged;
+	struct faults_settings settings;
+	struct net_timer *promote, *end_stray;
+	int stray; /* -1: none */
 	int clients, router;
 	struct {
 		struct faults *all;
@@ -95,15 +97,95 @@ static void partition_replication(struct faults *f)
 			sim_link_cut(model_host(f->model, i), model_host(f->model, node), soon_us(CUT_MAX_US));
 }
 
+static void loses(struct faults *f)
+{
+	sim_trace("acknowledged writes may be lost");
+	clients_judge(f->judged, false);
+}
+
+/* It is known to be up. */
+static bool may_crash(const struct faults *f, int node)
+{
+	return node != model_primary(f->model) || !model_async_commit(f->model) || f->settings.lossy;
+}
+
+static void crash_for(struct faults *f, int node, int64_t down_us)
+{
+	if (node == model_primary(f->model) && model_async_commit(f->model))
+		loses(f);
+	model_crash(f->model, node, sim_chance(30));
+	net_timer_start(f->node[node].back, sim_between(0, down_us));
+}
+
 static void crash(struct faults *f)
 {
 	int node = some_node(f);
-	if (!model_up(f->model, node) ||
-	    (node == model_primary(f->model) && model_async_commit(f->model)))
+	if (model_up(f->model, node) && may_crash(f, node))
+		crash_for(f, node, sim_chance(50) ? DOWN_MIN_US : DOWN_MAX_US);
+}
+
+/* The primary goes for good; on_promote() follows. */
+static void fail_over(struct faults *f)
+{
+	int node = model_primary(f->model);
+	if (!f->settings.failover || !model_may_fail_over(f->model))
 		return;
-	model_crash(f->model, node, sim_chance(30));
-	int64_t down_us = sim_chance(50) ? DOWN_MIN_US : DOWN_MAX_US;
-	net_timer_start(f->node[node].back, sim_between(0, down_us));
+	if (model_up(f->model, node)) {
+		if (!may_crash(f, node))
+			return;
+		crash_for(f, node, DOWN_MAX_US);
+	}
+	net_timer_stop(f->node[node].back);
+	net_timer_start(f->promote, sim_between(0, DOWN_MAX_US));
+}
+
+/* Those that went another way are repaired, and the old primary comes back. */
+static void repair_others(struct faults *f)
+{
+	for (int i = 0; i < model_nodes(f->model); i++) {
+		if (i == f->stray)
+			continue;
+		if (model_up(f->model, i) && model_diverged(f->model, i))
+			model_crash(f->model, i, false);
+		if (!model_up(f->model, i))
+			net_timer_start(f->node[i].back, sim_between(0, DOWN_MAX_US));
+	}
+}
+
+static void end_stray(struct faults *f)
+{
+	if (f->stray < 0)
+		return;
+	int node = f->stray;
+	f->stray = -1;
+	model_crash(f->model, node, false);
+	net_timer_start(f->node[node].back, sim_between(0, DOWN_MAX_US));
+}
+
+static void on_end_stray(void *arg)
+{
+	end_stray(arg);
+}
+
+static void on_promote(void *arg)
+{
+	struct faults *f = arg;
+	int old = model_primary(f->model);
+	bool lossy = f->settings.lossy && sim_chance(50);
+	if (model_up(f->model, old))
+		return;
+	if (!model_promote(f->model, lossy)) {
+		net_timer_start(f->node[old].back, 0); /* nobody is left: back to the old one */
+		return;
+	}
+	if (lossy)
+		loses(f);
+	if (f->settings.lossy && f->stray < 0 && sim_chance(30)) {
+		f->stray = model_promote_stray(f->model);
+		loses(f);
+		net_timer_start(f->end_stray, sim_between(0, DOWN_MAX_US));
+	}
+	repair_others(f);
 }
 
 static void on_back(void *arg)
@@ -119,37 +201,50 @@ static void on_next(void *arg)
 	static void (*const kinds[])(struct faults *) = {
 		pause_replay, pause_replay,        change_lag, change_lag,
 		slow_link,    reset_connections,   partition,  partition_replication,
-		crash,        silence_connections,
+		crash,        silence_connections, fail_over,
 	};
 	struct faults *f = arg;
 	kinds[sim_below(sizeof(kinds) / sizeof(kinds[0]))](f);
-	net_timer_start(f->next, sim_between(1000, 2 * f->every_us));
+	net_timer_start(f->next, sim_between(1000, 2 * f->settings.every_us));
 }
 
-struct faults *faults_new(struct model *m, int64_t every_us)
+struct faults *faults_new(const struct faults_settings *s, struct model *m, struct clients *c)
 {
 	struct faults *f = calloc(1, sizeof(*f));
 	assert(f);
 	f->model = m;
-	f->every_us = every_us;
+	f->judged = c;
+	f->settings = *s;
+	f->stray = -1;
 	f->loop = sim_loop_new("fate");
 	f->router = sim_host("router");
 	f->clients = sim_host("clients");
 	f->next = net_timer_new(f->loop, on_next, f);
+	f->promote = net_timer_new(f->loop, on_promote, f);
+	f->end_stray = net_timer_new(f->loop, on_end_stray, f);
 	for (int i = 0; i < model_nodes(m); i++) {
 		f->node[i].all = f;
 		f->node[i].back = net_timer_new(f->loop, on_back, &f->node[i]);
 	}
-	net_timer_start(f->next, sim_between(1000, 2 * every_us));
+	net_timer_start(f->next, sim_between(1000, 2 * f->settings.every_us));
 	return f;
+}
+
+bool faults_stray(const struct faults *f)
+{
+	return f->stray >= 0;
 }
 
 void faults_heal(struct faults *f)
 {
 	sim_trace("all is healed");
 	net_timer_stop(f->next);
+	net_timer_stop(f->promote);
+	end_stray(f);
 	for (int i = 0; i < model_nodes(f->model); i++) {
 		net_timer_stop(f->node[i].back);
+		if (model_up(f->model, i) && model_diverged(f->model, i))
+			model_crash(f->model, i, false);
 		if (!model_up(f->model, i))
 			model_start(f->model, i);
 		model_pause_replay(f->model, i, 0);
@@ -166,6 +261,8 @@ void faults_heal(struct faults *f)
 void faults_free(struct faults *f)
 {
 	net_timer_free(f->next);
+	net_timer_free(f->promote);
+	net_timer_free(f->end_stray);
 	for (int i = 0; i < model_nodes(f->model); i++)
 		net_timer_free(f->node[i].back);
 	free(f);

@@ -11,8 +11,15 @@
 
 struct faults;
 
-/* Faults every `every_us` or so. */
-struct faults *faults_new(struct model *m, int64_t every_us);
+struct faults_settings {
+	int64_t every_us; /* or so */
+	bool failover;
+	bool lossy; /* acknowledged writes may be lost: nobody is judged until the router knows */
+};
+
+struct faults *faults_new(const struct faults_settings *s, struct model *m, struct clients *c);
+/* Two servers take writes, and one of them for nothing. */
+bool faults_stray(const struct faults *f);
 void faults_heal(struct faults *f);
 void faults_free(struct faults *f);
 

@@ -224,7 +224,7 @@ static void answer_history(struct backend *b)
 	for (int tli = 2; tli <= b->now.number; tli++)
 		len += (size_t)snprintf(text + len, sizeof(text) - len,
 		                        "%d\t%" PRIX64 "/%" PRIX64 "\tno recovery target specified\n",
-		                        tli - 1, m->forks[tli] >> 32, m->forks[tli] & UINT32_MAX);
+		                        tli - 1, m->forks[tli].at >> 32, m->forks[tli].at & UINT32_MAX);
 	text_row(b, 2, (const char *const[]){"history", text});
 }
 

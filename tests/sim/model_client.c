@@ -452,3 +452,8 @@ void clients_judge(struct clients *all, bool judge)
 	for (size_t i = 0; i < (size_t)all->settings.count; i++)
 		history_forget(&all->history, i);
 }
+
+bool clients_judged(const struct clients *all)
+{
+	return all->judging;
+}

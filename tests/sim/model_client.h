@@ -41,5 +41,6 @@ void clients_last_round(struct clients *all);
 /* Acknowledged writes are being lost, and nobody can help it: what is read is not judged. Judging
  * begins anew, with what is seen from then on. */
 void clients_judge(struct clients *all, bool judge);
+bool clients_judged(const struct clients *all);
 
 #endif

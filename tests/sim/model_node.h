@@ -21,11 +21,13 @@ struct model_node {
 	struct net_listener *listener;
 	struct net_timer *wal_writer, *replication;
 	bool up, replica;
+	bool stray; /* promoted beside the one that counts */
 	uint32_t timeline;
 	int64_t started_at_us;
 	struct wal wal;
 	int flushed;  /* records of a primary */
 	int replayed; /* records of a replica */
+	int stray_from;
 	uint32_t rows[MODEL_KEYS];
 	struct backend *holder[MODEL_KEYS]; /* of the row's lock */
 	int64_t lag_us, paused_until_us;
@@ -35,9 +37,10 @@ struct model_node {
 struct model {
 	int count, primary;
 	bool async_commit;
-	int fork_records; /* where the primary's timeline left the one before */
-	uint64_t fork;
-	uint64_t forks[MODEL_TIMELINES]; /* where each timeline began */
+	struct {
+		int records;
+		uint64_t at;
+	} forks[MODEL_TIMELINES]; /* where each timeline began */
 	struct model_node nodes[MODEL_NODES_MAX];
 };
 

@@ -84,10 +84,38 @@ static void replay(struct model_node *n)
 	}
 }
 
+/* How many of its records the primary has, too. */
+static int common_records(const struct model_node *n)
+{
+	const struct model *m = n->model;
+	int common = n->stray_from > 0 && n->stray_from < n->wal.count ? n->stray_from : n->wal.count;
+	for (uint32_t t = n->timeline + 1; t <= model_timeline(m); t++)
+		if (m->forks[t].records < common)
+			common = m->forks[t].records;
+	return common;
+}
+
+bool model_diverged(const struct model *m, int node)
+{
+	const struct model_node *n = &m->nodes[node];
+	return node != m->primary && (n->stray || common_records(n) < n->wal.count);
+}
+
+/* recovery_target_timeline = latest */
+static void follow_live(struct model_node *n)
+{
+	if (n->timeline == model_timeline(n->model) || sim_below(50) != 0 ||
+	    model_diverged(n->model, n->index))
+		return;
+	n->timeline = model_timeline(n->model);
+	sim_trace("%s follows to timeline %u", n->name, n->timeline);
+}
+
 static void on_replication(void *arg)
 {
 	struct model_node *n = arg;
 	if (n->up && n->replica) {
+		follow_live(n);
 		receive(n);
 		replay(n);
 	}
@@ -186,18 +214,13 @@ void model_crash(struct model *m, int node, bool power)
 		wal_truncate(&n->wal, n->flushed);
 }
 
-/* A record of the branch that a replica's server cannot follow is one that it has and the primary
- * has not: pg_rewind takes it away. */
+/* What only it has, pg_rewind takes away. */
 static void follow(struct model_node *n)
 {
-	const struct model *m = n->model;
-	const struct model_node *up = &m->nodes[m->primary];
-	int common = m->fork_records;
-	if (n->timeline == up->timeline)
-		return;
-	n->timeline = up->timeline;
-	if (n->wal.count > common)
-		wal_truncate(&n->wal, common);
+	wal_truncate(&n->wal, common_records(n));
+	n->timeline = model_timeline(n->model);
+	n->stray = false;
+	n->stray_from = 0;
 }
 
 static void restart_replica(struct model_node *n)
@@ -217,8 +240,10 @@ void model_start(struct model *m, int node)
 	n->started_at_us = net_now_us();
 	n->paused_until_us = 0;
 	sim_host_power(n->host, true);
-	if (m->primary != node && !n->replica)
-		n->replica = true; /* somebody else was promoted meanwhile */
+	if (m->primary != node && !n->replica) { /* somebody else was promoted meanwhile */
+		n->replica = true;
+		n->replayed = n->wal.count;
+	}
 	if (n->replica) {
 		restart_replica(n);
 	} else {
@@ -231,40 +256,70 @@ void model_start(struct model *m, int node)
 	listen_here(n);
 }
 
+/* -1: there is none. */
 static int most_received(const struct model *m)
 {
 	int best = -1;
 	for (int i = 0; i < m->count; i++) {
 		const struct model_node *n = &m->nodes[i];
-		if (n->up && n->replica && n->timeline == m->nodes[m->primary].timeline &&
+		if (n->up && n->replica && n->timeline == model_timeline(m) &&
 		    (best < 0 || n->wal.count > m->nodes[best].wal.count))
 			best = i;
 	}
 	return best;
 }
 
-int model_promote(struct model *m, bool lossy)
+static void become_primary(struct model_node *n)
+{
+	n->replica = false;
+	n->replayed = n->flushed = n->wal.count;
+	n->timeline++;
+	wal_rows(&n->wal, n->wal.count, n->rows);
+	sim_trace("%s is promoted: timeline %u, after %d records", n->name, n->timeline, n->wal.count);
+	wal_append(&n->wal, WAL_OTHER, 0, 0); /* its end of recovery */
+	node_flush(n, n->wal.count);
+}
+
+bool model_promote(struct model *m, bool lossy)
 {
 	struct model_node *old = &m->nodes[m->primary];
 	int node = most_received(m);
-	assert(!old->up && node >= 0);
+	assert(!old->up && model_may_fail_over(m));
+	if (node < 0)
+		return false;
 	struct model_node *n = &m->nodes[node];
 	/* As if it had been a synchronous standby. */
 	while (!lossy && n->wal.count < old->flushed)
 		wal_copy_record(&n->wal, &old->wal.records[n->wal.count]);
-	n->replica = false;
-	n->replayed = n->flushed = n->wal.count;
-	m->fork_records = n->wal.count;
-	m->fork = wal_position(&n->wal, n->wal.count);
-	wal_rows(&n->wal, n->wal.count, n->rows);
+	m->forks[n->timeline + 1].records = n->wal.count;
+	m->forks[n->timeline + 1].at = wal_position(&n->wal, n->wal.count);
 	m->primary = node;
-	n->timeline++;
-	m->forks[n->timeline] = m->fork;
-	wal_append(&n->wal, WAL_OTHER, 0, 0); /* its end of recovery */
-	sim_trace("%s is promoted: timeline %u, %d records of %d", n->name, n->timeline,
-	          m->fork_records, old->flushed);
-	node_flush(n, n->wal.count);
-	return node;
+	become_primary(n);
+	return true;
+}
+
+int model_promote_stray(struct model *m)
+{
+	for (int i = 0; i < m->count; i++) {
+		struct model_node *n = &m->nodes[i];
+		if (!n->up || !n->replica || n->timeline + 1 != model_timeline(m))
+			continue;
+		n->stray = true;
+		n->stray_from = n->wal.count;
+		become_primary(n);
+		return i;
+	}
+	return -1;
+}
+
+uint32_t model_timeline(const struct model *m)
+{
+	return m->nodes[m->primary].timeline;
+}
+
+bool model_may_fail_over(const struct model *m)
+{
+	return model_timeline(m) + 1 < MODEL_TIMELINES;
 }
 
 /* ================= looking and disturbing ================= */

@@ -46,9 +46,18 @@ void model_pause_replay(struct model *m, int node, int64_t until_us);
 void model_crash(struct model *m, int node, bool power);
 /* Another incarnation under the same address. A replica starts from an earlier position. */
 void model_start(struct model *m, int node);
-/* The replica that has received most becomes primary on the next timeline; the others follow it
- * when they are started again. The old primary must be down. Returns the node. Nothing that was
- * acknowledged is lost, unless `lossy`: then some of the last commits may be. */
-int model_promote(struct model *m, bool lossy);
+/* The replica that has received most becomes primary on the next timeline; the others follow it as
+ * soon as they can, or are taken back to the fork when they are started again. The old primary must
+ * be down. Nothing that was flushed is lost, unless `lossy`. False: there is nobody to be promoted.
+ */
+bool model_promote(struct model *m, bool lossy);
+/* Another replica is promoted, too, to the same timeline, and knows nothing of the first. It counts
+ * for nothing and has to be crashed; started again, it is a replica. Returns it; -1: there is none.
+ */
+int model_promote_stray(struct model *m);
+/* Cannot follow the primary before it is started again. */
+bool model_diverged(const struct model *m, int node);
+uint32_t model_timeline(const struct model *m);
+bool model_may_fail_over(const struct model *m);
 
 #endif

@@ -119,6 +119,15 @@ static void out_of_patience(struct run *r)
 		end(r);
 }
 
+/* After a loss: whom the servers follow is whom the router follows. */
+static bool knows_primary(const struct run *r)
+{
+	const struct fleet *f = &r->worker->fleet;
+	int node = model_primary(r->model);
+	return model_up(r->model, node) && !faults_stray(r->faults) && f->primary == node &&
+	       f->nodes[node].timeline == model_timeline(r->model);
+}
+
 static void step(struct run *r)
 {
 	bool over = net_now_us() >= r->until_us;
@@ -166,6 +175,10 @@ static void step(struct run *r)
 static void on_step(void *arg)
 {
 	struct run *r = arg;
+	if (!clients_judged(r->clients) && knows_primary(r)) {
+		sim_trace("the router knows its primary: judging anew");
+		clients_judge(r->clients, true);
+	}
 	step(r);
 	net_timer_start(r->timer, STEP_US);
 }
@@ -187,8 +200,13 @@ static void build(struct run *r, enum route_fault fault)
 	          (int)c.scope, r->settings.default_pool_size,
 	          async_commit ? "asynchronous" : "synchronous");
 	r->model = model_new(nodes, async_commit);
-	r->faults = faults_new(r->model, sim_between(20 * MS, 400 * MS));
 	r->clients = clients_new(&c);
+	const struct faults_settings f = {
+		.every_us = sim_between(20 * MS, 400 * MS),
+		.failover = sim_chance(50),
+		.lossy = sim_chance(50),
+	};
+	r->faults = faults_new(&f, r->model, r->clients);
 	r->timer = net_timer_new(sim_loop_new("fate"), on_step, r);
 	net_timer_start(r->timer, STEP_US);
 }
