@@ -124,6 +124,19 @@ static void crash(struct faults *f)
 		crash_for(f, node, sim_chance(50) ? DOWN_MIN_US : DOWN_MAX_US);
 }
 
+/* Those that went another way are repaired, and the old primary comes back. */
+static void repair_others(struct faults *f)
+{
+	for (int i = 0; i < model_nodes(f->model); i++) {
+		if (i == f->stray)
+			continue;
+		if (model_up(f->model, i) && model_diverged(f->model, i))
+			model_crash(f->model, i, false);
+		if (!model_up(f->model, i))
+			net_timer_start(f->node[i].back, sim_between(0, DOWN_MAX_US));
+	}
+}
+
 /* The primary goes for good; on_promote() follows. */
 static void fail_over(struct faults *f)
 {
@@ -139,25 +152,30 @@ static void fail_over(struct faults *f)
 	net_timer_start(f->promote, sim_between(0, DOWN_MAX_US));
 }
 
-/* Those that went another way are repaired, and the old primary comes back. */
-static void repair_others(struct faults *f)
+/* Somebody takes the primary for dead, and it is not. */
+static void fail_over_beside(struct faults *f)
 {
-	for (int i = 0; i < model_nodes(f->model); i++) {
-		if (i == f->stray)
-			continue;
-		if (model_up(f->model, i) && model_diverged(f->model, i))
-			model_crash(f->model, i, false);
-		if (!model_up(f->model, i))
-			net_timer_start(f->node[i].back, sim_between(0, DOWN_MAX_US));
-	}
+	int old = model_primary(f->model);
+	if (!f->settings.failover || !f->settings.lossy || !model_may_fail_over(f->model) ||
+	    !model_up(f->model, old) || f->stray >= 0)
+		return;
+	if (sim_chance(50))
+		sim_link_cut(f->router, model_host(f->model, old), soon_us(CUT_MAX_US));
+	if (!model_promote(f->model, sim_chance(50)))
+		return;
+	loses(f);
+	f->stray = old;
+	net_timer_start(f->end_stray, sim_between(0, DOWN_MAX_US));
+	repair_others(f);
 }
 
 static void end_stray(struct faults *f)
 {
-	if (f->stray < 0)
-		return;
 	int node = f->stray;
 	f->stray = -1;
+	/* It may have been crashed meanwhile, and be a replica by now. */
+	if (node < 0 || !model_up(f->model, node) || !model_diverged(f->model, node))
+		return;
 	model_crash(f->model, node, false);
 	net_timer_start(f->node[node].back, sim_between(0, DOWN_MAX_US));
 }
@@ -199,9 +217,19 @@ static void on_back(void *arg)
 static void on_next(void *arg)
 {
 	static void (*const kinds[])(struct faults *) = {
-		pause_replay, pause_replay,        change_lag, change_lag,
-		slow_link,    reset_connections,   partition,  partition_replication,
-		crash,        silence_connections, fail_over,
+		pause_replay,
+		pause_replay,
+		change_lag,
+		change_lag,
+		slow_link,
+		reset_connections,
+		partition,
+		partition_replication,
+		crash,
+		silence_connections,
+		fail_over,
+		fail_over,
+		fail_over_beside,
 	};
 	struct faults *f = arg;
 	kinds[sim_below(sizeof(kinds) / sizeof(kinds[0]))](f);

@@ -67,7 +67,8 @@ static bool expect_caught(const struct arguments *a)
 static bool worth_it(const struct run_result *sum)
 {
 	const struct client_counts *c = &sum->counts;
-	return c->reads > 0 && c->writes > 0 && sum->reads_replica * 10 > c->reads;
+	return c->writes > 0 && sum->reads_replica * 10 > c->reads && c->unjudged * 10 < c->reads &&
+	       sum->model.crashes > 0 && sum->model.promotions > 0;
 }
 
 static void add(struct run_result *sum, const struct run_result *r)
@@ -76,6 +77,8 @@ static void add(struct run_result *sum, const struct run_result *r)
 	sum->counts.writes += r->counts.writes;
 	sum->counts.errors += r->counts.errors;
 	sum->counts.unjudged += r->counts.unjudged;
+	sum->model.crashes += r->model.crashes;
+	sum->model.promotions += r->model.promotions;
 	sum->reads_replica += r->reads_replica;
 	sum->waited += r->waited;
 }
@@ -95,10 +98,10 @@ static bool expect_clean(const struct arguments *a)
 		add(&sum, &r);
 	}
 	printf("%" PRIu64 " runs, %" PRIu64 " reads (%" PRIu64 " by replicas, %" PRIu64
-	       " waited, %" PRIu64 " not judged), %" PRIu64 " writes, %" PRIu64
-	       " errors: no violation\n",
+	       " waited, %" PRIu64 " not judged), %" PRIu64 " writes, %" PRIu64 " errors, %" PRIu64
+	       " crashes, %" PRIu64 " promotions: no violation\n",
 	       a->count, sum.counts.reads, sum.reads_replica, sum.waited, sum.counts.unjudged,
-	       sum.counts.writes, sum.counts.errors);
+	       sum.counts.writes, sum.counts.errors, sum.model.crashes, sum.model.promotions);
 	return a->count == 1 || worth_it(&sum);
 }
 

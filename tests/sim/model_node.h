@@ -21,7 +21,7 @@ struct model_node {
 	struct net_listener *listener;
 	struct net_timer *wal_writer, *replication;
 	bool up, replica;
-	bool stray; /* promoted beside the one that counts */
+	bool stray; /* a primary beside the one that counts */
 	uint32_t timeline;
 	int64_t started_at_us;
 	struct wal wal;
@@ -37,6 +37,7 @@ struct model_node {
 struct model {
 	int count, primary;
 	bool async_commit;
+	struct model_counts counts;
 	struct {
 		int records;
 		uint64_t at;

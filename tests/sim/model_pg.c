@@ -206,6 +206,7 @@ void model_crash(struct model *m, int node, bool power)
 	sim_trace("%s crashes%s", n->name, power ? ", and its host" : "");
 	if (power)
 		sim_host_power(n->host, false);
+	m->counts.crashes++;
 	n->up = false;
 	backends_drop(n);
 	net_listener_close(n->listener);
@@ -271,6 +272,7 @@ static int most_received(const struct model *m)
 
 static void become_primary(struct model_node *n)
 {
+	n->model->counts.promotions++;
 	n->replica = false;
 	n->replayed = n->flushed = n->wal.count;
 	n->timeline++;
@@ -284,7 +286,7 @@ bool model_promote(struct model *m, bool lossy)
 {
 	struct model_node *old = &m->nodes[m->primary];
 	int node = most_received(m);
-	assert(!old->up && model_may_fail_over(m));
+	assert(model_may_fail_over(m));
 	if (node < 0)
 		return false;
 	struct model_node *n = &m->nodes[node];
@@ -294,6 +296,7 @@ bool model_promote(struct model *m, bool lossy)
 	m->forks[n->timeline + 1].records = n->wal.count;
 	m->forks[n->timeline + 1].at = wal_position(&n->wal, n->wal.count);
 	m->primary = node;
+	old->stray = old->up;
 	become_primary(n);
 	return true;
 }
@@ -366,4 +369,9 @@ void model_set_lag(struct model *m, int node, int64_t lag_us)
 void model_pause_replay(struct model *m, int node, int64_t until_us)
 {
 	m->nodes[node].paused_until_us = until_us;
+}
+
+const struct model_counts *model_counts(const struct model *m)
+{
+	return &m->counts;
 }

@@ -60,4 +60,9 @@ bool model_diverged(const struct model *m, int node);
 uint32_t model_timeline(const struct model *m);
 bool model_may_fail_over(const struct model *m);
 
+struct model_counts {
+	uint64_t crashes, promotions;
+};
+const struct model_counts *model_counts(const struct model *m);
+
 #endif

@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "config/options.h"
 #include "faults.h"
-#include "model_pg.h"
 #include "proxy/worker.h"
 
 #define MS 1000
@@ -214,6 +213,7 @@ static void build(struct run *r, enum route_fault fault)
 static void clear_away(struct run *r)
 {
 	r->result.counts = *clients_counts(r->clients);
+	r->result.model = *model_counts(r->model);
 	r->result.reads_replica = r->worker->stats.reads_replica;
 	r->result.reads_primary = r->worker->stats.reads_primary;
 	r->result.waited = r->worker->stats.reads_waited;

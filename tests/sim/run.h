@@ -7,10 +7,12 @@
 
 #include "consistency/route.h"
 #include "model_client.h"
+#include "model_pg.h"
 
 struct run_result {
 	uint64_t hash; /* of all that happened */
 	struct client_counts counts;
+	struct model_counts model;
 	uint64_t reads_replica, reads_primary, waited; /* by the router's own count */
 	int leaks; /* connections that outlive their use, streams and timers never closed */
 	int stuck; /* the fleet was whole again, and the router did not get there, or did not end */
