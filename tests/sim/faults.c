@@ -22,7 +22,7 @@ struct faults {
 	int clients, router;
 	struct {
 		struct faults *all;
-		struct net_timer *back; /* when it is down: up again */
+		struct net_timer *back; /* when it is down: up again; when it cannot follow: down */
 	} node[MODEL_NODES_MAX];
 };
 
@@ -130,9 +130,7 @@ static void repair_others(struct faults *f)
 	for (int i = 0; i < model_nodes(f->model); i++) {
 		if (i == f->stray)
 			continue;
-		if (model_up(f->model, i) && model_diverged(f->model, i))
-			model_crash(f->model, i, false);
-		if (!model_up(f->model, i))
+		if (!model_up(f->model, i) || model_diverged(f->model, i))
 			net_timer_start(f->node[i].back, sim_between(0, DOWN_MAX_US));
 	}
 }
@@ -209,9 +207,15 @@ static void on_promote(void *arg)
 static void on_back(void *arg)
 {
 	struct faults *f = *(struct faults **)arg;
-	for (int i = 0; i < model_nodes(f->model); i++)
-		if (arg == &f->node[i] && !model_up(f->model, i))
-			model_start(f->model, i);
+	int node = 0;
+	while (arg != &f->node[node])
+		node++;
+	if (!model_up(f->model, node)) {
+		model_start(f->model, node);
+	} else if (model_diverged(f->model, node)) {
+		model_crash(f->model, node, false);
+		net_timer_start(f->node[node].back, sim_between(0, DOWN_MIN_US));
+	}
 }
 
 static void on_next(void *arg)

@@ -219,13 +219,14 @@ static void answer_identify(struct backend *b)
 static void answer_history(struct backend *b)
 {
 	const struct model *m = b->node->model;
-	char text[1024];
+	char name[NUMBER_TEXT], text[1024];
 	size_t len = 0;
+	(void)snprintf(name, sizeof(name), "%08X.history", (unsigned)b->now.number);
 	for (int tli = 2; tli <= b->now.number; tli++)
 		len += (size_t)snprintf(text + len, sizeof(text) - len,
 		                        "%d\t%" PRIX64 "/%" PRIX64 "\tno recovery target specified\n",
 		                        tli - 1, m->forks[tli].at >> 32, m->forks[tli].at & UINT32_MAX);
-	text_row(b, 2, (const char *const[]){"history", text});
+	text_row(b, 2, (const char *const[]){name, text});
 }
 
 /* ================= transactions ================= */

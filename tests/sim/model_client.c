@@ -129,6 +129,12 @@ static void begin(struct model_client *c)
 
 /* ================= connecting ================= */
 
+static void broke_protocol(struct model_client *c, const char *how)
+{
+	c->all->counts.protocol++;
+	sim_trace("client %d: PROTOCOL: %s", c->number, how);
+}
+
 static void go_away(struct model_client *c)
 {
 	net_stream_close(c->stream);
@@ -154,7 +160,7 @@ static void lost(struct model_client *c, const char *why)
 	sim_trace("client %d: connection lost: %s", c->number, why);
 	c->all->counts.errors++;
 	if (c->errand != ERRAND_NONE)
-		c->all->counts.protocol++; /* nothing disturbs the last round */
+		broke_protocol(c, "lost in the last round, which nothing disturbs");
 	go_away(c);
 }
 
@@ -259,7 +265,7 @@ static void on_ready(struct model_client *c, uint8_t tx)
 			operation_ended(c);
 		break;
 	default:
-		c->all->counts.protocol++;
+		broke_protocol(c, "ReadyForQuery for nothing");
 		break;
 	}
 }
@@ -271,7 +277,8 @@ static void on_error(struct model_client *c, struct slice body)
 	sim_trace("client %d: %.*s %.*s: %.*s", c->number, SLICE_ARG(e.severity), SLICE_ARG(e.sqlstate),
 	          SLICE_ARG(e.message));
 	c->failed = true;
-	c->all->counts.protocol += c->errand != ERRAND_NONE;
+	if (c->errand != ERRAND_NONE)
+		broke_protocol(c, "an error in the last round, which nothing disturbs");
 }
 
 static uint64_t number(struct slice text)
@@ -288,7 +295,7 @@ static void on_message(struct model_client *c, const struct frame *f)
 	switch (f->type) {
 	case BE_DATA_ROW:
 		if (c->answered || !msg_data_row_column(frame_body(f), 0, &value))
-			c->all->counts.protocol++;
+			broke_protocol(c, "a row too many");
 		else
 			c->version = number(value);
 		c->answered = true;

@@ -25,9 +25,9 @@ struct model_node {
 	uint32_t timeline;
 	int64_t started_at_us;
 	struct wal wal;
-	int flushed;  /* records of a primary */
-	int replayed; /* records of a replica */
-	int stray_from;
+	int flushed;    /* records of a primary */
+	int replayed;   /* records of a replica */
+	int stray_from; /* records it had when it was promoted so; else more than there are */
 	uint32_t rows[MODEL_KEYS];
 	struct backend *holder[MODEL_KEYS]; /* of the row's lock */
 	int64_t lag_us, paused_until_us;

@@ -6,6 +6,7 @@
 #include "model_node.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,6 +15,7 @@
 #define WAL_WRITER_US 60000
 /* How far back a replica's last restart point may lie, in records. */
 #define RESTART_POINT_RECORDS 40
+#define RECOVERY_MAX_US 800000 /* … and how long it may take to get on from there */
 
 /* ================= the log of a primary ================= */
 
@@ -88,7 +90,7 @@ static void replay(struct model_node *n)
 static int common_records(const struct model_node *n)
 {
 	const struct model *m = n->model;
-	int common = n->stray_from > 0 && n->stray_from < n->wal.count ? n->stray_from : n->wal.count;
+	int common = n->stray_from < n->wal.count ? n->stray_from : n->wal.count;
 	for (uint32_t t = n->timeline + 1; t <= model_timeline(m); t++)
 		if (m->forks[t].records < common)
 			common = m->forks[t].records;
@@ -164,6 +166,7 @@ static void node_init(struct model *m, int index, bool replica)
 	n->wal.start = START_POSITION;
 	n->replica = replica;
 	n->timeline = 1;
+	n->stray_from = INT_MAX;
 	n->up = true;
 	n->started_at_us = net_now_us() + index;
 	n->lag_us = sim_between(200, 4000);
@@ -221,7 +224,7 @@ static void follow(struct model_node *n)
 	wal_truncate(&n->wal, common_records(n));
 	n->timeline = model_timeline(n->model);
 	n->stray = false;
-	n->stray_from = 0;
+	n->stray_from = INT_MAX;
 }
 
 static void restart_replica(struct model_node *n)
@@ -230,6 +233,7 @@ static void restart_replica(struct model_node *n)
 	int kept = n->replayed < n->wal.count ? n->replayed : n->wal.count;
 	int back = (int)sim_below(RESTART_POINT_RECORDS);
 	n->replayed = kept > back ? kept - back : 0;
+	n->paused_until_us = net_now_us() + (sim_chance(50) ? sim_between(0, RECOVERY_MAX_US) : 0);
 	wal_rows(&n->wal, n->replayed, n->rows);
 }
 
@@ -239,7 +243,6 @@ void model_start(struct model *m, int node)
 	assert(!n->up);
 	n->up = true;
 	n->started_at_us = net_now_us();
-	n->paused_until_us = 0;
 	sim_host_power(n->host, true);
 	if (m->primary != node && !n->replica) { /* somebody else was promoted meanwhile */
 		n->replica = true;
@@ -257,14 +260,14 @@ void model_start(struct model *m, int node)
 	listen_here(n);
 }
 
-/* -1: there is none. */
-static int most_received(const struct model *m)
+/* The one that has received most; if `any`, not always that one. -1: there is none. */
+static int successor(const struct model *m, bool any)
 {
 	int best = -1;
 	for (int i = 0; i < m->count; i++) {
 		const struct model_node *n = &m->nodes[i];
 		if (n->up && n->replica && n->timeline == model_timeline(m) &&
-		    (best < 0 || n->wal.count > m->nodes[best].wal.count))
+		    (best < 0 || (any && sim_chance(50)) || n->wal.count > m->nodes[best].wal.count))
 			best = i;
 	}
 	return best;
@@ -285,7 +288,7 @@ static void become_primary(struct model_node *n)
 bool model_promote(struct model *m, bool lossy)
 {
 	struct model_node *old = &m->nodes[m->primary];
-	int node = most_received(m);
+	int node = successor(m, lossy);
 	assert(model_may_fail_over(m));
 	if (node < 0)
 		return false;

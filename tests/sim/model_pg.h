@@ -46,9 +46,10 @@ void model_pause_replay(struct model *m, int node, int64_t until_us);
 void model_crash(struct model *m, int node, bool power);
 /* Another incarnation under the same address. A replica starts from an earlier position. */
 void model_start(struct model *m, int node);
-/* The replica that has received most becomes primary on the next timeline; the others follow it as
- * soon as they can, or are taken back to the fork when they are started again. The old primary must
- * be down. Nothing that was flushed is lost, unless `lossy`. False: there is nobody to be promoted.
+/* The replica that has received most (if `lossy`: any) becomes primary on the next timeline; the
+ * others follow it as soon as they can, or are taken back to the fork when they are started again.
+ * The old primary must be down. Nothing that was flushed is lost, unless `lossy`. False: there is
+ * nobody to be promoted.
  */
 bool model_promote(struct model *m, bool lossy);
 /* Another replica is promoted, too, to the same timeline, and knows nothing of the first. It counts

@@ -21,6 +21,8 @@
 #define SENT_TIMEOUT_US 4000000 /* of TCP, much shortened: a run lasts seconds */
 #define KEEPALIVE_US 8000000
 #define RETRANSMIT_US 200000
+#define STRAGGLER_US 25000 /* one packet in so many is late by up to this */
+#define STRAGGLERS 100
 #define TRACE_LINE 512
 
 /* ================= events ================= */
@@ -393,6 +395,8 @@ static int64_t arrival(const struct connection *c, int to)
 {
 	const struct link_state *k = link_of(c->host[!to], c->host[to]);
 	int64_t at = world.now_us + k->usual_us + k->extra_us + sim_between(0, k->usual_us / 2);
+	if (sim_below(STRAGGLERS) == 0)
+		at += sim_between(0, STRAGGLER_US);
 	if (world.now_us < k->cut_until_us)
 		at = k->cut_until_us + sim_between(0, RETRANSMIT_US);
 	return at > c->last_arrival_us[to] ? at : c->last_arrival_us[to];
