@@ -109,7 +109,7 @@ struct store {
 	struct net_timer *retry, *limit, *beat;
 
 	/* The lease. */
-	int64_t lapse_at_us;    /* 0: never had one */
+	int64_t lapse_at_us;    /* or, before the first one, when not to wait for it any longer */
 	int64_t covers_till_us; /* 0: never had one */
 	int64_t bare_till_us;   /* a writer could not be made to wait */
 	struct owed_table owed;
@@ -849,10 +849,15 @@ void store_set_cluster(struct store *s, uint64_t system_identifier)
 	s->cluster = system_identifier;
 	s->covers_till_us = 0;
 	(void)snprintf(s->prefix, sizeof(s->prefix), "tidemark:{%" PRIu64 "}:", system_identifier);
-	if (!had)
+	if (!had) {
+		/* Nobody doubts yet for the sake of a router that has just begun: its first writers wait
+		 * until their marks are stored, as long as the first connection may take. */
+		s->lapse_at_us =
+			net_now_us() + s->settings.connect_timeout_us + s->settings.command_timeout_us;
 		net_timer_start(s->retry, 0);
-	else if (s->link)
+	} else if (s->link) {
 		drop_link(s, "the cluster is another one", true);
+	}
 }
 
 void store_raise_ttl(struct store *s, int64_t lag_us)

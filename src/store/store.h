@@ -118,7 +118,8 @@ struct store_request *store_get(struct store *s, struct slice database, struct s
  * is not known, all marks are made doubtful by a new boot key instead) and stored as soon as the
  * server answers again, before the next heartbeat. NULL: fn will not be called, and the writer may
  * be told at once (every router doubts already, if store_covers()). Never fails, and calls back
- * within command_timeout_us or, at the beginning of an outage, 10/9 of lease_us. */
+ * within command_timeout_us or, at the beginning of an outage, 10/9 of lease_us; while the first
+ * connection is being made, within connect_timeout_us and that. */
 struct store_request *store_put(struct store *s, struct slice database, struct slice session,
                                 struct store_mark mark, store_put_fn fn, void *arg);
 /* The asker goes away: fn will not be called. A mark is stored all the same. Not after fn was

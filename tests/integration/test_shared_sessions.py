@@ -353,6 +353,39 @@ def test_a_router_that_loses_the_store_makes_the_others_doubt(routers, fleet, re
         assert int(store(ta)["acknowledged_uncovered"]) == 0
 
 
+def test_a_router_that_has_just_started_acknowledges_no_write_that_others_may_miss(routers, fleet, redis):
+    """Nobody doubts for its sake yet: the first writes wait for Redis, if it can be reached at all."""
+    path = Path(redis.port)
+    (tb,) = routers(1)
+    b = named(tb, "u1")
+    read(b)
+    with paused(fleet):
+        path.hold()
+        (ta,) = routers(1, address=path.address, wait=False)
+        threading.Timer(0.25, path.release).start()
+        a = named(ta, "u1")
+        n = write(a)
+        assert read(b) == (n, "primary")
+        assert int(store(ta)["acknowledged_uncovered"]) == 0
+    path.close()
+
+
+def test_a_router_that_never_reaches_redis_makes_the_first_writes_wait_only(routers, fleet, redis):
+    path = Path(redis.port)
+    path.refuses = True
+    (ta,) = routers(1, address=path.address, wait=False)
+    a = named(ta, "u1")
+    began = time.monotonic()
+    write(a)
+    assert time.monotonic() - began < 2
+    time.sleep(1)
+    began = time.monotonic()
+    for _ in range(5):
+        write(a)
+    assert time.monotonic() - began < 0.5
+    path.close()
+
+
 def test_a_redis_that_forgets_is_noticed(routers, fleet, redis):
     ta, tb = routers()
     a, b = named(ta, "u1"), named(tb, "u1")
