@@ -135,6 +135,16 @@ static void repair_others(struct faults *f)
 	}
 }
 
+/* A replica's host loses power and is back before anybody can tell, with less than it had. */
+static void blink(struct faults *f)
+{
+	int node = some_node(f);
+	if (node == model_primary(f->model) || !model_up(f->model, node))
+		return;
+	model_crash(f->model, node, true);
+	net_timer_start(f->node[node].back, 0);
+}
+
 /* The primary goes for good; on_promote() follows. */
 static void fail_over(struct faults *f)
 {
@@ -230,6 +240,7 @@ static void on_next(void *arg)
 		partition,
 		partition_replication,
 		crash,
+		blink,
 		silence_connections,
 		fail_over,
 		fail_over,

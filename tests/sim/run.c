@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "config/options.h"
 #include "faults.h"
+#include "limits.h"
 #include "proxy/worker.h"
 
 #define MS 1000
@@ -178,6 +179,11 @@ static void on_step(void *arg)
 		sim_trace("the router knows its primary: judging anew");
 		clients_judge(r->clients, true);
 	}
+	const char *limit = limits_passed(r->worker, net_now_us());
+	if (limit) {
+		sim_trace("PAST A LIMIT: %s", limit);
+		r->result.overdue++;
+	}
 	step(r);
 	net_timer_start(r->timer, STEP_US);
 }
@@ -251,5 +257,5 @@ bool run_inconsistent(const struct run_result *r)
 bool run_violated(const struct run_result *r)
 {
 	return run_inconsistent(r) || r->counts.hangs + r->counts.protocol > 0 || r->leaks > 0 ||
-	       r->stuck > 0;
+	       r->overdue > 0 || r->stuck > 0;
 }
