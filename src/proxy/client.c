@@ -48,7 +48,8 @@ void client_fatal(struct client *c, const char *sqlstate, const char *message, c
 	struct buf b;
 	buf_init(&b, 4096);
 	write_error(&b, "FATAL", sqlstate, message, hint);
-	client_say(c, b.data, b.len);
+	if (!c->server || !server_amid_message(c->server))
+		client_say(c, b.data, b.len);
 	buf_release(&b);
 	client_close(c);
 }

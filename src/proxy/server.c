@@ -36,6 +36,11 @@ bool server_trusted(const struct server *s)
 	return server_is_primary(s);
 }
 
+bool server_amid_message(const struct server *s)
+{
+	return s->client && s->skip > 0 && s->skip_forward;
+}
+
 bool server_next_param(struct slice *params, struct slice *name, struct slice *value)
 {
 	const uint8_t *end = params->len ? memchr(params->ptr, 0, params->len) : NULL;
@@ -693,6 +698,8 @@ void server_close(struct server *s, const char *why)
 		p->account->database->catalog_loader = NULL;
 		p->account->database->catalog_state = CATALOG_WANTED;
 	}
+	/* Nothing can be said to a client amid a message. */
+	bool silent = s->fatal_seen || server_amid_message(s);
 	s->state = SERVER_DEAD;
 	forget_turn(s);
 	net_stream_close(s->stream);
@@ -706,7 +713,7 @@ void server_close(struct server *s, const char *why)
 
 	if (c && !rerun) {
 		c->server = NULL;
-		settle_server_lost(c, s->fatal_seen);
+		settle_server_lost(c, silent);
 	}
 	if (!list_empty(&p->waiting))
 		pool_kick(p);

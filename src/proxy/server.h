@@ -36,6 +36,9 @@ bool server_sync(struct server *s, struct client *c, bool sequences);
  * away, as PostgreSQL itself refuses writes after a demotion. */
 bool server_trusted(const struct server *s);
 bool server_is_primary(const struct server *s);
+/* Its client has the beginning of a message and not the end: whatever came now would be taken for
+ * it. */
+bool server_amid_message(const struct server *s);
 
 /* Walks "name\0value\0…"; false at the end. */
 bool server_next_param(struct slice *params, struct slice *name, struct slice *value);

@@ -292,6 +292,8 @@ static bool wait_for_primary(struct client *c)
 		c->no_primary_since_us = now;
 	if (now - c->no_primary_since_us >= w->settings->failover_timeout_us)
 		return false;
+	/* query_wait_timeout is for a server of the primary that is to come. */
+	c->turn_queued_at_us = 0;
 	c->state = CLIENT_WAIT_PRIMARY;
 	list_remove(&c->queue);
 	list_push_back(&w->await_primary, &c->queue);
