@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "config/options.h"
 #include "faults.h"
-#include "limits.h"
+#include "overdue.h"
 #include "proxy/worker.h"
 
 #define MS 1000
@@ -179,7 +179,7 @@ static void on_step(void *arg)
 		sim_trace("the router knows its primary: judging anew");
 		clients_judge(r->clients, true);
 	}
-	const char *limit = limits_passed(r->worker, net_now_us());
+	const char *limit = overdue_limit(r->worker, net_now_us());
 	if (limit) {
 		sim_trace("PAST A LIMIT: %s", limit);
 		r->result.overdue++;

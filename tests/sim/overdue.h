@@ -2,12 +2,12 @@
  *
  * The limits that a router promises to keep whatever its servers do, looked up inside it.
  */
-#ifndef TM_SIM_LIMITS_H
-#define TM_SIM_LIMITS_H
+#ifndef TM_SIM_OVERDUE_H
+#define TM_SIM_OVERDUE_H
 
 #include "proxy/proxy.h"
 
 /* NULL, or which limit somebody is past. */
-const char *limits_passed(const struct worker *w, int64_t now_us);
+const char *overdue_limit(const struct worker *w, int64_t now_us);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: PostgreSQL */
-#include "limits.h"
+#include "overdue.h"
 
 /* The router looks every 250 ms; timers are late by up to two. */
 #define SLACK_US 300000
@@ -28,7 +28,7 @@ static const char *client_limit(const struct client *c, const struct settings *s
 	return NULL;
 }
 
-const char *limits_passed(const struct worker *w, int64_t now_us)
+const char *overdue_limit(const struct worker *w, int64_t now_us)
 {
 	const char *limit = NULL;
 	for (const struct list *d = w->databases.next; !limit && d != &w->databases; d = d->next) {
