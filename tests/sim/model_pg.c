@@ -6,7 +6,7 @@
 #include "model_node.h"
 
 #include <assert.h>
-#include <overdue.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
