@@ -3,6 +3,7 @@
 
 import itertools
 import random
+import signal
 import threading
 import time
 
@@ -11,7 +12,7 @@ import psycopg2
 import pytest
 import tokens
 from harness import Tidemark, rows, value, wait_until, where
-from rawpg import bind, execute, parse, query, sync
+from rawpg import bind, execute, function_call, kinds, parse, query, sync
 from redis_harness import Path, Redis
 from test_routing import WHERE, delta, paused
 
@@ -517,6 +518,80 @@ def _ignore(cursor, sql):
         cursor.execute(sql)
     except psycopg2.Error:
         pass
+
+
+BUMP = "UPDATE hops SET n = n + 1 WHERE id = {} RETURNING n"
+
+
+def number(messages):
+    """The first column of the last row."""
+    failed = [m.fields()["M"] for m in messages if m.kind == "E"]
+    assert not failed, failed
+    return int([m for m in messages if m.kind == "D"][-1].columns()[0])
+
+
+def test_sessions_of_every_kind_of_statement(routers, fleet, hops, raw):
+    fleet.primary.sql("CREATE OR REPLACE FUNCTION bump(k int) RETURNS bigint LANGUAGE sql AS "
+                      f"$$ {BUMP.format('k')} $$")
+    oid = fleet.primary.value("SELECT 'bump'::regproc::oid")
+    fleet.sync()
+    ta, tb = routers()
+    longest = "x" * 127
+    a, b = (raw(t, options=f"-c tidemark.session={longest}") for t in (ta, tb))
+    number(b.query("SELECT n FROM hops WHERE id = 1"))
+
+    def sees(key, n, tag=""):
+        assert number(b.query(f"{tag}SELECT n FROM hops WHERE id = {key}")) >= n, (key, tag)
+
+    with paused(fleet):
+        a.send(function_call(oid, ["1"])).until_ready()
+        sees(1, fleet.primary.value("SELECT n FROM hops WHERE id = 1"))
+        a.query("BEGIN")
+        n = number(a.send(parse("", BUMP.format("2")), bind(), execute("", 1), sync()).until_ready())
+        a.query("COMMIT")
+        sees(2, n)
+        # Back to the session of the startup packet.
+        for how in ("DISCARD ALL", "RESET ALL"):
+            a.query("SET tidemark.session = 'other'")
+            a.query(how)
+            sees(3, number(a.query(BUMP.format(3))))
+        a.query("BEGIN")
+        for i in range(7):
+            a.query(f"/*tidemark_session='m{i}'*/ SELECT 1")
+        n = number(a.query(BUMP.format(4)))
+        a.query("COMMIT")
+        for tag in ["", *(f"/*tidemark_session='m{i}'*/ " for i in range(7))]:
+            sees(4, n, tag)
+        a.query("SET tidemark.session = 'p1'; BEGIN")
+        a.query("SET tidemark.session = 'p2'")
+        n = number(a.query(BUMP.format(5)))
+        a.query("SET tidemark.session = 'p3'")
+        a.query("COMMIT")
+        for name in ("p1", "p2", "p3"):
+            sees(5, n, f"/*tidemark_session='{name}'*/ ")
+        a.query("RESET tidemark.session")
+        a.query("LISTEN something")
+        sees(6, number(a.query("/*tidemark_session='bound'*/ " + BUMP.format(6))), "/*tidemark_session='bound'*/ ")
+
+
+def test_a_router_that_ends_answers_those_that_wait_for_the_store(routers, fleet, redis, raw):
+    (t,) = routers(1, redis_command_timeout="500ms", redis_lease="600ms")
+    writer, reader = (raw(t, options=f"-c tidemark.session={name}") for name in "wr")
+    for c in (writer, reader):
+        c.query("SELECT 1")
+    redis.pause()
+    try:
+        writer.send(query("UPDATE items SET n = n WHERE id = 60"))
+        reader.send(query("SELECT n FROM items WHERE id = 60"))
+        time.sleep(0.1)
+        # Nothing runs any more that could be cancelled.
+        writer.cancel()
+        reader.cancel()
+        t.process.send_signal(signal.SIGTERM)
+        assert [kinds(c.rest()) for c in (writer, reader)] == ["CZE", "TDCZE"]
+        t.process.wait(10)
+    finally:
+        redis.resume()
 
 
 @pytest.mark.parametrize("options, says", [
