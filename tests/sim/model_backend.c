@@ -19,6 +19,8 @@
 
 #define BUFFER_MAX (1024 * 1024)
 #define PREPARED_MAX 64
+#define UPDATE_TEXT "UPDATE t SET v = v + 1 WHERE k = "
+#define BLOCK_BEGIN "BEGIN; "
 #define READ_ONLY "25006"
 #define POSTMASTER_EPOCH_US 1700000000000000
 
@@ -45,6 +47,7 @@ struct statement {
 	enum statement_kind kind;
 	int number; /* key, or timeline */
 	int pieces; /* ST_SETTING: how many statements */
+	bool block; /* ST_UPDATE: between BEGIN and COMMIT, in one Query */
 };
 
 enum step { STEP_NONE, STEP_RUN, STEP_LOCK, STEP_ANSWER, STEP_FLUSH };
@@ -96,11 +99,12 @@ static const struct {
 	{"SELECT CASE WHEN pg_catalog.pg_is_in_recovery()", ST_CAPTURE_ANY},
 	{"IDENTIFY_SYSTEM", ST_IDENTIFY},
 	{"TIMELINE_HISTORY ", ST_HISTORY},
+	{BLOCK_BEGIN UPDATE_TEXT, ST_UPDATE},
 	{"BEGIN", ST_BEGIN},
 	{"COMMIT", ST_COMMIT},
 	{"ROLLBACK", ST_ROLLBACK},
 	{"SELECT v FROM t WHERE k = ", ST_SELECT},
-	{"UPDATE t SET v = v + 1 WHERE k = ", ST_UPDATE},
+	{UPDATE_TEXT, ST_UPDATE},
 	{"SET ", ST_SETTING},
 	{"RESET ", ST_SETTING},
 	{"DISCARD ", ST_SETTING},
@@ -126,6 +130,7 @@ static struct statement understand(struct slice text)
 	}
 	for (size_t i = 0; i + 1 < text.len; i++)
 		st.pieces += text.ptr[i] == ';';
+	st.block = st.kind == ST_UPDATE && begins(text, BLOCK_BEGIN);
 	if (st.kind == ST_NONE) {
 		fprintf(stderr, "the model server does not know: %.*s\n", SLICE_ARG(text));
 		abort();
@@ -265,7 +270,7 @@ static void commit_done(struct backend *b)
 	b->step = STEP_NONE;
 	let_go(b);
 	b->tx = TX_IDLE;
-	if (b->now.kind == ST_COMMIT)
+	if (b->now.kind == ST_COMMIT || b->now.block)
 		write_command_complete(&b->out, "COMMIT");
 	if (b->simple || b->now.kind != ST_COMMIT)
 		ready(b);
@@ -372,7 +377,7 @@ static void answered(struct backend *b)
 	b->step = STEP_NONE;
 	if (!b->simple)
 		return;
-	if (b->tx == TX_IDLE)
+	if (b->tx == TX_IDLE || b->now.block)
 		commit(b);
 	else
 		ready(b);
@@ -433,6 +438,10 @@ static void execute(struct backend *b, struct statement st, bool simple)
 	switch (st.kind) {
 	case ST_SELECT:
 	case ST_UPDATE:
+		if (st.block) {
+			b->tx = TX_OPEN;
+			write_command_complete(&b->out, "BEGIN");
+		}
 		b->step = STEP_RUN;
 		net_timer_start(b->timer, sim_between(0, 300));
 		break;

@@ -21,7 +21,7 @@
 #define BUFFER_MAX (256 * 1024)
 
 enum client_state { AWAY, LOGIN, NAMING, PAUSE, BUSY };
-enum operation { OP_READ, OP_WRITE, OP_TRANSACTION };
+enum operation { OP_READ, OP_WRITE, OP_TRANSACTION, OP_BLOCK };
 /* Of the last round; before and after it there are none. */
 enum errand { ERRAND_NONE, ERRAND_WRITE, ERRAND_READ, ERRAND_DONE };
 
@@ -90,6 +90,15 @@ static void send_either(struct model_client *c, const char *sql)
 	flush(c);
 }
 
+/* A whole transaction in one Query: nobody can ask for the position of its commit in time. */
+static void send_block(struct model_client *c)
+{
+	char sql[128];
+	(void)snprintf(sql, sizeof(sql),
+	               "BEGIN; UPDATE t SET v = v + 1 WHERE k = %d RETURNING v; COMMIT", c->key);
+	send_simple(c, sql);
+}
+
 static void send_write(struct model_client *c)
 {
 	char sql[96];
@@ -105,7 +114,7 @@ static void send_read(struct model_client *c)
 	send_either(c, sql);
 }
 
-static const char *const operation_names[] = {"read", "write", "transaction"};
+static const char *const operation_names[] = {"read", "write", "transaction", "block"};
 
 static void begin(struct model_client *c)
 {
@@ -116,13 +125,15 @@ static void begin(struct model_client *c)
 	c->key = (int)sim_below(MODEL_KEYS);
 	c->operation = OP_READ;
 	if (c->errand == ERRAND_WRITE || (c->errand == ERRAND_NONE && sim_chance(s->write_percent)))
-		c->operation = sim_chance(80) ? OP_WRITE : OP_TRANSACTION;
+		c->operation = sim_chance(70) ? OP_WRITE : sim_chance(50) ? OP_TRANSACTION : OP_BLOCK;
 	sim_trace("client %d: %s of %d", c->number, operation_names[c->operation], c->key);
 	net_timer_start(c->timer, CLIENT_LIMIT_US);
 	if (c->operation == OP_READ)
 		send_read(c);
 	else if (c->operation == OP_WRITE)
 		send_write(c);
+	else if (c->operation == OP_BLOCK)
+		send_block(c);
 	else
 		send_simple(c, "BEGIN");
 }
@@ -261,6 +272,8 @@ static void on_ready(struct model_client *c, uint8_t tx)
 	case BUSY:
 		if (c->operation == OP_TRANSACTION)
 			on_transaction_ready(c, tx);
+		else if (tx != TX_IDLE)
+			lost(c, "a block has failed");
 		else
 			operation_ended(c);
 		break;
@@ -327,6 +340,8 @@ static void on_readable(struct model_client *c)
 	while (frame_peek(buf_slice(&c->in), &f) == PARSE_OK && frame_complete(&f, buf_slice(&c->in))) {
 		size_t size = frame_size(&f);
 		on_message(c, &f);
+		if (c->state == AWAY)
+			return;
 		buf_consume(&c->in, size);
 	}
 }
