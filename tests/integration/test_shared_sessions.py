@@ -531,9 +531,9 @@ def number(messages):
 
 
 def test_sessions_of_every_kind_of_statement(routers, fleet, hops, raw):
-    fleet.primary.sql("CREATE OR REPLACE FUNCTION bump(k int) RETURNS bigint LANGUAGE sql AS "
+    fleet.primary.sql("CREATE OR REPLACE FUNCTION bump_hop(k int) RETURNS bigint LANGUAGE sql AS "
                       f"$$ {BUMP.format('k')} $$")
-    oid = fleet.primary.value("SELECT 'bump'::regproc::oid")
+    oid = fleet.primary.value("SELECT 'bump_hop'::regproc::oid")
     fleet.sync()
     ta, tb = routers()
     longest = "x" * 127
