@@ -91,6 +91,32 @@ static void drop_strangers(struct worker *w, int node)
 	}
 }
 
+static void drop_connected(struct list *servers)
+{
+	list_for_each(it, servers)
+	{
+		struct server *s = container_of(it, struct server, link);
+		if (s->state >= SERVER_IDLE && s->state != SERVER_DEAD)
+			server_close(s, "another node has become primary");
+	}
+}
+
+/* What an old primary still answers is no longer the truth, and it may never answer: a host that
+ * hangs keeps its connections. */
+static void drop_old_primary(struct worker *w, int node)
+{
+	list_for_each(d, &w->databases)
+	{
+		struct database *db = container_of(d, struct database, link);
+		list_for_each(a, &db->accounts)
+		{
+			struct pool *p = &container_of(a, struct account, link)->pools[node];
+			drop_connected(&p->idle);
+			drop_connected(&p->busy);
+		}
+	}
+}
+
 /* They look again, and wait on if there is still nothing. */
 static void resume_await_primary(struct worker *w)
 {
@@ -119,9 +145,12 @@ static void on_fleet(void *arg, int node)
 {
 	struct worker *w = arg;
 	if (w->fleet.primary != NODE_NONE && w->fleet.primary != w->last_primary) {
+		int old = w->last_primary;
 		w->last_primary = w->fleet.primary;
 		log_info("node=%s is the primary, generation %u", w->fleet.nodes[w->last_primary].name,
 		         w->fleet.generation);
+		if (old != NODE_NONE)
+			drop_old_primary(w, old);
 	}
 	primary_came(w);
 	int64_t now = net_now_us();

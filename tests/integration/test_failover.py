@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 """A primary that goes away: what was sent gets its error, what was not waits for the next one."""
 
+import os
+import signal
 import threading
 import time
 
@@ -218,3 +220,40 @@ def test_a_login_waits_for_the_primary_too(small_fleet, need_router):
             small_fleet.start(0)
             thread.join()
         assert got and got[0][0] == "4321kB" and 1 < got[0][1] < 10, got
+
+
+def _processes(pid):
+    """The process and its children."""
+    found = [pid]
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as f:
+            found += map(int, f.read().split())
+    return found
+
+
+def test_a_statement_on_an_old_primary_that_hangs_is_ended_when_there_is_another(own_fleet, need_router):
+    with Tidemark(own_fleet, failover_timeout="15s", **QUICK) as t:
+        c = t.connect()
+        ended = []
+
+        def statement():
+            try:
+                rows(c, "UPDATE items SET n = 1 WHERE id = 44; SELECT pg_sleep(120)")
+            except psycopg2.Error as e:
+                ended.append((time.monotonic(), str(e)))
+
+        thread = threading.Thread(target=statement)
+        thread.start()
+        time.sleep(0.5)
+        hanging = _processes(own_fleet.primary.process.pid)
+        for pid in hanging:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            own_fleet.promote(1)
+            promoted = time.monotonic()
+            thread.join(10)
+            assert ended and ended[0][0] - promoted < 5, "the statement hangs with its server"
+            rows(t.connect(), "UPDATE items SET n = 2 WHERE id = 44")
+        finally:
+            for pid in hanging:
+                os.kill(pid, signal.SIGKILL)
