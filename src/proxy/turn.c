@@ -160,8 +160,6 @@ static struct route decide(struct client *c, const struct unit *u)
 
 	if (w->observing)
 		return observe_decide(&w->fleet, c->turn_mark, &policy, net_loop_now_us(w->loop));
-	/* A statement that waits owes what was owed when it came, not what others have written since.
-	 */
 	if (policy.level == LEVEL_SESSION) {
 		switch (ask_marks(c)) {
 		case MARKS_KNOWN:
@@ -176,6 +174,8 @@ static struct route decide(struct client *c, const struct unit *u)
 	} else if (c->turn_mark == c->mark) {
 		c->mark_whole = false;
 	}
+	/* A statement that waits owes what was owed when it came, not what others have written since.
+	 */
 	struct session_mark *mark =
 		c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
 	int64_t now = net_loop_now_us(w->loop);
@@ -372,7 +372,6 @@ static enum dispatch dispatch(struct client *c, const struct unit *u)
 	if (d == DISPATCH_WAIT)
 		return d;
 	end_wait(c);
-	marks_forget(c);
 	count_route(c, u, &r);
 	c->waited_for_others = false;
 	if (d == DISPATCH_REFUSED)
