@@ -59,6 +59,7 @@ static enum tidemark_status status_of(enum token_verdict v)
 		/* A library knows no fleet; if it comes all the same, it must not pass for OK. */
 		[TOKEN_FOREIGN] = TIDEMARK_PRIMARY,
 		[TOKEN_LOST] = TIDEMARK_PRIMARY,
+		[TOKEN_UNKNOWN] = TIDEMARK_PRIMARY,
 		[TOKEN_PRIMARY] = TIDEMARK_PRIMARY,
 	};
 	return status[v];

@@ -224,7 +224,10 @@ static void show_store(struct worker *w, struct buf *out)
 	routing_row(
 		&t, "acknowledged_uncovered", n->marks_uncovered,
 		"of these, while nothing told other routers to doubt: their next read there may be stale");
-	routing_row(&t, "lost", n->marks_lost, "stored marks that the primary's history does not have");
+	routing_row(&t, "lost", n->marks_lost,
+	            "stored marks that are cut off from the primary's history");
+	routing_row(&t, "unknown", n->marks_unknown,
+	            "stored marks of which nobody knows whether the primary's history has them");
 	routing_row(&t, "last_rtt_us", (uint64_t)s.last_rtt_us, "microseconds the last answer took");
 	table_end(&t, "SHOW");
 }

@@ -381,7 +381,9 @@ static void shared_sessions(const struct worker *w, struct buf *out)
 	single(out, "tidemark_store_acknowledged_uncovered_total", COUNTER, w->stats.marks_uncovered,
 	       "… while nothing told other routers to doubt.");
 	single(out, "tidemark_store_lost_total", COUNTER, w->stats.marks_lost,
-	       "Stored marks that the primary's history does not have.");
+	       "Stored marks that are cut off from the primary's history.");
+	single(out, "tidemark_store_unknown_total", COUNTER, w->stats.marks_unknown,
+	       "Stored marks of which nobody knows whether the primary's history has them.");
 }
 
 static void about(const struct worker *w, int64_t now_us, struct buf *out)

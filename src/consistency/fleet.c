@@ -146,7 +146,7 @@ static void elect(struct fleet *f, int64_t now_us)
 		f->generation++;
 		f->generation_at_us = now_us;
 		f->branch_before = f->branch;
-		f->branch = (struct fleet_branch){0};
+		f->branch = (struct history_point){0};
 		f->ring_count = 0;
 	}
 	/* The same node that does not tell its timeline this time is still on the one we knew. */
@@ -192,8 +192,7 @@ bool fleet_primary_history(struct fleet *f, int node, const struct history *h)
 	    h->timeline != f->nodes[node].timeline)
 		return false;
 	f->history = *h;
-	f->branch =
-		(struct fleet_branch){.known = true, .timeline = h->timeline, .fork = history_fork(h)};
+	f->branch = history_point(h, (struct position){0});
 	return true;
 }
 
@@ -298,6 +297,11 @@ void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us)
 }
 
 /* ---- what readers ask ---- */
+
+enum contains fleet_primary_contains(const struct fleet *f, const struct history_point *p)
+{
+	return history_contains(p, NULL, &f->history, HISTORY_END);
+}
 
 static bool on_primary_timeline(const struct fleet *f, const struct node *n)
 {

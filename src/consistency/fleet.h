@@ -64,13 +64,6 @@ struct fleet_sample {
 	int64_t complete_us; /* whatever was acknowledged before this moment lies at or before `at` */
 };
 
-/* The branch of history that a generation was on. */
-struct fleet_branch {
-	bool known;
-	uint32_t timeline;
-	struct position fork;
-};
-
 struct fleet {
 	int count;
 	struct node nodes[FLEET_NODES_MAX];
@@ -83,7 +76,9 @@ struct fleet {
 	int last_primary;       /* the one that `generation` speaks of, up or not; NODE_NONE at first */
 	uint32_t timeline;      /* its timeline; 0: not known */
 	struct history history; /* of the primary that is up now; `known` only if there is one */
-	struct fleet_branch branch, branch_before; /* of this generation, and the one before */
+	/* The branches of this generation, and of the one before; `at` is of no meaning, timeline 0: not
+	 * known. */
+	struct history_point branch, branch_before;
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
 	uint32_t ring_count;
@@ -116,6 +111,9 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
 
 /* ---- what readers ask ---- */
+/* Is this point a part of the primary's history? YES also for what lies beyond all that is known of
+ * it, for others may know more. Never NOT_YET. */
+enum contains fleet_primary_contains(const struct fleet *f, const struct history_point *p);
 /* Up, a replica, sample present and young enough, on the primary's timeline where both are known.
  * If the generation is not the first one, an unknown timeline is not eligible. */
 bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);

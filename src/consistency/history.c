@@ -128,33 +128,103 @@ static int find_timeline(const struct history *h, uint32_t timeline)
 	return -1;
 }
 
-static enum history_verdict judge_own(const struct history *h, int i, struct position at)
+/* The index in `h` of the branch (timeline, fork); -1 if it is not in the history. */
+static int find_branch(const struct history *h, uint32_t timeline, struct position fork)
+{
+	int i = find_timeline(h, timeline);
+	return i >= 0 && fork_of(h, i).lsn == fork.lsn ? i : -1;
+}
+
+struct history_point history_point(const struct history *h, struct position at)
+{
+	return (struct history_point){
+		.system = h->system, .timeline = h->timeline, .fork = history_fork(h), .at = at};
+}
+
+bool history_same_branch(const struct history *a, const struct history *b)
+{
+	return a->known && b->known && a->system == b->system && a->timeline == b->timeline &&
+	       history_fork(a).lsn == history_fork(b).lsn;
+}
+
+bool history_descends(const struct history *h, const struct history *other)
+{
+	if (!h->known || !other->known || h->system != other->system)
+		return false;
+	int i = find_branch(h, other->timeline, history_fork(other));
+	return i >= 0 && i < h->count;
+}
+
+static enum contains by_number(struct position at, struct position want)
+{
+	return position_reached(at, want) ? CONTAINS_YES : CONTAINS_NOT_YET;
+}
+
+/* On past[i] of the server's own history, or on its end. */
+static enum contains contains_own(const struct history *h, int i, struct position want,
+                                  struct position at)
 {
 	struct position left = left_of(h, i);
-	return position_is_set(left) && !position_reached(left, at) ? HISTORY_LOST : HISTORY_PART;
+	if (position_is_set(left) && !position_reached(left, want))
+		return CONTAINS_LOST;
+	return by_number(at, want);
 }
 
-/* On a branch that the server does not have. Beyond its fork a position is lost. At or before it,
- * it belongs to the branch's parent, which is known only of timeline 2: it comes from 1. */
-static enum history_verdict judge_sibling(const struct history *h, uint32_t timeline,
-                                          struct position fork, struct position at)
+static struct position lower(struct position a, struct position b)
 {
-	if (!position_reached(fork, at))
-		return HISTORY_LOST;
-	int parent = timeline == 2 ? find_timeline(h, 1) : -1;
-	return parent >= 0 ? judge_own(h, parent, at) : HISTORY_UNKNOWN;
+	if (!position_is_set(a) || !position_is_set(b))
+		return position_max(a, b);
+	return position_reached(a, b) ? b : a;
 }
 
-enum history_verdict history_judge(const struct history *h, uint32_t timeline, struct position fork,
-                                   struct position at)
+/* The histories part on the latest branch that they have in common, where the first of them left
+ * it. (The server's does not have all of `of`.) */
+static enum contains contains_other(const struct history *of, struct position want,
+                                    const struct history *h, struct position at)
 {
-	if (!h->known || timeline > h->timeline)
-		return HISTORY_UNKNOWN;
-	int i = find_timeline(h, timeline);
-	if (i >= 0 && fork.lsn == fork_of(h, i).lsn)
-		return judge_own(h, i, at);
-	/* It may be one of the ancestors that were dropped. */
-	if (i < 0 && position_is_set(h->began) && timeline < h->past[0].timeline)
-		return HISTORY_UNKNOWN;
-	return judge_sibling(h, timeline, fork, at);
+	int i = of->count, j = -1;
+	while (j < 0 && --i >= 0)
+		j = find_branch(h, of->past[i].timeline, fork_of(of, i));
+	if (i < 0)
+		return CONTAINS_UNKNOWN;
+	struct position part = lower(left_of(of, i), left_of(h, j));
+	if (position_reached(part, want))
+		return by_number(at, want);
+	if (j < h->count)
+		return CONTAINS_LOST;
+	return position_reached(part, at) ? CONTAINS_NOT_YET : CONTAINS_DIVERGED;
+}
+
+/* On a branch that the server does not have and of which nothing else is known. Beyond its fork a
+ * point is lost. At or before it, it belongs to the branch's parent, which is known only of
+ * timeline 2: it comes from 1. */
+static enum contains contains_stranger(const struct history_point *p, const struct history *h,
+                                       struct position at)
+{
+	bool older_than_known = position_is_set(h->began) && p->timeline < h->past[0].timeline;
+	if (p->timeline > h->timeline || older_than_known)
+		return CONTAINS_UNKNOWN;
+	if (!position_reached(p->fork, p->at))
+		return CONTAINS_LOST;
+	int parent = p->timeline == 2 ? find_timeline(h, 1) : -1;
+	return parent >= 0 ? contains_own(h, parent, p->at, at) : CONTAINS_UNKNOWN;
+}
+
+static bool is_history_of(const struct history *of, const struct history_point *p)
+{
+	return of && of->known && of->system == p->system && of->timeline == p->timeline &&
+	       history_fork(of).lsn == p->fork.lsn;
+}
+
+enum contains history_contains(const struct history_point *p, const struct history *of,
+                               const struct history *h, struct position at)
+{
+	if (!h->known || p->system != h->system)
+		return CONTAINS_UNKNOWN;
+	int i = find_branch(h, p->timeline, p->fork);
+	if (i >= 0)
+		return contains_own(h, i, p->at, at);
+	if (is_history_of(of, p))
+		return contains_other(of, p->at, h, at);
+	return contains_stranger(p, h, at);
 }

@@ -143,7 +143,7 @@ struct outlook {
 static void look_at_replica(const struct fleet *f, const struct session_mark *mark, int node,
                             int64_t budget_us, int64_t now_us, struct outlook *o)
 {
-	struct position known = position_max(mark->write, mark->read), need = known;
+	struct position known = session_known(mark), need = known;
 	bool certain = session_need(mark, f, node, &need);
 
 	if (!position_reached(f->nodes[node].at, known))
@@ -269,6 +269,7 @@ static struct session_mark without_reads(const struct session_mark *mark)
 {
 	return (struct session_mark){.generation = mark->generation,
 	                             .write = mark->write,
+	                             .brought = mark->brought,
 	                             .written_at_us = mark->written_at_us,
 	                             .last_node = mark->last_node};
 }

@@ -10,7 +10,7 @@ static int64_t later(int64_t a, int64_t b)
 
 static bool mark_is_empty(const struct session_mark *s)
 {
-	bool empty = !position_is_set(s->write) && !position_is_set(s->read) && s->dirty_at_us == 0;
+	bool empty = !position_is_set(session_known(s)) && s->dirty_at_us == 0;
 	for (int i = 0; i < FLEET_NODES_MAX && empty; i++)
 		empty = s->read_at_us[i] == 0;
 	return empty;
@@ -34,6 +34,7 @@ static void adopt_generation(struct session_mark *s, const struct fleet *f)
 	if (!mark_is_empty(s)) {
 		s->write = (struct position){0};
 		s->read = (struct position){0};
+		s->brought = (struct position){0};
 		memset(s->read_at_us, 0, sizeof(s->read_at_us));
 		s->dirty_at_us = f->generation_at_us;
 	}
@@ -149,7 +150,7 @@ void session_observed_counts(struct session_mark *s, const struct fleet *f)
 void session_read_after(struct session_mark *s, const struct fleet *f, struct position at)
 {
 	adopt_generation(s, f);
-	s->write = position_max(s->write, at);
+	s->brought = position_max(s->brought, at);
 }
 
 void session_settle(struct session_mark *s, const struct fleet *f)
@@ -183,7 +184,7 @@ bool session_need(const struct session_mark *s, const struct fleet *f, int node,
 	if (s->dirty_at_us != 0)
 		return false;
 
-	*need = position_max(s->write, s->read);
+	*need = session_known(s);
 	for (int i = 0; i < f->count; i++) {
 		if (s->read_at_us[i] == 0)
 			continue;
@@ -204,16 +205,16 @@ bool session_lost(struct session_mark *s, const struct fleet *f, struct position
 	adopt_generation(s, f);
 	if (!position_is_set(s->cut))
 		return false;
-	const struct fleet_branch *b = &f->branch_before;
+	struct history_point cut = f->branch_before;
 	bool adjacent = s->cut_generation + 1 == f->generation;
-	if (adjacent && (!f->history.known || !b->known))
+	if (adjacent && (!f->history.known || cut.timeline == 0))
 		return false;
-	bool lost =
-		adjacent && history_judge(&f->history, b->timeline, b->fork, s->cut) == HISTORY_LOST;
+	cut.at = s->cut;
+	bool lost = adjacent && fleet_primary_contains(f, &cut) == CONTAINS_LOST;
 	*wrote = s->cut;
 	*survived = (struct position){0};
 	for (int i = 0; i < f->history.count; i++) {
-		if (f->history.past[i].timeline == b->timeline)
+		if (f->history.past[i].timeline == cut.timeline)
 			*survived = f->history.past[i].left;
 	}
 	s->cut = (struct position){0};

@@ -2,7 +2,8 @@
  *
  * A session's mark: how far it must see the world. Two kinds of debt:
  *
- *   known     write, read    positions: every later read must be served at or past both
+ *   known     write, read,   positions: every later read must be served at or past all of them
+ *             brought
  *   owed      dirty_at,      something happened whose position is not known yet. It is settled by
  *             read_at[]      a sample *started* after it happened:
  *
@@ -44,6 +45,7 @@ struct session_mark {
 	uint32_t generation;
 	struct position write;
 	struct position read;
+	struct position brought; /* from outside: what others wrote or saw */
 	int64_t written_at_us; /* last acknowledged write; 0 never; for pinning */
 	int64_t dirty_at_us;   /* 0: nothing owed to the primary */
 	int last_node;         /* replica of the last read, for stickiness; 0 before that */
@@ -53,6 +55,12 @@ struct session_mark {
 	uint32_t cut_generation;
 	struct session_observed observed;
 };
+
+/* All that is known of a mark: what is owed may come to more. */
+static inline struct position session_known(const struct session_mark *s)
+{
+	return position_max(position_max(s->write, s->read), s->brought);
+}
 
 /* A write was acknowledged and its position is known: `at`, asked at or after `asked_at_us`. If
  * `at` is the end of that very commit (not the primary's insert position), asked_at_us is 0: it

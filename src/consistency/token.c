@@ -500,7 +500,8 @@ const char *token_verdict_name(enum token_verdict v)
 	static const char *const names[TOKEN_VERDICTS] = {
 		[TOKEN_OK] = "ok",           [TOKEN_MALFORMED] = "malformed", [TOKEN_FORGED] = "forged",
 		[TOKEN_BOUND] = "bound",     [TOKEN_EXPIRED] = "expired",     [TOKEN_FUTURE] = "future",
-		[TOKEN_FOREIGN] = "foreign", [TOKEN_LOST] = "lost",           [TOKEN_PRIMARY] = "primary",
+		[TOKEN_FOREIGN] = "foreign", [TOKEN_LOST] = "lost",           [TOKEN_UNKNOWN] = "unknown",
+		[TOKEN_PRIMARY] = "primary",
 	};
 	assert(v >= 0 && v < TOKEN_VERDICTS);
 	return names[v];

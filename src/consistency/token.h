@@ -62,7 +62,8 @@ enum token_verdict {
 	TOKEN_FUTURE, /* issued more than TOKEN_FUTURE_MAX_S from now */
 	/* found by those who know a fleet (history.h) */
 	TOKEN_FOREIGN, /* no branch of this cluster */
-	TOKEN_LOST,    /* not on the primary's history */
+	TOKEN_LOST,    /* cut off from the primary's history */
+	TOKEN_UNKNOWN, /* nobody knows whether the primary's history has it */
 	TOKEN_PRIMARY, /* asks for the primary itself */
 	TOKEN_VERDICTS,
 };

@@ -71,8 +71,14 @@ static enum marks_answer take_stored(struct worker *w, struct session *it,
 		it->stored = *m;
 		return MARKS_KNOWN;
 	}
-	if (history_judge(&w->fleet.history, m->timeline, m->fork, m->at) != HISTORY_PART) {
-		w->stats.marks_lost++;
+	const struct history_point p = {.system = w->fleet.history.system,
+	                                .timeline = m->timeline,
+	                                .fork = m->fork,
+	                                .at = m->at};
+	enum contains has = fleet_primary_contains(&w->fleet, &p);
+	if (has != CONTAINS_YES) {
+		w->stats.marks_lost += has == CONTAINS_LOST;
+		w->stats.marks_unknown += has != CONTAINS_LOST;
 		return MARKS_DOUBTFUL;
 	}
 	session_read_after(&it->mark, &w->fleet, m->at);

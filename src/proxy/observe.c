@@ -377,7 +377,7 @@ static void split_naively(struct observe *o, const struct fleet *f, struct sessi
 	if (node == NODE_NONE)
 		return;
 	struct session_observed *s = &mark->observed;
-	struct position at_least = position_max(mark->write, mark->read), need = at_least;
+	struct position at_least = session_known(mark), need = at_least;
 	struct pending p = {.row = row,
 	                    .row_id = o->rows[row].id,
 	                    .node = node,

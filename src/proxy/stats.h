@@ -29,7 +29,8 @@ struct stats {
 	uint64_t sessions_lost;   /* sessions told that a failover may have cut off their writes */
 	uint64_t marks_owed;      /* statements acknowledged before their mark was in the store */
 	uint64_t marks_uncovered; /* … while nothing made other routers doubt */
-	uint64_t marks_lost;      /* stored marks that are not on the primary's history */
+	uint64_t marks_lost;      /* stored marks that are cut off from the primary's history */
+	uint64_t marks_unknown;   /* stored marks of which nobody knows whether it has them */
 	uint64_t client_errors;   /* protocol violations */
 	uint64_t logins, login_failures;
 	uint64_t cancels, cancels_refused;

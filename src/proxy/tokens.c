@@ -20,6 +20,23 @@ static int64_t ttl_s(const struct worker *w)
 
 /* ------------------------------------------------------------------- taking */
 
+static enum token_verdict judge_branch(const struct fleet *f, const struct token_branch *b)
+{
+	const struct history_point p = {
+		.system = f->history.system, .timeline = b->timeline, .fork = b->fork, .at = b->at};
+	switch (fleet_primary_contains(f, &p)) {
+	case CONTAINS_YES:
+		return TOKEN_OK;
+	case CONTAINS_LOST:
+	case CONTAINS_DIVERGED:
+		return TOKEN_LOST;
+	case CONTAINS_NOT_YET:
+	case CONTAINS_UNKNOWN:
+		break;
+	}
+	return TOKEN_UNKNOWN;
+}
+
 /* What is asked of this cluster: `need` is what its replicas must have reached. */
 static enum token_verdict judge(const struct worker *w, const struct token *t,
                                 struct position *need)
@@ -33,8 +50,9 @@ static enum token_verdict judge(const struct worker *w, const struct token *t,
 		if (b->cluster != cluster)
 			continue;
 		mine = true;
-		if (history_judge(&w->fleet.history, b->timeline, b->fork, b->at) != HISTORY_PART)
-			return TOKEN_LOST;
+		enum token_verdict v = judge_branch(&w->fleet, b);
+		if (v != TOKEN_OK)
+			return v;
 		*need = position_max(*need, b->at);
 	}
 	return mine || t->count == 0 ? TOKEN_OK : TOKEN_FOREIGN;

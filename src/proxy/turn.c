@@ -426,7 +426,7 @@ static bool answer_locally(struct client *c, const struct unit *u)
 	}
 
 	const struct session_mark *mark = c->mark;
-	struct position before = mark->write;
+	struct position before = session_known(mark);
 	struct buf b;
 	buf_init(&b, 8192);
 	if (tx_status(c) == TX_FAILED)
@@ -440,7 +440,7 @@ static bool answer_locally(struct client *c, const struct unit *u)
 	tokens_report(c, &b);
 	client_say(c, b.data, b.len);
 	buf_release(&b);
-	bool raised = c->mark == mark && !position_reached(before, mark->write);
+	bool raised = c->mark == mark && !position_reached(before, mark->brought);
 	if (raised && tx_status(c) == TX_IDLE)
 		share_raised_mark(c);
 	else

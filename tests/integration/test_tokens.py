@@ -106,7 +106,7 @@ def test_what_a_token_says(routers, fleet):
     (lambda t, own: tokens.sign([own], issued=int(time.time()) - 86400 - 10), "expired"),
     (lambda t, own: tokens.sign([own], issued=int(time.time()) + 70), "future"),
     (lambda t, own: tokens.sign([{**own, "cluster": own["cluster"] ^ 1}]), "foreign"),
-    (lambda t, own: tokens.sign([{**own, "timeline": 2}]), "lost"),
+    (lambda t, own: tokens.sign([{**own, "timeline": 2}]), "unknown"),
     (lambda t, own: tokens.sign([{**own, "fork": 4711}]), "lost"),
     (lambda t, own: "primary", "primary"),
     (lambda t, own: tokens.sign([], primary=True), "primary"),

@@ -3,6 +3,10 @@
  * Histories against a world that knows everything: a tree of branches, in which each position has
  * one owner, the branch on which it was written. A position is part of two histories if its owner
  * in both is the same. Judges that are known to be bad must be convicted.
+ *
+ * That is by chance, and of histories of any length. Small worlds are gone through one by one, all
+ * of them, against what the verdicts mean: a server has a set of records, and there are sets that it
+ * may come to have.
  */
 #include "consistency/history.h"
 #include "property.h"
@@ -79,11 +83,19 @@ static int depth(const struct world *w, int i)
 	return n;
 }
 
-typedef enum history_verdict (*judge_fn)(const struct history *h, uint32_t timeline,
-                                         struct position fork, struct position at);
+typedef enum contains (*judge_fn)(const struct history *h, uint32_t timeline, struct position fork,
+                                  struct position at);
+
+/* Of a primary, and with nothing known of the history of the branch (timeline, fork). */
+static enum contains judge(const struct history *h, uint32_t timeline, struct position fork,
+                           struct position at)
+{
+	const struct history_point p = {.timeline = timeline, .fork = fork, .at = at};
+	return history_contains(&p, NULL, h, HISTORY_END);
+}
 
 /* What `judge` says wrongly of any position that some branch has, or NULL. */
-static const char *error_of(judge_fn judge, const struct world *w)
+static const char *error_of(judge_fn judge_it, const struct world *w)
 {
 	static char text[BRANCHES_MAX * 64];
 	struct history h;
@@ -95,12 +107,15 @@ static const char *error_of(judge_fn judge, const struct world *w)
 
 	uint64_t at = one_in(3) ? 1 + any() % (b->fork + 1) : b->fork + 1 + any() % 30;
 	bool part = owner(w, other, at) == owner(w, server, at);
-	switch (judge(&h, b->timeline, (struct position){b->fork}, (struct position){at})) {
-	case HISTORY_PART:
+	switch (judge_it(&h, b->timeline, (struct position){b->fork}, (struct position){at})) {
+	case CONTAINS_YES:
 		return part ? NULL : "believes what was lost";
-	case HISTORY_LOST:
+	case CONTAINS_LOST:
 		return part ? "gives up what is there" : NULL;
-	case HISTORY_UNKNOWN:
+	case CONTAINS_NOT_YET:
+	case CONTAINS_DIVERGED:
+		return "says what it cannot of a primary";
+	case CONTAINS_UNKNOWN:
 		break;
 	}
 	bool whole = depth(w, server) <= HISTORY_MAX;
@@ -110,49 +125,49 @@ static const char *error_of(judge_fn judge, const struct world *w)
 
 /* ================= known-bad judges ================= */
 
-static enum history_verdict judge_by_number(const struct history *h, uint32_t timeline,
+static enum contains judge_by_number(const struct history *h, uint32_t timeline,
                                             struct position fork, struct position at)
 {
-	return HISTORY_PART;
+	return CONTAINS_YES;
 }
 
-static enum history_verdict judge_without_forks(const struct history *h, uint32_t timeline,
+static enum contains judge_without_forks(const struct history *h, uint32_t timeline,
                                                 struct position fork, struct position at)
 {
 	for (int i = 0; i < h->count; i++) {
 		if (h->past[i].timeline == timeline)
-			return position_reached(h->past[i].left, at) ? HISTORY_PART : HISTORY_LOST;
+			return position_reached(h->past[i].left, at) ? CONTAINS_YES : CONTAINS_LOST;
 	}
-	return timeline == h->timeline ? HISTORY_PART : history_judge(h, timeline, fork, at);
+	return timeline == h->timeline ? CONTAINS_YES : judge(h, timeline, fork, at);
 }
 
 /* Believes that siblings have everything up to the lower fork in common. Their parents may differ.
  */
-static enum history_verdict judge_by_lower_fork(const struct history *h, uint32_t timeline,
+static enum contains judge_by_lower_fork(const struct history *h, uint32_t timeline,
                                                 struct position fork, struct position at)
 {
-	enum history_verdict v = history_judge(h, timeline, fork, at);
-	if (v != HISTORY_UNKNOWN || timeline != h->timeline)
+	enum contains v = judge(h, timeline, fork, at);
+	if (v != CONTAINS_UNKNOWN || timeline != h->timeline)
 		return v;
-	return position_reached(history_fork(h), at) ? HISTORY_PART : HISTORY_LOST;
+	return position_reached(history_fork(h), at) ? CONTAINS_YES : CONTAINS_LOST;
 }
 
 /* Looks only at the timeline's own switch. */
-static enum history_verdict judge_by_one_switch(const struct history *h, uint32_t timeline,
+static enum contains judge_by_one_switch(const struct history *h, uint32_t timeline,
                                                 struct position fork, struct position at)
 {
 	for (int i = 0; i < h->count; i++) {
 		struct position began = i > 0 ? h->past[i - 1].left : h->began;
 		if (h->past[i].timeline == timeline && began.lsn == fork.lsn)
-			return position_reached(h->past[i].left, at) ? HISTORY_PART : HISTORY_LOST;
+			return position_reached(h->past[i].left, at) ? CONTAINS_YES : CONTAINS_LOST;
 	}
-	return history_judge(h, timeline, fork, at);
+	return judge(h, timeline, fork, at);
 }
 
-static enum history_verdict judge_nothing(const struct history *h, uint32_t timeline,
+static enum contains judge_nothing(const struct history *h, uint32_t timeline,
                                           struct position fork, struct position at)
 {
-	return HISTORY_UNKNOWN;
+	return CONTAINS_UNKNOWN;
 }
 
 static void bad_judges_are_convicted(void)
@@ -176,6 +191,154 @@ static void bad_judges_are_convicted(void)
 		}
 		require(error != NULL, "the judge that \"%s\" is always right", bad[i].name);
 	}
+}
+
+/* ================= all small worlds ================= */
+
+#define SMALL_BRANCHES 4
+#define SMALL_FORKS 4 /* a branch begins behind record 1 … 4 */
+#define SMALL_RECORDS 6
+
+/* Bit x of have[o]: record x as branch o wrote it. */
+struct records {
+	uint8_t have[SMALL_BRANCHES];
+};
+
+/* All that a server on branch `i` has when it is at `at`. */
+static struct records records_of(const struct world *w, int i, uint64_t at)
+{
+	struct records r = {{0}};
+	for (uint64_t x = 1; x <= at; x++)
+		r.have[owner(w, i, x)] |= (uint8_t)(1u << x);
+	return r;
+}
+
+static bool within(const struct records *a, const struct records *b)
+{
+	for (int i = 0; i < SMALL_BRANCHES; i++) {
+		if (a->have[i] & ~b->have[i])
+			return false;
+	}
+	return true;
+}
+
+static bool comes_from(const struct world *w, int i, int ancestor)
+{
+	while (i >= 0 && i != ancestor)
+		i = w->all[i].parent;
+	return i == ancestor;
+}
+
+/* By what the words mean. A server goes on along its own branch or follows to one that came from
+ * it, as long as it has nothing that this one has not. */
+static enum contains verdict_of(const struct world *w, int of, uint64_t want, int server,
+                                uint64_t at)
+{
+	struct records now = records_of(w, server, at);
+	uint8_t record = (uint8_t)(1u << want);
+	int wrote = owner(w, of, want);
+	if (now.have[wrote] & record)
+		return CONTAINS_YES;
+	for (int i = 0; i < w->count; i++) {
+		struct records later = records_of(w, i, SMALL_RECORDS);
+		if (comes_from(w, i, server) && within(&now, &later) && later.have[wrote] & record)
+			return CONTAINS_NOT_YET;
+	}
+	return comes_from(w, of, server) && of != server ? CONTAINS_DIVERGED : CONTAINS_LOST;
+}
+
+typedef enum contains (*contains_fn)(const struct history_point *p, const struct history *of,
+                                     const struct history *h, struct position at);
+
+/* `blind`: how often the judge did not know, without the point's history. */
+static const char *error_of_all(contains_fn judge_it, const struct world *w, uint64_t *asked,
+                                uint64_t *blind)
+{
+	struct history h[SMALL_BRANCHES];
+	char text[SMALL_BRANCHES * 64];
+	for (int i = 0; i < w->count; i++) {
+		size_t len = history_text(w, i, text, sizeof(text));
+		require(history_parse(&h[i], w->all[i].timeline, slice_of(text, len)), "history");
+	}
+	for (int of = 0; of < w->count; of++) {
+		for (int server = 0; server < w->count; server++) {
+			for (uint64_t want = 1; want <= SMALL_RECORDS; want++) {
+				for (uint64_t at = 1; at <= SMALL_RECORDS; at++) {
+					struct history_point p = history_point(&h[of], (struct position){want});
+					enum contains truth = verdict_of(w, of, want, server, at);
+					struct position has = {at};
+					if (judge_it(&p, &h[of], &h[server], has) != truth)
+						return "is wrong, knowing both histories";
+					enum contains less = judge_it(&p, NULL, &h[server], has);
+					if (less != truth && less != CONTAINS_UNKNOWN)
+						return "is wrong, knowing one history";
+					*asked += 1;
+					*blind += less == CONTAINS_UNKNOWN;
+				}
+			}
+		}
+	}
+	return NULL;
+}
+
+/* Adds every possible branch to `w`, and to what comes of that every other one. */
+static const char *every_world(contains_fn judge_it, struct world *w, uint64_t *asked,
+                               uint64_t *blind)
+{
+	const char *error = error_of_all(judge_it, w, asked, blind);
+	if (error || w->count == SMALL_BRANCHES)
+		return error;
+	for (int parent = 0; parent < w->count; parent++) {
+		for (uint32_t skip = 1; skip <= 2; skip++) {
+			for (uint64_t fork = 1; fork <= SMALL_FORKS; fork++) {
+				struct branch b = {parent, w->all[parent].timeline + skip, fork};
+				if (taken(w, &b))
+					continue;
+				w->all[w->count++] = b;
+				error = every_world(judge_it, w, asked, blind);
+				w->count--;
+				if (error)
+					return error;
+			}
+		}
+	}
+	return NULL;
+}
+
+static enum contains contains_by_number(const struct history_point *p, const struct history *of,
+                                        const struct history *h, struct position at)
+{
+	return position_reached(at, p->at) ? CONTAINS_YES : CONTAINS_NOT_YET;
+}
+
+/* Forgets how far the server has gone on the branch that was left. */
+static enum contains contains_without_divergence(const struct history_point *p,
+                                                 const struct history *of, const struct history *h,
+                                                 struct position at)
+{
+	enum contains v = history_contains(p, of, h, at);
+	return v == CONTAINS_DIVERGED ? CONTAINS_NOT_YET : v;
+}
+
+static enum contains contains_by_timeline(const struct history_point *p, const struct history *of,
+                                          const struct history *h, struct position at)
+{
+	return p->timeline == h->timeline ? contains_by_number(p, of, h, at)
+	                                  : history_contains(p, of, h, at);
+}
+
+static void small_worlds_are_judged_rightly_one_by_one(void)
+{
+	static const contains_fn bad[] = {contains_by_number, contains_without_divergence,
+	                                  contains_by_timeline};
+	struct world w = {.count = 1, .all = {{-1, 1, 0}}};
+	uint64_t asked = 0, blind = 0;
+	const char *error = every_world(history_contains, &w, &asked, &blind);
+	require(error == NULL, "%s", error);
+	require(asked > 1000000 && blind * 2 < asked, "%llu of %llu not known", (unsigned long long)blind,
+	        (unsigned long long)asked);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		require(every_world(bad[i], &w, &asked, &blind) != NULL, "bad judge %zu is always right", i);
 }
 
 /* ================= anything ================= */
@@ -206,7 +369,7 @@ static void anything(void)
 		require(position_is_set(h.past[i].left) && h.past[i].timeline > 0 &&
 		            h.past[i].timeline < (i + 1 < h.count ? h.past[i + 1].timeline : timeline),
 		        "%.*s", (int)len, text);
-	history_judge(&h, (uint32_t)below(5), (struct position){any() % 3}, (struct position){any()});
+	judge(&h, (uint32_t)below(5), (struct position){any() % 3}, (struct position){any()});
 	free(exact);
 }
 
@@ -214,7 +377,7 @@ static void run(void)
 {
 	struct world w = any_world();
 	for (int i = 0; i < 10; i++) {
-		const char *error = error_of(history_judge, &w);
+		const char *error = error_of(judge, &w);
 		require(error == NULL, "%s", error);
 	}
 	anything();
@@ -223,6 +386,7 @@ static void run(void)
 int main(int argc, char **argv)
 {
 	bad_judges_are_convicted();
+	small_worlds_are_judged_rightly_one_by_one();
 	property_run(argc, argv, 60000, run);
 	return 0;
 }

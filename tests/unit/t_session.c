@@ -307,6 +307,27 @@ static void session_is_told_nothing_that_nobody_knows(void **state)
 	assert_false(session_lost(&s, &f, &survived, &wrote));
 }
 
+/* What a token brought was written by others, or only seen. */
+static void session_is_told_nothing_of_a_position_that_was_brought(void **state)
+{
+	struct position survived, wrote;
+	session_read_after(&s, &f, (struct position){9999});
+	assert_true(needs(A));
+	assert_int_equal(need.lsn, 9999);
+	fail_over(149);
+	/* Its own write, which is the smaller one, is what it hears of. */
+	assert_true(session_lost(&s, &f, &survived, &wrote));
+	assert_int_equal(wrote.lsn, 150);
+
+	setup(state);
+	struct session_mark reader = {0};
+	session_read_after(&reader, &f, (struct position){9999});
+	fail_over(149);
+	assert_false(session_lost(&reader, &f, &survived, &wrote));
+	/* It is owed all the same. */
+	assert_true(session_owed_since(&reader, &f) != 0);
+}
+
 int main(void)
 {
 #define each(test) cmocka_unit_test_setup(test, setup)
@@ -331,6 +352,7 @@ int main(void)
 		each(session_is_told_once_of_what_a_failover_cut_off),
 		each(session_is_told_nothing_of_what_survived),
 		each(session_is_told_nothing_that_nobody_knows),
+		each(session_is_told_nothing_of_a_position_that_was_brought),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
