@@ -28,6 +28,8 @@ static const char *node_state(const struct worker *w, int node, int64_t now_us)
 		return "down";
 	if (n->role == NODE_ROLE_REPLICA && !fleet_replica_eligible(&w->fleet, node, now_us))
 		return "not_eligible";
+	if (n->role == NODE_ROLE_REPLICA && n->health.drained)
+		return "drained";
 	return "up";
 }
 
@@ -41,6 +43,25 @@ static void node_lag(struct table *t, const struct worker *w, int node, int64_t 
 	}
 	table_u64(t, bytes);
 	table_ms(t, fleet_lag_us(&w->fleet, node, now_us));
+}
+
+/* Of the reads, if all replicas are at or past the mark. */
+static void node_share(struct table *t, const struct worker *w, int node, int64_t now_us)
+{
+	const struct fleet *f = &w->fleet;
+	uint64_t all = 0;
+	for (int i = 0; i < f->count; i++) {
+		if (fleet_replica_asked(f, i, now_us))
+			all += health_share(&f->nodes[i].health, f->slow_start_us, now_us);
+	}
+	if (f->nodes[node].role != NODE_ROLE_REPLICA) {
+		table_null(t);
+		return;
+	}
+	uint64_t its = fleet_replica_asked(f, node, now_us)
+	                   ? health_share(&f->nodes[node].health, f->slow_start_us, now_us)
+	                   : 0;
+	table_format(t, "%.1f", its > 0 ? 100.0 * (double)its / (double)all : 0.0);
 }
 
 /* Only the primary's counts. */
@@ -57,7 +78,7 @@ static void show_fleet(struct worker *w, struct buf *out)
 	int64_t now = net_now_us();
 	COLUMNS(&t, out, "name", "host", "port", "role", "state", "epoch", "timeline", "history",
 	        "position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding", "samples",
-	        "error");
+	        "error", "weight", "share_pct", "drained");
 	for (int i = 0; i < w->fleet.count; i++) {
 		const struct node *n = &w->fleet.nodes[i];
 		char position[POSITION_TEXT_MAX];
@@ -79,6 +100,9 @@ static void show_fleet(struct worker *w, struct buf *out)
 		table_u64(&t, n->outstanding);
 		table_u64(&t, watch_samples(w->watch, i));
 		table_text(&t, watch_error(w->watch, i));
+		table_i64(&t, n->health.weight);
+		node_share(&t, w, i, now);
+		table_text(&t, n->health.drained ? "yes" : "no");
 		table_row_end(&t);
 	}
 	table_end(&t, "SHOW");
@@ -541,7 +565,46 @@ static void run_shutdown(struct worker *w, struct buf *out)
 	write_command_complete(out, "SHUTDOWN");
 }
 
+static void drain_node(struct worker *w, struct slice name, bool drain, struct buf *out)
+{
+	switch (worker_drain(w, name, drain)) {
+	case DRAIN_DONE:
+		write_command_complete(out, drain ? "DRAIN" : "UNDRAIN");
+		break;
+	case DRAIN_NO_SUCH_NODE:
+		write_error(out, "ERROR", "42704", "there is no server of this name",
+		            "SHOW FLEET lists them; names are case-sensitive.");
+		break;
+	case DRAIN_IS_PRIMARY:
+		write_error(out, "ERROR", "55000",
+		            "the primary cannot be drained: writes have nowhere else to go",
+		            "Promote a replica first; then this server may be drained.");
+		break;
+	}
+}
+
+static void run_drain(struct worker *w, struct slice name, struct buf *out)
+{
+	drain_node(w, name, true, out);
+}
+
+static void run_undrain(struct worker *w, struct slice name, struct buf *out)
+{
+	drain_node(w, name, false, out);
+}
+
 static void show_help(struct worker *w, struct buf *out);
+
+/* Commands that take the name of a server. */
+static const struct node_command {
+	const char *word;
+	void (*run)(struct worker *w, struct slice name, struct buf *out);
+	const char *help;
+} node_commands[] = {
+	{"DRAIN", run_drain, "NAME: sends no new reads to a replica; what runs there ends"},
+	{"UNDRAIN", run_undrain, "NAME: sends reads to it again"},
+};
+#define NODE_COMMANDS (sizeof(node_commands) / sizeof(node_commands[0]))
 
 static const struct command {
 	const char *words[2]; /* the second may be NULL */
@@ -573,6 +636,11 @@ static void show_help(struct worker *w, struct buf *out)
 		table_format(&t, "%s%s%s", c->words[0], c->words[1] ? " " : "",
 		             c->words[1] ? c->words[1] : "");
 		table_text(&t, c->help);
+		table_row_end(&t);
+	}
+	for (size_t i = 0; i < NODE_COMMANDS; i++) {
+		table_text(&t, node_commands[i].word);
+		table_text(&t, node_commands[i].help);
 		table_row_end(&t);
 	}
 	table_end(&t, "SHOW");
@@ -622,6 +690,21 @@ static const struct command *command_find(struct slice text)
 	return NULL;
 }
 
+/* `text` is trimmed, so whatever follows the word is the name; without the quotes of an identifier. */
+static bool run_node_command(struct worker *w, struct slice text, struct buf *out)
+{
+	struct slice word = next_word(&text), name = trimmed(text);
+	if (name.len >= 2 && name.ptr[0] == '"' && name.ptr[name.len - 1] == '"')
+		name = slice_of(name.ptr + 1, name.len - 2);
+	for (size_t i = 0; i < NODE_COMMANDS; i++) {
+		if (!slice_ieq_str(word, node_commands[i].word))
+			continue;
+		node_commands[i].run(w, name, out);
+		return true;
+	}
+	return false;
+}
+
 static void say_unknown(struct slice text, struct buf *out)
 {
 	char shown[64], message[128];
@@ -643,7 +726,8 @@ void console_run(void *arg, struct worker *w, struct slice sql, struct buf *out)
 	}
 	const struct command *c = command_find(text);
 	if (!c) {
-		say_unknown(text, out);
+		if (!run_node_command(w, text, out))
+			say_unknown(text, out);
 		return;
 	}
 	/* A result goes out as a whole or not at all. */

@@ -215,6 +215,18 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 		put_node(out, name, &f->nodes[i]);
 		buf_printf(out, "} %" PRIu32 "\n", f->nodes[i].outstanding);
 	}
+	name = "tidemark_node_weight";
+	head(out, name, GAUGE, "Configured weight: share of the reads while the node is a replica.");
+	for (int i = 0; i < f->count; i++) {
+		put_node(out, name, &f->nodes[i]);
+		buf_printf(out, "} %d\n", f->nodes[i].health.weight);
+	}
+	name = "tidemark_node_drained";
+	head(out, name, GAUGE, "1 if the operator has taken the node out with DRAIN.");
+	for (int i = 0; i < f->count; i++) {
+		put_node(out, name, &f->nodes[i]);
+		buf_printf(out, "} %d\n", f->nodes[i].health.drained ? 1 : 0);
+	}
 	name = "tidemark_primary_position_bytes";
 	head(out, name, GAUGE, "Newest sampled insert position in the primary's log.");
 	if (f->primary != NODE_NONE && position_is_set(f->nodes[f->primary].at)) {

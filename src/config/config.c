@@ -638,6 +638,26 @@ void config_free(struct settings *s)
 	free(s);
 }
 
+/* Servers stay as they are until a restart, but for their weights. */
+static void keep_nodes(struct settings *next, const struct settings *now,
+                       void (*fn)(void *arg, const char *name), void *arg)
+{
+	int weights[FLEET_NODES_MAX];
+	for (int i = 0; i < now->node_count; i++) {
+		const struct watch_node *said = find_node(next, now->nodes[i].name);
+		weights[i] = said ? said->weight : now->nodes[i].weight;
+	}
+	for (int i = 0; i < next->node_count; i++)
+		next->nodes[i].weight = now->nodes[i].weight;
+	if (next->node_count != now->node_count ||
+	    memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
+		fn(arg, "[nodes]");
+	memcpy(next->nodes, now->nodes, sizeof(next->nodes));
+	next->node_count = now->node_count;
+	for (int i = 0; i < next->node_count; i++)
+		next->nodes[i].weight = weights[i];
+}
+
 void config_keep_fixed(struct settings *next, const struct settings *now,
                        void (*fn)(void *arg, const char *name), void *arg)
 {
@@ -651,9 +671,5 @@ void config_keep_fixed(struct settings *next, const struct settings *now,
 	/* The key of its own stays for as long as the process. */
 	if (!next->token_key_file[0] && !now->token_key_file[0])
 		next->token_keys = now->token_keys;
-	if (next->node_count != now->node_count ||
-	    memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
-		fn(arg, "[nodes]");
-	memcpy(next->nodes, now->nodes, sizeof(next->nodes));
-	next->node_count = now->node_count;
+	keep_nodes(next, now, fn, arg);
 }

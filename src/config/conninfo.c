@@ -119,6 +119,20 @@ static bool put_port(struct watch_node *node, const char *value, char *why, size
 	return true;
 }
 
+static bool put_weight(struct watch_node *node, const char *value, char *why, size_t cap)
+{
+	char *end;
+	long weight = isdigit((unsigned char)*value) ? strtol(value, &end, 10) : -1;
+
+	if (weight < 0 || weight > HEALTH_WEIGHT_MAX || *end) {
+		snprintf(why, cap, "weight=%.40s: expected a number from 0 to %d", value,
+		         HEALTH_WEIGHT_MAX);
+		return false;
+	}
+	node->weight = (int)weight;
+	return true;
+}
+
 static bool put_sslmode(const char *value, char *why, size_t cap)
 {
 	if (strcmp(value, "disable") == 0 || strcmp(value, "allow") == 0 ||
@@ -146,8 +160,11 @@ static bool node_pair(void *arg, const char *key, const char *value, char *why, 
 	}
 	if (strcmp(key, "sslmode") == 0)
 		return put_sslmode(value, why, cap);
+	if (strcmp(key, "weight") == 0)
+		return put_weight(node, value, why, cap);
 	snprintf(why, cap,
-	         "unknown keyword \"%s\"; expected host, port, user, password, dbname or sslmode", key);
+	         "unknown keyword \"%s\"; expected host, port, user, password, dbname, sslmode or weight",
+	         key);
 	return false;
 }
 
@@ -279,6 +296,7 @@ bool conninfo_node(const char *text, struct watch_node *node, char *why, size_t 
 	snprintf(node->database, sizeof(node->database), "postgres");
 	node->secret_kind = SECRET_NONE;
 	node->secret[0] = '\0';
+	node->weight = 1;
 	if (uri)
 		return parse_uri(node, slice_str(uri), why, cap);
 	return conninfo_pairs(text, node_pair, node, why, cap);

@@ -18,7 +18,7 @@ typedef bool (*conninfo_fn)(void *arg, const char *key, const char *value, char 
                                                 char *why, size_t cap);
 
 /* Fills everything but the node's name: host 127.0.0.1, port 5432, user and database postgres, no
- * secret where the text says nothing. Pairs or URI. False with `why`; unknown keywords are named.
+ * secret and weight 1 where the text says nothing. Pairs or URI. False with `why`; unknown keywords are named.
  */
 [[gnu::warn_unused_result]] bool conninfo_node(const char *text, struct watch_node *node, char *why,
                                                size_t cap);

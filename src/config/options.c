@@ -515,6 +515,32 @@ const struct option options[] = {
 		.doc = "At least twice poll_idle_interval.",
 		.fixed = true,
 	},
+	{
+		.name = "replica_max_lag",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(policy.replica_max_lag_us),
+		.preset = "0",
+		.min = 0,
+		.max = DAY,
+		.help = "A replica that lags more serves no reads, at any level; 0 is no limit",
+		.doc =
+			"By the router's own measure, as max_lag. A lag that is not known is over any limit; without "
+			"a primary to compare with, the lag of every replica grows. Nothing waits for such a replica.",
+	},
+	{
+		.name = "slow_start",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(slow_start_us),
+		.preset = "10s",
+		.min = 0,
+		.max = HOUR,
+		.help = "How long a replica that comes back takes to get its whole share of the reads",
+		.doc =
+			"Its caches are cold: it begins with a sixteenth. A session that no other replica satisfies "
+			"is served all the same. 0 is at once.",
+	},
 
 	/* ---- pools ---- */
 	{

@@ -188,7 +188,7 @@ void options_print_sample(FILE *out)
 		"; names are yours.\n"
 		"primary = host=127.0.0.1 port=5432\n"
 		";replica1 = host=10.0.0.2 port=5432\n"
-		";replica2 = host=10.0.0.3 port=5432\n\n"
+		";replica2 = host=10.0.0.3 port=5432 weight=3\n\n"
 		"[databases]\n"
 		"; NAME = dbname=… pool_size=… consistency=… scope=…   each of them optional.\n"
 		"; \"*\" is every database without a line of its own; without any line here, all are served.\n"
@@ -255,8 +255,10 @@ void options_print_markdown(FILE *out)
 		"`[tidemark]` (`[pgbouncer]` is accepted too): the options below.\n\n"
 		"`[nodes]`: one line a server, `NAME = CONNINFO`. The one named `primary` must be there and "
 		"is the server you expect to be the primary; the role is asked at run time. At most %d "
-		"servers. A change needs a restart.\n\n%s\n\n",
-		FLEET_NODES_MAX, intro_conninfo);
+		"servers. A change needs a restart, but for weights.\n\n%s\n\n"
+		"`weight=N` (0 to %d, 1 if not given) is a replica's share of the reads, in proportion to "
+		"the others'; with 0 it is watched and never asked.\n\n",
+		FLEET_NODES_MAX, intro_conninfo, HEALTH_WEIGHT_MAX);
 	fprintf(
 		out,
 		"`[databases]`: `NAME = dbname=… pool_size=… consistency=… scope=…`, each of them optional. "

@@ -108,6 +108,7 @@ int fleet_node_add(struct fleet *f, struct slice name)
 		memcpy(n->name, name.ptr, len);
 	n->replay_delay_us = LAG_UNKNOWN;
 	n->replay_delay_high_us = LAG_UNKNOWN;
+	n->health.weight = 1;
 	return f->count++;
 }
 
@@ -165,6 +166,7 @@ void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t time
 	n->up = true;
 	n->role = role;
 	n->timeline = timeline;
+	n->health.back_at_us = now_us;
 	elect(f, now_us);
 }
 
@@ -296,6 +298,23 @@ void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us)
 					 .at = at, .after_us = now_us, .reached_us = now_us, .complete_us = now_us});
 }
 
+/* ---- what the operator says ---- */
+
+void fleet_node_drain(struct fleet *f, int node)
+{
+	assert(node >= 0 && node < f->count);
+	f->nodes[node].health.drained = true;
+}
+
+void fleet_node_undrain(struct fleet *f, int node, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	struct health *h = &f->nodes[node].health;
+	if (h->drained)
+		h->back_at_us = now_us;
+	h->drained = false;
+}
+
 /* ---- what readers ask ---- */
 
 enum contains fleet_primary_contains(const struct fleet *f, const struct history_point *p)
@@ -316,6 +335,11 @@ bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us)
 	const struct node *n = &f->nodes[node];
 	return n->up && n->role == NODE_ROLE_REPLICA && position_is_set(n->at) &&
 	       now_us - n->sampled_at_us <= f->sample_max_age_us && on_primary_timeline(f, n);
+}
+
+bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us)
+{
+	return fleet_replica_eligible(f, node, now_us) && health_is_asked(&f->nodes[node].health);
 }
 
 uint64_t fleet_lag_bytes(const struct fleet *f, int node)

@@ -25,6 +25,7 @@
 #ifndef TM_CONSISTENCY_FLEET_H
 #define TM_CONSISTENCY_FLEET_H
 
+#include "health.h"
 #include "history.h"
 #include "position.h"
 
@@ -46,6 +47,7 @@ struct node {
 	struct position at;
 	int64_t sampled_at_us; /* when the sample was started; 0: none */
 	uint32_t outstanding;  /* statements in flight, kept by the pool; for balancing */
+	struct health health;  /* how much it is asked */
 	/* How long after it was written on the primary a position is replayed here, as observed,
 	 * smoothed; LAG_UNKNOWN until observed. Used to guess catch-up time, never for eligibility
 	 * of `session` reads. */
@@ -81,6 +83,8 @@ struct fleet {
 	struct history_point branch, branch_before;
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
+	/* How long a node that came back takes to have its whole share; 0: it has it at once. */
+	int64_t slow_start_us;
 	uint32_t ring_count;
 	struct fleet_sample ring[FLEET_RING]; /* oldest first; thinned from the old end when full */
 };
@@ -110,6 +114,12 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
  * client hears of its commit): feeds the ring. */
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
 
+/* ---- what the operator says ---- */
+/* No new reads go to the node, or they do again, by a slow start. It stays watched, and if it is or
+ * becomes the primary nothing changes. */
+void fleet_node_drain(struct fleet *f, int node);
+void fleet_node_undrain(struct fleet *f, int node, int64_t now_us);
+
 /* ---- what readers ask ---- */
 /* Is this point a part of the primary's history? YES also for what lies beyond all that is known of
  * it, for others may know more. Never NOT_YET. */
@@ -117,6 +127,8 @@ enum contains fleet_primary_contains(const struct fleet *f, const struct history
 /* Up, a replica, sample present and young enough, on the primary's timeline where both are known.
  * If the generation is not the first one, an unknown timeline is not eligible. */
 bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);
+/* Eligible, and there is no other reason to leave it out (health.h). */
+bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us);
 /* The newest position the primary is known to have reached; unset if none is known. */
 static inline struct position fleet_newest(const struct fleet *f)
 {

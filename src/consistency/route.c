@@ -65,9 +65,26 @@ static bool set_has(node_set set, int node)
 	return (set >> node & 1) != 0;
 }
 
-static bool clearly_less_busy(const struct node *a, const struct node *b)
+/* How busy a node is: what is outstanding there, in proportion to its share of the reads. */
+struct load {
+	uint64_t outstanding, share;
+};
+
+static struct load load_of(const struct fleet *f, int node, int64_t now_us)
 {
-	return a->outstanding * 2 < b->outstanding && a->outstanding + 4 <= b->outstanding;
+	const struct node *n = &f->nodes[node];
+	return (struct load){n->outstanding, health_share(&n->health, f->slow_start_us, now_us)};
+}
+
+/* With `more` added to what it has, a is no busier than b is now. */
+static bool no_busier(struct load a, uint64_t more, struct load b)
+{
+	return (a.outstanding + more) * b.share <= b.outstanding * a.share;
+}
+
+static bool clearly_less_busy(struct load a, struct load b)
+{
+	return a.outstanding * 2 * b.share < b.outstanding * a.share && no_busier(a, 4, b);
 }
 
 static bool has_read(const struct session_mark *mark)
@@ -75,17 +92,38 @@ static bool has_read(const struct session_mark *mark)
 	return mark->read_at_us[mark->last_node] != 0 || position_is_set(mark->read);
 }
 
-/* The node of `set` (not empty) with the least outstanding. Among equals the session stays where it
- * read last; a session that has not read yet starts anywhere, so that new ones spread. */
+/* Any node of `set` (not empty), in proportion to their shares. */
+static int anywhere(const struct fleet *f, node_set set, int64_t now_us)
+{
+	uint64_t total = 0;
+	for (int i = 0; i < f->count; i++)
+		total += set_has(set, i) ? load_of(f, i, now_us).share : 0;
+	/* The clock as dice: Fibonacci hashing spreads moments that follow each other evenly. */
+	uint64_t at = ((uint32_t)now_us * UINT32_C(2654435769)) * total >> 32;
+	int node = 0;
+	for (int i = 0; i < f->count; i++) {
+		if (!set_has(set, i))
+			continue;
+		uint64_t share = load_of(f, i, now_us).share;
+		node = i;
+		if (at < share)
+			break;
+		at -= share;
+	}
+	return node;
+}
+
+/* The node of `set` (not empty) with the least to do for its share. Among equals the session stays
+ * where it read last; a session that has not read yet starts anywhere, so that new ones spread. */
 static int least_busy(const struct fleet *f, const struct session_mark *mark, node_set set,
                       int64_t now_us)
 {
-	int start = has_read(mark) ? mark->last_node : (int)((uint32_t)now_us % (uint32_t)f->count);
+	int start = has_read(mark) ? mark->last_node : anywhere(f, set, now_us);
 	int best = NODE_NONE;
 	for (int i = 0, node = start; i < f->count; i++, node = node + 1 == f->count ? 0 : node + 1) {
 		if (!set_has(set, node))
 			continue;
-		if (best == NODE_NONE || f->nodes[node].outstanding < f->nodes[best].outstanding)
+		if (best == NODE_NONE || no_busier(load_of(f, node, now_us), 1, load_of(f, best, now_us)))
 			best = node;
 	}
 	return best;
@@ -99,16 +137,16 @@ static int choose(const struct fleet *f, const struct session_mark *mark, node_s
 	int best = least_busy(f, mark, set, now_us);
 	int last = mark->last_node;
 	if (set_has(set, last) && mark->read_at_us[last] != 0 &&
-	    !clearly_less_busy(&f->nodes[best], &f->nodes[last]))
+	    !clearly_less_busy(load_of(f, best, now_us), load_of(f, last, now_us)))
 		return last;
 	return best;
 }
 
-static node_set eligible_replicas(const struct fleet *f, int64_t now_us)
+static node_set asked_replicas(const struct fleet *f, int64_t now_us)
 {
 	node_set set = 0;
 	for (int i = 0; i < f->count; i++) {
-		if (fleet_replica_eligible(f, i, now_us))
+		if (fleet_replica_asked(f, i, now_us))
 			set |= (node_set)1 << i;
 	}
 	return set;
@@ -176,11 +214,13 @@ static void look_at_replica(const struct fleet *f, const struct session_mark *ma
 /* A session shared by many connections reads on one replica as long as it owes reads to it. When
  * that one has far more to do than another, waiting for a sample, which lets the session change
  * over, is worth while; not so for a trifle. */
-static bool far_busier(const struct fleet *f, int node, node_set others)
+static bool far_busier(const struct fleet *f, int node, node_set others, int64_t now_us)
 {
+	struct load its = load_of(f, node, now_us);
 	for (int i = 0; i < f->count; i++) {
-		if (set_has(others, i) &&
-		    f->nodes[node].outstanding > 2 * f->nodes[i].outstanding + SPREAD_OUTSTANDING)
+		struct load other = load_of(f, i, now_us);
+		other.outstanding = 2 * other.outstanding + SPREAD_OUTSTANDING;
+		if (set_has(others, i) && !no_busier(its, 0, other))
 			return true;
 	}
 	return false;
@@ -199,7 +239,7 @@ static struct route by_position(const struct fleet *f, const struct session_mark
 
 	struct route r;
 	int fresh = o.fresh != 0 ? choose(f, mark, o.fresh, now_us) : NODE_NONE;
-	if (fresh != NODE_NONE && waiting_since_us == 0 && far_busier(f, fresh, o.asked_nodes))
+	if (fresh != NODE_NONE && waiting_since_us == 0 && far_busier(f, fresh, o.asked_nodes, now_us))
 		r = wait_for_sample(session_owed_since(mark, f), until_us);
 	else if (fresh != NODE_NONE)
 		r = to_replica(fresh, REASON_REPLICA_FRESH);
@@ -298,9 +338,14 @@ struct route route_decide(const struct fleet *f, const struct session_mark *mark
 	if (policy->level == LEVEL_STRONG)
 		return to_primary(REASON_STRONG);
 
-	node_set eligible = eligible_replicas(f, now_us);
+	node_set eligible = asked_replicas(f, now_us);
 	if (eligible == 0)
 		return to_primary(REASON_NO_REPLICA);
+	if (policy->replica_max_lag_us > 0) {
+		eligible = within_lag(f, eligible, policy->replica_max_lag_us, now_us);
+		if (eligible == 0)
+			return to_primary(REASON_LAG_LIMIT);
+	}
 	assert(mark->last_node >= 0 && mark->last_node < f->count);
 
 	switch (policy->level) {
@@ -371,7 +416,7 @@ static const struct {
 	[REASON_INTERNAL] = {"internal", "the router's own housekeeping"},
 	[REASON_STRONG] = {"strong", "the consistency level is strong"},
 	[REASON_PINNED] = {"pinned", "the session wrote a short time ago"},
-	[REASON_NO_REPLICA] = {"no_replica", "no healthy replica"},
+	[REASON_NO_REPLICA] = {"no_replica", "no replica is healthy and asked"},
 	[REASON_TOO_FAR_BEHIND] = {"too_far_behind",
                                "no replica is expected to catch up with the session in time"},
 	[REASON_WAIT_TIMEOUT] = {"wait_timeout", "no replica caught up with the session in time"},

@@ -51,7 +51,7 @@ enum route_reason {
 	REASON_NO_REPLICA,
 	REASON_TOO_FAR_BEHIND, /* no replica is expected to catch up within the budget */
 	REASON_WAIT_TIMEOUT,
-	REASON_LAG_LIMIT,    /* bounded: no replica within max_lag */
+	REASON_LAG_LIMIT,    /* no replica within max_lag (bounded) or replica_max_lag */
 	REASON_MARK_UNKNOWN, /* the session's mark could not be had */
 	REASON_OBSERVED,     /* mode = observe: `would` says where it would have gone */
 	REASON_COUNT,
@@ -78,6 +78,7 @@ struct route_policy {
 	enum strategy strategy;
 	int64_t wait_timeout_us; /* 0: never wait */
 	int64_t max_lag_us;      /* bounded */
+	int64_t replica_max_lag_us; /* every level: replicas further behind are left out; 0: none is */
 	int64_t pin_window_us;   /* STRATEGY_PIN_FIXED */
 	/* Level session, where what is known of the mark reaches back only so far: replicas that are
 	 * further behind are left out. 0: it has no end. */

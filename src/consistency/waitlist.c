@@ -160,7 +160,7 @@ static struct position furthest_replica(const struct fleet *f, int64_t now_us)
 {
 	struct position furthest = {0};
 	for (int i = 0; i < f->count; i++) {
-		if (fleet_replica_eligible(f, i, now_us))
+		if (fleet_replica_asked(f, i, now_us))
 			furthest = position_max(furthest, f->nodes[i].at);
 	}
 	return furthest;

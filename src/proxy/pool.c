@@ -269,6 +269,12 @@ int pool_size(const struct pool *p)
 	return p->account->database->pool_size;
 }
 
+bool pool_unwanted(const struct pool *p)
+{
+	const struct worker *w = p->account->database->worker;
+	return !health_is_asked(&w->fleet.nodes[p->node].health) && p->node != worker_primary(w);
+}
+
 static struct server *take_idle(struct pool *p)
 {
 	struct list *first = list_first(&p->idle);
@@ -369,6 +375,16 @@ void pool_kick(struct pool *p)
 		server_connect(p);
 }
 
+/* Those who wait decide anew. */
+static void send_away(struct pool *p)
+{
+	while (!list_empty(&p->waiting)) {
+		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
+		pool_leave_queue(c);
+		worker_make_runnable(c->worker, c);
+	}
+}
+
 void pool_failed(struct pool *p, const char *sqlstate, const char *error)
 {
 	struct worker *w = p->account->database->worker;
@@ -376,13 +392,8 @@ void pool_failed(struct pool *p, const char *sqlstate, const char *error)
 	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s", sqlstate);
 	p->retry_at_us = net_now_us() + w->settings->server_login_retry_us;
 	/* Servers that work will come free; without any, nobody should wait in vain. */
-	if (p->idle_count + p->busy_count > 0)
-		return;
-	while (!list_empty(&p->waiting)) {
-		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
-		pool_leave_queue(c);
-		worker_make_runnable(w, c);
-	}
+	if (p->idle_count + p->busy_count == 0)
+		send_away(p);
 }
 
 void pool_tend(struct pool *p, int64_t now_us)
@@ -399,8 +410,12 @@ void pool_tend(struct pool *p, int64_t now_us)
 			server_close(srv, NULL);
 		else if (!server_trusted(srv))
 			server_close(srv, "its node was lost");
+		else if (pool_unwanted(p))
+			server_close(srv, NULL);
 	}
 	list_for_each(it, &p->busy) server_tend(container_of(it, struct server, link), now_us);
-	if (!list_empty(&p->waiting))
+	if (pool_unwanted(p))
+		send_away(p);
+	else if (!list_empty(&p->waiting))
 		pool_kick(p);
 }

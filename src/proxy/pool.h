@@ -47,6 +47,8 @@ void pool_failed(struct pool *p, const char *sqlstate, const char *error);
 /* Closes idle connections that are too old, unused or of an older epoch. */
 void pool_tend(struct pool *p, int64_t now_us);
 int pool_size(const struct pool *p);
+/* Its node is a replica that is not asked: connections that come free are closed. */
+bool pool_unwanted(const struct pool *p);
 
 /* POOL_DOWN: the server could not be reached, or is not ready yet. Else it gave an answer, such as
  * a wrong password, that will not change by waiting. */

@@ -655,7 +655,7 @@ void server_release(struct server *s)
 		s->state = SERVER_DRAIN;
 		return;
 	}
-	if (s->close_after || !s->vars || !server_trusted(s) ||
+	if (s->close_after || !s->vars || !server_trusted(s) || pool_unwanted(p) ||
 	    p->idle_count + p->busy_count > pool_size(p) || s->worker->state != WORKER_RUNNING) {
 		server_close(s, NULL);
 		return;

@@ -53,6 +53,7 @@ struct settings {
 	struct watch_node nodes[FLEET_NODES_MAX];
 	struct watch_settings watch;
 	int64_t sample_max_age_us; /* for fleet_init() */
+	int64_t slow_start_us;     /* fleet.slow_start_us */
 
 	/* who may */
 	enum auth_type auth_type;

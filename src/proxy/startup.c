@@ -401,7 +401,7 @@ void startup_welcome(struct client *c)
 	if (!s) {
 		int node = worker_primary(w);
 		for (int i = 0; i < w->fleet.count && node == NODE_NONE; i++) {
-			if (fleet_replica_eligible(&w->fleet, i, net_loop_now_us(w->loop)))
+			if (fleet_replica_asked(&w->fleet, i, net_loop_now_us(w->loop)))
 				node = i;
 		}
 		if (node == NODE_NONE)

@@ -192,7 +192,7 @@ static bool held_up_by_others(const struct client *c)
 		return false;
 	int64_t now = net_loop_now_us(w->loop);
 	for (int i = 0; i < w->fleet.count; i++) {
-		if (fleet_replica_eligible(&w->fleet, i, now) &&
+		if (fleet_replica_asked(&w->fleet, i, now) &&
 		    position_reached(w->fleet.nodes[i].at, c->own_write))
 			return true;
 	}

@@ -81,7 +81,7 @@ static void redrive_guarded(struct worker *w)
 	}
 }
 
-static void drop_strangers(struct worker *w, int node)
+static void tend_pools_of(struct worker *w, int node)
 {
 	list_for_each(d, &w->databases)
 	{
@@ -157,7 +157,7 @@ static void on_fleet(void *arg, int node)
 	const struct node *n = &w->fleet.nodes[node];
 	struct waiter *it;
 	if (!n->up) {
-		drop_strangers(w, node);
+		tend_pools_of(w, node);
 		/* What was waited for may never come: decide anew. */
 		while ((it = waitlist_pop_any(&w->waitlist)) != NULL)
 			worker_make_runnable(w, client_of(it));
@@ -266,6 +266,26 @@ static void on_tick(void *arg)
 	net_timer_start(w->tick_timer, w->state == WORKER_DRAINING ? TICK_US / 10 : TICK_US);
 }
 
+enum drain_answer worker_drain(struct worker *w, struct slice name, bool drain)
+{
+	int node = 0;
+	while (node < w->fleet.count && !slice_eq_str(name, w->fleet.nodes[node].name))
+		node++;
+	if (node == w->fleet.count)
+		return DRAIN_NO_SUCH_NODE;
+	if (drain && node == worker_primary(w))
+		return DRAIN_IS_PRIMARY;
+	if (drain != w->fleet.nodes[node].health.drained)
+		log_info("node=%s %s", w->fleet.nodes[node].name,
+		         drain ? "is drained: no new reads" : "is drained no longer");
+	if (drain)
+		fleet_node_drain(&w->fleet, node);
+	else
+		fleet_node_undrain(&w->fleet, node, net_now_us());
+	tend_pools_of(w, node);
+	return DRAIN_DONE;
+}
+
 /* After every turn of the loop: those who may go on, then the dead. */
 static void after_turn(void *arg)
 {
@@ -338,11 +358,20 @@ void worker_set_console(struct worker *w, console_fn fn, void *arg)
 	w->console_arg = arg;
 }
 
+/* What of the fleet a reload may change. */
+static void take_fleet_settings(struct worker *w)
+{
+	w->fleet.slow_start_us = w->settings->slow_start_us;
+	for (int i = 0; i < w->fleet.count; i++)
+		w->fleet.nodes[i].health.weight = w->settings->nodes[i].weight;
+}
+
 void worker_reload(struct worker *w, const struct settings *s)
 {
 	w->settings = s;
 	databases_reload(w);
 	(void)observe_switch(w);
+	take_fleet_settings(w);
 	w->sessions.ttl_us = s->session_ttl_us;
 	log_set_level((enum log_level)s->log_level);
 	log_info("configuration reloaded");
@@ -382,6 +411,7 @@ static bool build(struct worker *w, char *error, size_t cap)
 	fleet_init(&w->fleet, s->sample_max_age_us);
 	for (int i = 0; i < s->node_count; i++)
 		fleet_node_add(&w->fleet, slice_str(s->nodes[i].name));
+	take_fleet_settings(w);
 	w->loop = net_loop_new();
 	if (!w->loop || !vars_table_init(&w->vars) || !waitlist_init(&w->waitlist, s->max_waiting) ||
 	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) ||

@@ -23,6 +23,15 @@ void worker_set_console(struct worker *w, console_fn fn, void *arg);
 void worker_shutdown(struct worker *w);
 void worker_free(struct worker *w);
 
+enum drain_answer {
+	DRAIN_DONE,
+	DRAIN_NO_SUCH_NODE,
+	DRAIN_IS_PRIMARY, /* writes have nowhere else to go */
+};
+/* The operator takes a replica out, or lets it in again (fleet_node_drain). What runs there ends;
+ * idle connections are closed, and who waits for one looks elsewhere. Until the router ends. */
+enum drain_answer worker_drain(struct worker *w, struct slice name, bool drain);
+
 /* ---- for this folder ---- */
 int worker_primary(const struct worker *w); /* node, or NODE_NONE */
 void worker_make_runnable(struct worker *w, struct client *c);

@@ -36,6 +36,7 @@ struct watch_node {
 	char database[64];
 	enum secret_kind secret_kind;
 	char secret[256];
+	int weight; /* its share of the reads; nothing to the watcher */
 };
 
 struct watch_settings {

@@ -104,6 +104,7 @@ static void world_new(enum route_fault fault)
 	fleet_init(&w.fleet, one_in(2) ? 1000000 : 20000);
 	for (int i = 0; i < w.count; i++) {
 		fleet_node_add(&w.fleet, slice_str("node"));
+		w.fleet.nodes[i].health.weight = one_in(8) ? 0 : 1 + (int)below(4);
 		w.node[i] = (struct truth){.running = true,
 		                           .at = 100,
 		                           .timeline = 1,
@@ -115,7 +116,9 @@ static void world_new(enum route_fault fault)
 	w.policy = (struct route_policy){.level = LEVEL_SESSION,
 	                                 .strategy = STRATEGY_POSITION,
 	                                 .wait_timeout_us = budgets[below(3)],
+	                                 .replica_max_lag_us = one_in(4) ? 1 + below(50000) : 0,
 	                                 .fault = fault};
+	w.fleet.slow_start_us = one_in(2) ? below(500000) : 0;
 }
 
 static void replicas_apply(void)
@@ -202,6 +205,16 @@ static void something_breaks(void)
 	}
 }
 
+/* The operator takes a node out for a while. */
+static void operator_moves(void)
+{
+	int n = (int)below(w.count);
+	if (w.fleet.nodes[n].health.drained)
+		fleet_node_undrain(&w.fleet, n, w.now);
+	else if (one_in(4))
+		fleet_node_drain(&w.fleet, n);
+}
+
 /* ---- what the router hears ---- */
 
 static void watcher_moves(int n)
@@ -247,6 +260,11 @@ static void op_decide(struct op *op)
 	}
 	op->node = r.target == ROUTE_REPLICA ? r.node : w.primary;
 	if (r.target == ROUTE_REPLICA) {
+		const struct health *h = &w.fleet.nodes[r.node].health;
+		require(h->weight > 0 && !h->drained, "node %d is asked, and should not be", r.node);
+		require(w.policy.replica_max_lag_us == 0 ||
+		            fleet_lag_us(&w.fleet, r.node, w.now) <= w.policy.replica_max_lag_us,
+		        "node %d is over replica_max_lag", r.node);
 		/* A statement that was decided on the session itself must see what completed while it
 		 * waited, too. */
 		uint64_t floor = op->on_copy ? op->floor : w.floor[op->session];
@@ -366,6 +384,8 @@ static void run_with(enum route_fault fault)
 		replicas_apply();
 		if (one_in(10) && w.node[w.primary].running)
 			w.node[w.primary].at += (uint64_t)below(10); /* writes from elsewhere */
+		if (one_in(100))
+			operator_moves();
 		if (one_in(all_is_well() ? trouble : 30))
 			something_breaks();
 		else if (one_in(2))

@@ -52,7 +52,10 @@ static void settings_nodes(struct settings *s, int nodes)
 	s->node_count = nodes;
 	for (int i = 0; i < nodes; i++) {
 		struct watch_node *n = &s->nodes[i];
-		*n = (struct watch_node){.port = MODEL_PORT, .user = "watch", .database = "app"};
+		*n = (struct watch_node){.port = MODEL_PORT,
+		                         .user = "watch",
+		                         .database = "app",
+		                         .weight = (int)sim_between(1, 3)};
 		(void)snprintf(n->name, sizeof(n->name), "node%d", i);
 		(void)snprintf(n->host, sizeof(n->host), "node%d", i);
 	}

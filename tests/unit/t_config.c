@@ -310,6 +310,29 @@ static void a_reload_keeps_what_needs_a_restart(void **state)
 	config_free(now);
 }
 
+static void a_reload_changes_weights_by_name(void **state)
+{
+	assert_true(LOAD("--primary", "host=p", "--replica", "host=a", "--replica", "host=b weight=5"));
+	struct settings *now = s;
+	s = NULL;
+	kept = 0;
+	assert_true(LOAD("--primary", "host=p", "--replica", "host=a weight=3", "--replica",
+	                 "host=b weight=0"));
+	config_keep_fixed(s, now, on_kept, NULL);
+	assert_int_equal(kept, 0);
+	assert_int_equal(s->nodes[1].weight, 3);
+	assert_int_equal(s->nodes[2].weight, 0);
+	/* A server that is gone from the file stays, with the weight it had. */
+	assert_true(LOAD("--primary", "host=p weight=2", "--replica", "host=a weight=7"));
+	config_keep_fixed(s, now, on_kept, NULL);
+	assert_int_equal(kept, 1);
+	assert_int_equal(s->node_count, 3);
+	assert_int_equal(s->nodes[0].weight, 2);
+	assert_int_equal(s->nodes[1].weight, 7);
+	assert_int_equal(s->nodes[2].weight, 5);
+	config_free(now);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +350,7 @@ int main(void)
 		cmocka_unit_test_teardown(faults_of_the_command_line, forget),
 		cmocka_unit_test_teardown(help_and_version_are_seen_among_other_words, forget),
 		cmocka_unit_test_teardown(a_reload_keeps_what_needs_a_restart, forget),
+		cmocka_unit_test_teardown(a_reload_changes_weights_by_name, forget),
 	};
 	return cmocka_run_group_tests(tests, make_file, remove_file);
 }

@@ -41,6 +41,22 @@ static void quoted_values(void **state)
 	assert_string_equal(n.host, "/run/pg");
 }
 
+static void a_weight_is_a_small_number(void **state)
+{
+	assert_true(parse("host=a"));
+	assert_int_equal(n.weight, 1);
+	assert_true(parse("host=a weight=0"));
+	assert_int_equal(n.weight, 0);
+	assert_true(parse("postgresql://a/b?weight=1000"));
+	assert_int_equal(n.weight, 1000);
+	static const char *const wrong[] = {"weight=1001", "weight=-1", "weight=", "weight=''",
+	                                    "weight=3x", "weight=0.5"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_false(parse(wrong[i]));
+		assert_non_null(strstr(why, "expected a number from 0 to 1000"));
+	}
+}
+
 static void faults_are_named(void **state)
 {
 	assert_false(parse("hst=x"));
@@ -127,6 +143,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(empty_text_is_all_defaults),
 		cmocka_unit_test(quoted_values),
+		cmocka_unit_test(a_weight_is_a_small_number),
 		cmocka_unit_test(faults_are_named),
 		cmocka_unit_test(too_long_is_refused_not_cut),
 		cmocka_unit_test(uris),

@@ -231,9 +231,10 @@ static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 	static const char *const names[] = {"name",        "host",      "port",     "role",
 	                                    "state",       "epoch",     "timeline", "history",
 	                                    "position",    "lag_bytes", "lag_ms",   "replay_delay_ms",
-	                                    "outstanding", "samples",   "error"};
+	                                    "outstanding", "samples",   "error",    "weight",
+	                                    "share_pct",   "drained"};
 	run("SHOW FLEET");
-	assert_int_equal(got.columns, 15);
+	assert_int_equal(got.columns, 18);
 	for (int i = 0; i < got.columns; i++)
 		assert_string_equal(got.names[i], names[i]);
 	assert_string_equal(cell(0, "name"), "p");
@@ -249,6 +250,49 @@ static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 	assert_string_equal(cell(2, "position"), "<null>");
 	assert_string_equal(cell(2, "timeline"), "<null>");
 	assert_string_equal(cell(2, "lag_ms"), "<null>");
+	assert_string_equal(cell(0, "share_pct"), "<null>");
+	assert_string_equal(cell(1, "weight"), "1");
+	assert_string_equal(cell(1, "share_pct"), "100.0");
+	assert_string_equal(cell(1, "drained"), "no");
+}
+
+static void drain_takes_a_replica_out_and_undrain_lets_it_in_again(void **state)
+{
+	run("drain a\"b\\c;");
+	assert_string_equal(got.kinds, "C");
+	assert_string_equal(got.tag, "DRAIN");
+	run("SHOW FLEET");
+	assert_string_equal(cell(1, "state"), "drained");
+	assert_string_equal(cell(1, "share_pct"), "0.0");
+	assert_string_equal(cell(1, "drained"), "yes");
+	run("DRAIN lost");
+	assert_string_equal(got.tag, "DRAIN");
+	run("SHOW FLEET");
+	assert_string_equal(cell(2, "state"), "down");
+	assert_string_equal(cell(2, "drained"), "yes");
+	x.w->fleet.slow_start_us = INT64_C(3600000000);
+	run(" UNDRAIN\t\"a\"b\\c\" ");
+	assert_string_equal(got.tag, "UNDRAIN");
+	run("SHOW FLEET");
+	assert_string_equal(cell(1, "state"), "up");
+	assert_true(health_share(&x.w->fleet.nodes[1].health, x.w->fleet.slow_start_us,
+	                         net_now_us()) < SHARE_WHOLE);
+}
+
+static void what_cannot_be_drained_is_told(void **state)
+{
+	static const char *const strangers[] = {"DRAIN",   "DRAIN ;",    "DRAIN nobody", "UNDRAIN P",
+	                                        "DRAIN \"", "DRAIN lost lost"};
+	for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
+		run(strangers[i]);
+		assert_string_equal(got.kinds, "E");
+		assert_string_equal(got.sqlstate, "42704");
+	}
+	run("DRAIN p");
+	assert_string_equal(got.sqlstate, "55000");
+	assert_non_null(strstr(got.hint, "Promote"));
+	run("SHOW FLEET");
+	assert_string_equal(cell(0, "drained"), "no");
 }
 
 static void fleet_tells_of_the_primary_whether_its_history_is_known(void **state)
@@ -383,6 +427,8 @@ int main(void)
 		T(secrets_are_never_shown),
 		T(reload_asks_the_program_and_tells_its_answer),
 		T(fleet_has_these_columns_and_null_for_what_is_not_known),
+		T(drain_takes_a_replica_out_and_undrain_lets_it_in_again),
+		T(what_cannot_be_drained_is_told),
 		T(fleet_tells_of_the_primary_whether_its_history_is_known),
 		T(a_replica_with_an_old_sample_is_not_eligible),
 		T(routing_names_every_reason_once_and_says_what_it_means),

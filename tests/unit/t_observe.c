@@ -148,7 +148,7 @@ static void a_read_that_routing_sends_to_the_primary_binds_the_next(void **state
 static void a_routed_read_binds_the_session_to_what_its_replica_had(void **state)
 {
 	sample(A, 300, 20);
-	s.last_node = A;
+	f.nodes[B].outstanding = 1;
 	assert_int_equal(read_at(30).would_node, A);
 	fleet_node_lost(&f, A, 40);
 	assert_int_equal(read_at(50).would, ROUTE_WAIT);

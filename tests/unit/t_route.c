@@ -199,6 +199,131 @@ static void route_prefers_the_replica_with_less_to_do(void **state)
 	assert_replica(A, REASON_REPLICA_FRESH);
 }
 
+/* Each read stays: where do `count` of them, one after the other, come to lie? */
+static void pile_up(int count)
+{
+	f.nodes[A].outstanding = f.nodes[B].outstanding = 0;
+	for (int i = 0; i < count; i++) {
+		assert_int_equal(decide_at(0, NOW + i * 7), ROUTE_REPLICA);
+		f.nodes[r.node].outstanding++;
+	}
+}
+
+static void route_loads_replicas_by_their_weights(void **state)
+{
+	f.nodes[A].health.weight = 3;
+	pile_up(40);
+	assert_in_range(f.nodes[A].outstanding, 29, 31);
+	f.nodes[A].health.weight = 1;
+	f.nodes[B].health.weight = 4;
+	pile_up(40);
+	assert_in_range(f.nodes[B].outstanding, 31, 33);
+}
+
+static void route_spreads_new_sessions_by_weight(void **state)
+{
+	int seen[3] = {0};
+	f.nodes[B].health.weight = 3;
+	for (int i = 0; i < 400; i++) {
+		assert_int_equal(decide_at(0, NOW + i), ROUTE_REPLICA);
+		seen[r.node]++;
+	}
+	assert_in_range(seen[A], 80, 120);
+	assert_int_equal(seen[A] + seen[B], 400);
+}
+
+static void route_never_asks_what_has_no_weight_or_is_drained(void **state)
+{
+	policy.level = LEVEL_EVENTUAL;
+	f.nodes[A].health.weight = 0;
+	f.nodes[B].outstanding = 1000;
+	assert_replica(B, REASON_REPLICA_EVENTUAL);
+	fleet_node_drain(&f, B);
+	assert_primary(REASON_NO_REPLICA);
+	fleet_node_undrain(&f, B, NOW);
+	assert_replica(B, REASON_REPLICA_EVENTUAL);
+}
+
+/* B is past the mark and drained, A is on its way: nobody waits for B, and B does not answer. */
+static void route_waits_for_no_replica_that_is_drained(void **state)
+{
+	wrote(1200);
+	fleet_node_drain(&f, A);
+	assert_true(sample(A, 1200, NOW - 1));
+	assert_primary(REASON_TOO_FAR_BEHIND);
+}
+
+static void route_leaves_a_drained_replica_also_where_a_read_is_owed(void **state)
+{
+	session_read(&s, &f, B, NOW - 1);
+	fleet_node_drain(&f, B);
+	assert_int_equal(decide(), ROUTE_WAIT);
+	assert_int_equal(r.reason, REASON_WAIT_SAMPLE);
+	assert_true(sample(P, 1000, NOW));
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_gives_a_replica_that_came_back_its_share_slowly(void **state)
+{
+	f.slow_start_us = 1000000;
+	f.nodes[A].health.back_at_us = -f.slow_start_us;
+	f.nodes[B].health.back_at_us = NOW;
+	pile_up(34);
+	assert_in_range(f.nodes[B].outstanding, 1, 3);
+	f.nodes[B].health.back_at_us = NOW - f.slow_start_us / 2;
+	pile_up(30);
+	assert_in_range(f.nodes[B].outstanding, 9, 11);
+	/* Slow or not, it is the one that has what the session wrote. */
+	f.nodes[B].health.back_at_us = NOW;
+	lose(A);
+	assert_replica(B, REASON_REPLICA_FRESH);
+}
+
+static void route_weights_decide_who_is_clearly_less_busy(void **state)
+{
+	session_read(&s, &f, B, NOW - 1);
+	assert_true(sample(P, 1000, NOW) && sample(A, 1000, NOW));
+	f.nodes[B].outstanding = 9;
+	f.nodes[A].outstanding = 4;
+	f.nodes[B].health.weight = 2;
+	assert_replica(B, REASON_REPLICA_FRESH);
+	f.nodes[B].health.weight = 1;
+	assert_replica(A, REASON_REPLICA_FRESH);
+}
+
+static void route_keeps_the_limit_of_lag_at_every_level(void **state)
+{
+	static const enum consistency_level levels[] = {LEVEL_SESSION, LEVEL_BOUNDED, LEVEL_EVENTUAL};
+	policy.replica_max_lag_us = 200000;
+	policy.max_lag_us = INT64_MAX;
+	for (int i = 0; i < 3; i++) {
+		policy.level = levels[i];
+		for (int n = 0; n < 8; n++) {
+			assert_int_equal(decide_at(0, NOW + n), ROUTE_REPLICA);
+			assert_int_equal(r.node, A);
+		}
+	}
+	lose(A);
+	for (int i = 0; i < 3; i++) {
+		policy.level = levels[i];
+		assert_primary(REASON_LAG_LIMIT);
+	}
+	policy.replica_max_lag_us = 0;
+	assert_int_equal(decide(), ROUTE_REPLICA);
+}
+
+/* Another primary, of which nothing is known yet: no lag can be measured, and none is assumed. */
+static void route_a_lag_that_is_not_known_is_over_any_limit(void **state)
+{
+	policy.level = LEVEL_EVENTUAL;
+	policy.replica_max_lag_us = INT64_MAX - 1;
+	f.ring_count = 0;
+	assert_int_equal(fleet_lag_us(&f, A, NOW), LAG_UNKNOWN);
+	assert_primary(REASON_LAG_LIMIT);
+	policy.replica_max_lag_us = 0;
+	assert_int_equal(decide(), ROUTE_REPLICA);
+}
+
 static void route_spreads_sessions_that_have_read_nothing(void **state)
 {
 	int seen[3] = {0};
@@ -338,6 +463,15 @@ int main(void)
 		each(route_stays_where_a_read_is_owed),
 		each(route_moves_to_a_replica_that_has_reached_what_was_read),
 		each(route_prefers_the_replica_with_less_to_do),
+		each(route_loads_replicas_by_their_weights),
+		each(route_spreads_new_sessions_by_weight),
+		each(route_never_asks_what_has_no_weight_or_is_drained),
+		each(route_waits_for_no_replica_that_is_drained),
+		each(route_leaves_a_drained_replica_also_where_a_read_is_owed),
+		each(route_gives_a_replica_that_came_back_its_share_slowly),
+		each(route_weights_decide_who_is_clearly_less_busy),
+		each(route_keeps_the_limit_of_lag_at_every_level),
+		each(route_a_lag_that_is_not_known_is_over_any_limit),
 		each(route_spreads_sessions_that_have_read_nothing),
 		each(route_replicas_behind_what_is_known_of_the_mark_are_left_out),
 		each(route_bounded_reads_keep_the_limit_of_lag),
