@@ -36,6 +36,19 @@ sim:
 	@$(MAKE) --no-print-directory all
 	$(BUILD)/tests/sim/tidemark-sim $(if $(SEED),--seed $(SEED) --verbose,--count 1000)
 
+# MINUTES (30) of mixed load, reloads and failing servers, on a router with AddressSanitizer and UBSan; with
+# SANITIZER=thread under ThreadSanitizer. A short form is part of check.
+SANITIZER ?= address,undefined
+soak_build = $(abspath $(BUILD))-$(if $(filter thread,$(SANITIZER)),tsan,asan)
+soak:
+	@packaging/bootstrap.sh build check
+	@$(MAKE) --no-print-directory all
+	@[ -f $(soak_build)/build.ninja ] || \
+		meson setup --buildtype debugoptimized -Db_sanitize=$(SANITIZER) -Doptimization=1 $(soak_build)
+	ninja -C $(soak_build) tidemark
+	TIDEMARK_PROGRAM=$(soak_build)/tidemark /usr/bin/python3 tests/integration/soak.py \
+		--minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
 bench:
 	@packaging/bootstrap.sh build bench
 	@$(MAKE) --no-print-directory all
@@ -52,6 +65,6 @@ format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all demo check fuzz sim bench generate install format clean
+.PHONY: all demo check fuzz sim soak bench generate install format clean
