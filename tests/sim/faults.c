@@ -8,6 +8,7 @@
 #define LAG_MAX_US 150000
 #define SLOW_MAX_US 30000
 #define CUT_MAX_US 1500000
+#define HANG_MAX_US 3500000 /* longer than the watcher's patience */
 #define DOWN_MIN_US 1000 /* an immediate restart may be over before anybody looks */
 #define DOWN_MAX_US 900000
 
@@ -97,6 +98,26 @@ static void partition_replication(struct faults *f)
 			sim_link_cut(model_host(f->model, i), model_host(f->model, node), soon_us(CUT_MAX_US));
 }
 
+static void lossy_link(struct faults *f)
+{
+	int peer = some_peer(f);
+	int percent = sim_chance(40) ? 0 : (int)sim_between(1, 15);
+	sim_trace("fault: the link to host %d loses %d %%", peer, percent);
+	sim_link_lossy(f->router, peer, percent);
+}
+
+static void hang(struct faults *f)
+{
+	int node = some_node(f);
+	if (model_answers(f->model, node))
+		model_hang(f->model, node, soon_us(HANG_MAX_US));
+}
+
+static void revert(struct faults *f)
+{
+	model_revert(f->model, some_node(f));
+}
+
 static void loses(struct faults *f)
 {
 	sim_trace("acknowledged writes may be lost");
@@ -143,6 +164,16 @@ static void blink(struct faults *f)
 		return;
 	model_crash(f->model, node, true);
 	net_timer_start(f->node[node].back, 0);
+}
+
+/* The primary dies with answers on their way, and is back before they have arrived. */
+static void blink_primary(struct faults *f)
+{
+	int node = model_primary(f->model);
+	if (!model_up(f->model, node) || !may_crash(f, node))
+		return;
+	sim_link_lossy(f->router, model_host(f->model, node), 30);
+	crash_for(f, node, DOWN_MIN_US);
 }
 
 /* The primary goes for good; on_promote() follows. */
@@ -242,6 +273,10 @@ static void on_next(void *arg)
 		crash,
 		blink,
 		silence_connections,
+		lossy_link,
+		hang,
+		revert,
+		blink_primary,
 		fail_over,
 		fail_over,
 		fail_over_beside,
@@ -286,10 +321,12 @@ void faults_heal(struct faults *f)
 	end_stray(f);
 	for (int i = 0; i < model_nodes(f->model); i++) {
 		net_timer_stop(f->node[i].back);
-		if (model_up(f->model, i) && model_diverged(f->model, i))
+		if (model_up(f->model, i) &&
+		    (model_diverged(f->model, i) || model_reverts(f->model, i)))
 			model_crash(f->model, i, false);
 		if (!model_up(f->model, i))
 			model_start(f->model, i);
+		model_hang(f->model, i, net_now_us());
 		model_pause_replay(f->model, i, 0);
 		model_set_lag(f->model, i, 1000);
 	}
@@ -297,6 +334,7 @@ void faults_heal(struct faults *f)
 		for (int b = 0; b < SIM_HOSTS_MAX; b++) {
 			sim_link_cut(a, b, 0);
 			sim_link_slow(a, b, 0);
+			sim_link_lossy(a, b, 0);
 		}
 	}
 }

@@ -35,9 +35,9 @@ static void print_result(uint64_t seed, const struct run_result *r)
 	printf("seed %" PRIu64 ": hash %016" PRIx64 ", %" PRIu64 " reads (%" PRIu64
 	       " by replicas, %" PRIu64 " waited), %" PRIu64 " writes, %" PRIu64 " errors; %" PRIu64
 	       " stale, %" PRIu64 " backward, %" PRIu64 " hangs, %" PRIu64
-	       " protocol, %d overdue, %d leaks, %d stuck\n",
+	       " protocol, %d mistaken, %d overdue, %d leaks, %d stuck\n",
 	       seed, r->hash, c->reads, r->reads_replica, r->waited, c->writes, c->errors, c->stale,
-	       c->backward, c->hangs, c->protocol, r->overdue, r->leaks, r->stuck);
+	       c->backward, c->hangs, c->protocol, r->mistaken, r->overdue, r->leaks, r->stuck);
 }
 
 static bool run_twice(uint64_t seed)

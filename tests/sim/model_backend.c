@@ -21,8 +21,8 @@
 #define PREPARED_MAX 64
 #define UPDATE_TEXT "UPDATE t SET v = v + 1 WHERE k = "
 #define BLOCK_BEGIN "BEGIN; "
+#define WATCHER "watch"
 #define READ_ONLY "25006"
-#define POSTMASTER_EPOCH_US 1700000000000000
 
 enum statement_kind {
 	ST_NONE,
@@ -59,6 +59,8 @@ struct backend {
 	struct net_timer *timer;
 	struct buf in, out;
 	bool started, failed; /* failed: skips to Sync */
+	bool welcomed;        /* its login is over */
+	bool watcher;         /* of user WATCHER */
 	char tx;
 	enum step step;
 	struct statement now, portal;
@@ -181,11 +183,6 @@ static const char *number_text(char out[NUMBER_TEXT], int64_t n)
 	return out;
 }
 
-static int64_t postmaster_start(const struct model_node *n)
-{
-	return POSTMASTER_EPOCH_US + n->started_at_us;
-}
-
 static void answer_learn(struct backend *b)
 {
 	const struct model_node *n = b->node;
@@ -194,7 +191,7 @@ static void answer_learn(struct backend *b)
 	         (const char *const[]){n->replica ? "t" : "f",
 	                               number_text(system, (int64_t)node_system_identifier(n)),
 	                               number_text(timeline, n->timeline), "8192", "16777216",
-	                               number_text(start, postmaster_start(n)), "150000",
+	                               number_text(start, node_started(n)), "150000",
 	                               n->model->async_commit ? "off" : "on"});
 }
 
@@ -209,7 +206,7 @@ static void answer_verify(struct backend *b)
 {
 	char start[NUMBER_TEXT];
 	text_row(b, 2,
-	         (const char *const[]){number_text(start, postmaster_start(b->node)),
+	         (const char *const[]){number_text(start, node_started(b->node)),
 	                               b->node->replica ? "t" : "f"});
 }
 
@@ -558,7 +555,7 @@ static bool on_message(struct backend *b, const struct frame *f)
 
 static void welcome(struct backend *b)
 {
-	b->started = true;
+	b->welcomed = true;
 	write_auth(&b->out, AUTH_OK, (struct slice){0});
 	write_parameter_status(&b->out, slice_str("server_version"), slice_str("15.0"));
 	write_parameter_status(&b->out, slice_str("client_encoding"), slice_str("UTF8"));
@@ -603,11 +600,18 @@ static void flush(struct backend *b)
 		net_stream_want(b->stream, NET_READABLE | (b->out.len > 0 ? NET_WRITABLE : 0u));
 }
 
+static bool frozen(const struct backend *b)
+{
+	return node_hangs(b->node) || (b->node->revert != REVERT_NONE && b->started && !b->watcher);
+}
+
 /* False: there is no whole message, or it was the last. */
 static bool next(struct backend *b)
 {
 	struct slice in = buf_slice(&b->in), body;
 	struct frame f;
+	if (b->started && !b->welcomed)
+		welcome(b);
 	if (!b->started) {
 		struct startup st;
 		if (startup_frame(in, &body) != PARSE_OK)
@@ -618,7 +622,8 @@ static bool next(struct backend *b)
 			client_gone(b);
 			return false;
 		}
-		welcome(b);
+		b->watcher = slice_eq_str(st.user, WATCHER);
+		b->started = true;
 		buf_consume(&b->in, 4 + body.len);
 		return true;
 	}
@@ -634,8 +639,13 @@ static bool next(struct backend *b)
 
 static void work(struct backend *b)
 {
-	while (b->step == STEP_NONE && next(b))
+	while (b->step == STEP_NONE && !frozen(b) && next(b))
 		;
+	if (frozen(b)) {
+		if (b->stream)
+			net_stream_want(b->stream, 0);
+		return;
+	}
 	flush(b);
 	if (!b->stream && b->step == STEP_NONE)
 		backend_free(b);
@@ -644,6 +654,8 @@ static void work(struct backend *b)
 static void on_timer(void *arg)
 {
 	struct backend *b = arg;
+	if (frozen(b))
+		return; /* backends_thaw() starts it again */
 	if (b->step == STEP_RUN)
 		run(b);
 	else if (b->step == STEP_ANSWER)
@@ -656,7 +668,7 @@ static void on_timer(void *arg)
 static void on_stream(void *owner, unsigned events)
 {
 	struct backend *b = owner;
-	if (events & NET_READABLE) {
+	if (!frozen(b) && events & NET_READABLE) {
 		uint8_t *at = buf_reserve(&b->in, 4096);
 		ssize_t n = at ? net_stream_read(b->stream, at, 4096) : NET_ERROR;
 		if (n > 0)
@@ -680,6 +692,25 @@ void backend_accept(void *node, struct net_stream *s)
 	b->timer = net_timer_new(n->loop, on_timer, b);
 	list_push_back(&n->backends, &b->link);
 	net_stream_set_owner(s, on_stream, b);
+}
+
+void backends_thaw(struct model_node *n)
+{
+	list_for_each(it, &n->backends)
+	{
+		struct backend *b = container_of(it, struct backend, link);
+		net_timer_start(b->timer, 0);
+	}
+}
+
+void backends_drop_others(struct model_node *n)
+{
+	list_for_each(it, &n->backends)
+	{
+		struct backend *b = container_of(it, struct backend, link);
+		if (!b->watcher)
+			backend_free(b);
+	}
 }
 
 void backends_drop(struct model_node *n)

@@ -31,6 +31,9 @@ struct model_node {
 	uint32_t rows[MODEL_KEYS];
 	struct backend *holder[MODEL_KEYS]; /* of the row's lock */
 	int64_t lag_us, paused_until_us;
+	int64_t hung_until_us;
+	enum { REVERT_NONE, REVERT_CUT, REVERT_DONE } revert; /* watchers only, unless NONE */
+	struct net_timer *thaw, *reverting;
 	struct list backends;
 };
 
@@ -53,6 +56,8 @@ uint64_t node_insert_position(const struct model_node *n);
 uint64_t node_write_position(const struct model_node *n);
 uint64_t node_replay_position(const struct model_node *n);
 uint64_t node_system_identifier(const struct model_node *n);
+int64_t node_started(const struct model_node *n);
+bool node_hangs(const struct model_node *n);
 
 /* ---- model_backend.c ---- */
 void backend_accept(void *node, struct net_stream *s);
@@ -60,5 +65,9 @@ void backend_accept(void *node, struct net_stream *s);
 void backends_flushed(struct model_node *n);
 /* All at once, as in a crash. */
 void backends_drop(struct model_node *n);
+/* All but the watchers'. */
+void backends_drop_others(struct model_node *n);
+/* The server moves again. */
+void backends_thaw(struct model_node *n);
 
 #endif

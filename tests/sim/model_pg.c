@@ -15,6 +15,11 @@
 #define WAL_WRITER_US 60000
 /* How far back a replica's last restart point may lie, in records. */
 #define RESTART_POINT_RECORDS 40
+#define POSTMASTER_EPOCH_US 1700000000000000
+/* A revert: the connections are gone; it happens; connections are taken again. */
+#define REVERT_CUT_US 400000
+#define REVERT_DONE_US 1500000
+#define REVERT_REST_US 2500000 /* … and nothing is replayed for so long */
 #define RECOVERY_MAX_US 800000 /* … and how long it may take to get on from there */
 
 /* ================= the log of a primary ================= */
@@ -46,7 +51,7 @@ int node_commit(struct model_node *n, int key, uint32_t version)
 static void on_wal_writer(void *arg)
 {
 	struct model_node *n = arg;
-	if (n->up && !n->replica) {
+	if (n->up && !n->replica && !node_hangs(n)) {
 		if (sim_chance(50))
 			wal_append(&n->wal, WAL_OTHER, 0, 0);
 		node_flush(n, n->wal.count);
@@ -59,7 +64,7 @@ static void on_wal_writer(void *arg)
 static void receive(struct model_node *n)
 {
 	const struct model_node *up = &n->model->nodes[n->model->primary];
-	if (!up->up || up->timeline != n->timeline || !sim_link_up(n->host, up->host))
+	if (!up->up || node_hangs(up) || up->timeline != n->timeline || !sim_link_up(n->host, up->host))
 		return;
 	while (n->wal.count < up->flushed) {
 		const struct wal_record *r = &up->wal.records[n->wal.count];
@@ -116,7 +121,7 @@ static void follow_live(struct model_node *n)
 static void on_replication(void *arg)
 {
 	struct model_node *n = arg;
-	if (n->up && n->replica) {
+	if (n->up && n->replica && !node_hangs(n)) {
 		follow_live(n);
 		receive(n);
 		replay(n);
@@ -146,6 +151,73 @@ uint64_t node_system_identifier(const struct model_node *n)
 	return SYSTEM_IDENTIFIER;
 }
 
+int64_t node_started(const struct model_node *n)
+{
+	return POSTMASTER_EPOCH_US + n->started_at_us;
+}
+
+/* ================= standing still, and going back ================= */
+
+bool node_hangs(const struct model_node *n)
+{
+	return net_now_us() < n->hung_until_us;
+}
+
+static void on_thaw(void *arg)
+{
+	struct model_node *n = arg;
+	n->hung_until_us = 0;
+	if (n->up)
+		backends_thaw(n);
+}
+
+void model_hang(struct model *m, int node, int64_t until_us)
+{
+	struct model_node *n = &m->nodes[node];
+	sim_trace("%s stands still", n->name);
+	n->hung_until_us = until_us;
+	net_timer_start(n->thaw, until_us - net_now_us());
+}
+
+static void replay_from(struct model_node *n, int replayed)
+{
+	n->replayed = replayed > 0 ? replayed : 0;
+	wal_rows(&n->wal, n->replayed, n->rows);
+}
+
+static void on_reverting(void *arg)
+{
+	struct model_node *n = arg;
+	if (!n->up || !n->replica) {
+		n->revert = REVERT_NONE;
+	} else if (n->revert == REVERT_CUT) {
+		replay_from(n, n->replayed - 1 - (int)sim_below(RESTART_POINT_RECORDS));
+		n->paused_until_us = net_now_us() + REVERT_REST_US;
+		sim_trace("%s is put back to %d records", n->name, n->replayed);
+		n->revert = REVERT_DONE;
+		net_timer_start(n->reverting, REVERT_DONE_US);
+	} else {
+		n->revert = REVERT_NONE;
+		backends_drop_others(n);
+	}
+}
+
+void model_revert(struct model *m, int node)
+{
+	struct model_node *n = &m->nodes[node];
+	if (!n->up || !n->replica || n->revert != REVERT_NONE)
+		return;
+	sim_trace("%s is about to be put back", n->name);
+	n->revert = REVERT_CUT;
+	backends_drop_others(n);
+	net_timer_start(n->reverting, REVERT_CUT_US);
+}
+
+bool model_reverts(const struct model *m, int node)
+{
+	return m->nodes[node].revert != REVERT_NONE;
+}
+
 /* ================= life ================= */
 
 static void listen_here(struct model_node *n)
@@ -173,6 +245,8 @@ static void node_init(struct model *m, int index, bool replica)
 	list_init(&n->backends);
 	n->wal_writer = net_timer_new(n->loop, on_wal_writer, n);
 	n->replication = net_timer_new(n->loop, on_replication, n);
+	n->thaw = net_timer_new(n->loop, on_thaw, n);
+	n->reverting = net_timer_new(n->loop, on_reverting, n);
 	net_timer_start(n->wal_writer, sim_between(1000, WAL_WRITER_US));
 	net_timer_start(n->replication, sim_between(1000, 5000));
 	listen_here(n);
@@ -197,6 +271,8 @@ void model_free(struct model *m)
 		net_listener_close(n->listener);
 		net_timer_free(n->wal_writer);
 		net_timer_free(n->replication);
+		net_timer_free(n->thaw);
+		net_timer_free(n->reverting);
 		wal_release(&n->wal);
 	}
 	free(m);
@@ -211,6 +287,10 @@ void model_crash(struct model *m, int node, bool power)
 		sim_host_power(n->host, false);
 	m->counts.crashes++;
 	n->up = false;
+	n->hung_until_us = 0;
+	n->revert = REVERT_NONE;
+	net_timer_stop(n->thaw);
+	net_timer_stop(n->reverting);
 	backends_drop(n);
 	net_listener_close(n->listener);
 	n->listener = NULL;
@@ -232,9 +312,8 @@ static void restart_replica(struct model_node *n)
 	follow(n);
 	int kept = n->replayed < n->wal.count ? n->replayed : n->wal.count;
 	int back = (int)sim_below(RESTART_POINT_RECORDS);
-	n->replayed = kept > back ? kept - back : 0;
+	replay_from(n, kept - back);
 	n->paused_until_us = net_now_us() + (sim_chance(50) ? sim_between(0, RECOVERY_MAX_US) : 0);
-	wal_rows(&n->wal, n->replayed, n->rows);
 }
 
 void model_start(struct model *m, int node)
@@ -266,7 +345,7 @@ static int successor(const struct model *m, bool any)
 	int best = -1;
 	for (int i = 0; i < m->count; i++) {
 		const struct model_node *n = &m->nodes[i];
-		if (n->up && n->replica && n->timeline == model_timeline(m) &&
+		if (n->up && n->replica && !node_hangs(n) && n->timeline == model_timeline(m) &&
 		    (best < 0 || (any && sim_chance(50)) || n->wal.count > m->nodes[best].wal.count))
 			best = i;
 	}
@@ -277,6 +356,7 @@ static void become_primary(struct model_node *n)
 {
 	n->model->counts.promotions++;
 	n->replica = false;
+	n->revert = REVERT_NONE;
 	n->replayed = n->flushed = n->wal.count;
 	n->timeline++;
 	wal_rows(&n->wal, n->wal.count, n->rows);
@@ -353,6 +433,59 @@ bool model_up(const struct model *m, int node)
 bool model_async_commit(const struct model *m)
 {
 	return m->async_commit;
+}
+
+uint64_t model_fork(const struct model *m)
+{
+	return m->forks[model_timeline(m)].at;
+}
+
+bool model_answers(const struct model *m, int node)
+{
+	return m->nodes[node].up && !node_hangs(&m->nodes[node]);
+}
+
+bool model_is_replica(const struct model *m, int node)
+{
+	return m->nodes[node].replica;
+}
+
+int64_t model_started(const struct model *m, int node)
+{
+	return node_started(&m->nodes[node]);
+}
+
+uint64_t model_position(const struct model *m, int node)
+{
+	const struct model_node *n = &m->nodes[node];
+	return n->replica ? node_replay_position(n) : node_insert_position(n);
+}
+
+static const struct wal_record *find_commit(const struct wal *w, int key, uint32_t version)
+{
+	for (int i = w->count - 1; i >= 0; i--) {
+		const struct wal_record *r = &w->records[i];
+		if (r->kind == WAL_COMMIT && r->key == key)
+			return r->version == version ? r : NULL;
+	}
+	return NULL;
+}
+
+bool model_commit(const struct model *m, int key, uint32_t version, uint64_t *end,
+                  uint64_t *written, uint32_t *timeline)
+{
+	int found = 0;
+	for (int i = 0; i < m->count; i++) {
+		const struct model_node *n = &m->nodes[i];
+		const struct wal_record *r = n->replica ? NULL : find_commit(&n->wal, key, version);
+		if (!r)
+			continue;
+		found++;
+		*end = r->end;
+		*written = wal_insert_position(&n->wal);
+		*timeline = n->timeline;
+	}
+	return found == 1;
 }
 
 int model_connections(const struct model *m, int node)

@@ -44,6 +44,13 @@ void model_set_lag(struct model *m, int node, int64_t lag_us);
 void model_pause_replay(struct model *m, int node, int64_t until_us);
 /* The server dies at once; what was not flushed is gone. `power`: its host too, without a word. */
 void model_crash(struct model *m, int node, bool power);
+/* Every process of the server stands still until then; its host takes connections and bytes. */
+void model_hang(struct model *m, int node, int64_t until_us);
+/* A replica is put back, as by a snapshot of its machine, and goes on from there after a while: less
+ * replayed, the same start time, and a connection that has survived it: the watchers'. All others
+ * end before, and come to nothing until all is over. */
+void model_revert(struct model *m, int node);
+bool model_reverts(const struct model *m, int node);
 /* Another incarnation under the same address. A replica starts from an earlier position. */
 void model_start(struct model *m, int node);
 /* The replica that has received most (if `lossy`: any) becomes primary on the next timeline; the
@@ -59,6 +66,18 @@ int model_promote_stray(struct model *m);
 /* Cannot follow the primary before it is started again. */
 bool model_diverged(const struct model *m, int node);
 uint32_t model_timeline(const struct model *m);
+/* Where the live timeline left the one before; 0: it is the first. */
+uint64_t model_fork(const struct model *m);
+/* It takes part in the life of the others: up, and not standing still. */
+bool model_answers(const struct model *m, int node);
+bool model_is_replica(const struct model *m, int node);
+/* What it says when it is asked: the start of its process, how far it has written or replayed. */
+int64_t model_started(const struct model *m, int node);
+uint64_t model_position(const struct model *m, int node);
+/* Where the commit of that version ends, and how far its server had written by now. Primaries are
+ * asked, past ones too. False: none of them, or more than one, has it. */
+bool model_commit(const struct model *m, int key, uint32_t version, uint64_t *end,
+                  uint64_t *written, uint32_t *timeline);
 bool model_may_fail_over(const struct model *m);
 
 struct model_counts {

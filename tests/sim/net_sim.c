@@ -39,6 +39,7 @@ struct link_state {
 	int64_t cut_until_us;
 	int64_t extra_us;
 	int64_t usual_us;
+	int loss_percent;
 };
 
 static struct {
@@ -397,6 +398,8 @@ static int64_t arrival(const struct connection *c, int to)
 	int64_t at = world.now_us + k->usual_us + k->extra_us + sim_between(0, k->usual_us / 2);
 	if (sim_below(STRAGGLERS) == 0)
 		at += sim_between(0, STRAGGLER_US);
+	if (k->loss_percent > 0 && sim_chance(k->loss_percent))
+		at += RETRANSMIT_US;
 	if (world.now_us < k->cut_until_us)
 		at = k->cut_until_us + sim_between(0, RETRANSMIT_US);
 	return at > c->last_arrival_us[to] ? at : c->last_arrival_us[to];
@@ -847,6 +850,11 @@ void sim_link_cut(int a, int b, int64_t until_us)
 void sim_link_slow(int a, int b, int64_t extra_us)
 {
 	link_of(a, b)->extra_us = link_of(b, a)->extra_us = extra_us;
+}
+
+void sim_link_lossy(int a, int b, int percent)
+{
+	link_of(a, b)->loss_percent = link_of(b, a)->loss_percent = percent;
 }
 
 bool sim_link_up(int a, int b)

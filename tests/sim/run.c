@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "belief.h"
 #include "config/options.h"
 #include "faults.h"
 #include "overdue.h"
@@ -22,7 +23,7 @@
 #define MS 1000
 #define S 1000000
 #define STEP_US (20 * MS)
-#define TROUBLE_US (2 * S)
+#define TROUBLE_US (3 * S)
 #define CALM_US (500 * MS)
 /* For a phase that waits for something: the longest back-off, the limits of TCP, and each client's
  * limit are below it. */
@@ -38,6 +39,7 @@ struct run {
 	struct model *model;
 	struct clients *clients;
 	struct faults *faults;
+	struct belief belief;
 	struct worker *worker;
 	struct net_timer *timer;
 	enum phase phase;
@@ -78,6 +80,7 @@ static void settings_fill(struct run *r, int nodes, enum session_scope scope,
 	s->policy.wait_timeout_us = sim_chance(50) ? 100 * MS : sim_between(0, 20 * MS);
 	s->default_pool_size = (int)sim_between(1, 4);
 	s->watch.idle_interval_us = sim_chance(50) ? 250 * MS : sim_between(5 * MS, 250 * MS);
+	s->watch.answer_timeout_us = sim_chance(30) ? 1 * S : sim_between(150 * MS, 500 * MS);
 	s->query_wait_timeout_us = 3 * S;
 	s->server_idle_timeout_us = 1 * S;
 	s->server_connect_timeout_us = 2 * S;
@@ -187,6 +190,11 @@ static void on_step(void *arg)
 		sim_trace("PAST A LIMIT: %s", limit);
 		r->result.overdue++;
 	}
+	const char *wrong = belief_wrong(&r->belief, r->worker, r->model);
+	if (wrong) {
+		sim_trace("MISTAKEN: %s", wrong);
+		r->result.mistaken++;
+	}
 	step(r);
 	net_timer_start(r->timer, STEP_US);
 }
@@ -260,5 +268,5 @@ bool run_inconsistent(const struct run_result *r)
 bool run_violated(const struct run_result *r)
 {
 	return run_inconsistent(r) || r->counts.hangs + r->counts.protocol > 0 || r->leaks > 0 ||
-	       r->overdue > 0 || r->stuck > 0;
+	       r->overdue + r->mistaken > 0 || r->stuck > 0;
 }

@@ -41,6 +41,8 @@ struct net_loop *sim_loop_new(const char *host);
 void sim_link_cut(int a, int b, int64_t until_us);
 /* So much longer in each direction. 0: as usual. */
 void sim_link_slow(int a, int b, int64_t extra_us);
+/* So many packets of a hundred are sent twice, and what comes behind them waits. */
+void sim_link_lossy(int a, int b, int percent);
 bool sim_link_up(int a, int b);
 /* Connections between the two end with a reset, or go silent: the state in the middle is lost, and
  * each end finds out only when what it sends is not acknowledged, or by its keepalive. Returns how
