@@ -49,6 +49,12 @@ soak:
 	TIDEMARK_PROGRAM=$(soak_build)/tidemark /usr/bin/python3 tests/integration/soak.py \
 		--minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
+# PostgreSQL's and its drivers' own test suites, directly and through Tidemark; takes as long as it takes.
+conformance:
+	@packaging/bootstrap.sh build check conformance
+	@$(MAKE) --no-print-directory all
+	/usr/bin/python3 tests/conformance/run.py --write docs/conformance.md
+
 bench:
 	@packaging/bootstrap.sh build bench
 	@$(MAKE) --no-print-directory all
@@ -67,4 +73,4 @@ format:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all demo check fuzz sim soak bench generate install format clean
+.PHONY: all demo check fuzz sim soak conformance bench generate install format clean
