@@ -5,14 +5,33 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
-void table_begin(struct table *t, struct buf *out, const char *const *names, int columns)
+static uint32_t type_oid(char letter)
 {
+	switch (letter) {
+	case 'i':
+		return OID_INT4;
+	case 'q':
+		return OID_INT8;
+	case 'n':
+		return OID_NUMERIC;
+	default:
+		return OID_TEXT;
+	}
+}
+
+void table_begin(struct table *t, struct buf *out, const char *types, const char *const *names,
+                 int columns)
+{
+	uint32_t oids[TABLE_COLUMNS_MAX];
 	assert(columns > 0 && columns <= TABLE_COLUMNS_MAX);
+	assert(!types || strlen(types) == (size_t)columns);
+	for (int i = 0; i < columns; i++)
+		oids[i] = type_oid(types ? types[i] : 's');
 	t->out = out;
 	t->columns = columns;
 	t->cells = 0;
 	t->used = 0;
-	write_row_description(out, names, columns);
+	write_typed_row_description(out, names, oids, columns);
 }
 
 static void add(struct table *t, struct slice value)
@@ -45,6 +64,11 @@ void table_format(struct table *t, const char *fmt, ...)
 	t->used += len;
 	/* An empty text is not NULL. */
 	add(t, slice_of(at, len));
+}
+
+void table_bool(struct table *t, bool v)
+{
+	table_text(t, v ? "1" : "0");
 }
 
 void table_u64(struct table *t, uint64_t v)

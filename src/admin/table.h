@@ -8,8 +8,8 @@
 
 #include "pgwire/message.h"
 
-#define TABLE_COLUMNS_MAX 20
-#define TABLE_SCRATCH 512
+#define TABLE_COLUMNS_MAX 40
+#define TABLE_SCRATCH 1024
 
 /* One row at a time: as many cells as there are columns, then table_row_end(). */
 struct table {
@@ -20,11 +20,20 @@ struct table {
 	char scratch[TABLE_SCRATCH]; /* the row's formatted cells */
 };
 
-void table_begin(struct table *t, struct buf *out, const char *const *names, int columns);
+/* `types` has a letter a column: s text, i int4, q int8, n numeric; NULL: all text. */
+void table_begin(struct table *t, struct buf *out, const char *types, const char *const *names,
+                 int columns);
+/* The same with the names as arguments. */
+#define TABLE_BEGIN(t, out, types, ...)                                                \
+	do {                                                                               \
+		static const char *const names_[] = {__VA_ARGS__};                             \
+		table_begin(t, out, types, names_, (int)(sizeof(names_) / sizeof(names_[0]))); \
+	} while (0)
 /* Borrows until table_row_end(). NULL is SQL NULL. */
 void table_text(struct table *t, const char *text);
 /* Cut if the row's formatted cells pass TABLE_SCRATCH: for numbers and the like. */
 void table_format(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void table_bool(struct table *t, bool v); /* 1 or 0 */
 void table_u64(struct table *t, uint64_t v);
 void table_i64(struct table *t, int64_t v);
 void table_null(struct table *t);

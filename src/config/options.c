@@ -163,8 +163,19 @@ const struct option options[] = {
 		FIELD(admin_users),
 		.preset = "postgres",
 		.help = "Users that may connect to the admin database \"tidemark\"",
-		.doc = "Comma separated.",
+		.doc = "Comma separated. The database is also there under the name \"pgbouncer\", unless "
+		       "[databases] lists one of that name.",
 		.pgbouncer = "admin_users",
+	},
+	{
+		.name = "stats_users",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(stats_users),
+		.preset = "",
+		.help = "Users that may connect to the admin database and look, and do nothing else",
+		.doc = "Comma separated. SHOW is all they may say.",
+		.pgbouncer = "stats_users",
 	},
 
 	/* ---- consistency ---- */
@@ -821,7 +832,6 @@ static const struct {
 	{"auth_query", "not supported yet: list the users in auth_file"},
 	{"auth_user", "not supported yet: list the users in auth_file"},
 	{"auth_hba_file", "not supported yet: use auth_type"},
-	{"stats_users", "use admin_users"},
 	{"server_reset_query", "Tidemark restores session state itself: remove the line"},
 	{"ignore_startup_parameters", "Tidemark passes startup parameters on: remove the line"},
 	{"client_tls_sslmode", "TLS is not supported yet: remove the line"},
@@ -1167,6 +1177,59 @@ void options_defaults(struct settings *s)
 static const int *port_of(const struct option *o, const struct settings *s)
 {
 	return (const int *)(const void *)((const char *)s + o->port_offset);
+}
+
+void option_format(const struct option *o, const struct settings *s, char *out, size_t cap)
+{
+	const void *at = field_const(o, s);
+	int number;
+	int64_t wide;
+	size_t size;
+
+	switch (o->type) {
+	case OPTION_BOOL:
+		snprintf(out, cap, "%s", *(const bool *)at ? "on" : "off");
+		break;
+	case OPTION_INT:
+		memcpy(&number, at, sizeof(number));
+		snprintf(out, cap, "%d", number);
+		break;
+	case OPTION_TIME:
+		memcpy(&wide, at, sizeof(wide));
+		option_format_number(o, wide, out, cap);
+		break;
+	case OPTION_SIZE:
+		memcpy(&size, at, sizeof(size));
+		option_format_number(o, (int64_t)size, out, cap);
+		break;
+	case OPTION_ENUM:
+		memcpy(&number, at, sizeof(number));
+		snprintf(out, cap, "%d", number);
+		for (const struct option_word *w = o->words; w->word; w++) {
+			if (w->value == number)
+				snprintf(out, cap, "%s", w->word);
+		}
+		break;
+	case OPTION_STRING:
+		snprintf(out, cap, "%s", (const char *)at);
+		break;
+	case OPTION_HOSTPORT:
+		if (*(const char *)at == '\0')
+			snprintf(out, cap, "%s", "");
+		else if (strchr(at, ':'))
+			snprintf(out, cap, "[%s]:%d", (const char *)at, *port_of(o, s));
+		else
+			snprintf(out, cap, "%s:%d", (const char *)at, *port_of(o, s));
+		break;
+	}
+}
+
+/* Files, addresses and who may come in hang together with others: only a whole configuration can be
+ * checked. */
+bool option_changeable(const struct option *o)
+{
+	return !o->fixed && !o->secret && o->group != GROUP_AUTH && o->type != OPTION_STRING &&
+	       o->type != OPTION_HOSTPORT;
 }
 
 bool option_equal(const struct option *o, const struct settings *a, const struct settings *b)

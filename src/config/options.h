@@ -84,6 +84,11 @@ extern const struct option_word words_scope[];
 [[gnu::warn_unused_result]] bool option_parse_hostport(const char *text, char *host, size_t cap,
                                                        int *port, char *why, size_t why_cap);
 
+/* The value in the notation of the file; cut to cap. */
+void option_format(const struct option *o, const struct settings *s, char *out, size_t cap);
+/* May a running router be told another value, without reading its configuration again? */
+bool option_changeable(const struct option *o);
+
 /* A limit of the option in its own notation, for messages and documents. */
 void option_format_number(const struct option *o, int64_t value, char *out, size_t cap);
 

@@ -86,6 +86,8 @@ void net_stream_expect(struct net_stream *s, int bytes);
 const char *net_stream_error(const struct net_stream *s);
 /* "10.0.0.1:5432" or "unix"; cut to cap. */
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap);
+/* The same of our own end. */
+void net_stream_own(const struct net_stream *s, char *out, size_t cap);
 /* The owner hears nothing any more; memory goes when the loop lets it. NULL is fine. */
 void net_stream_close(struct net_stream *s);
 

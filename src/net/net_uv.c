@@ -777,17 +777,31 @@ static void format_v6(const struct sockaddr_in6 *a, char *out, size_t cap)
 	(void)snprintf(out, cap, "[%s]:%d", text, ntohs(a->sin6_port));
 }
 
+static void format_address(const struct net_stream *s, const struct address *a, bool known,
+                           char *out, size_t cap)
+{
+	if (s->local)
+		(void)snprintf(out, cap, "unix");
+	else if (!known)
+		(void)snprintf(out, cap, "unknown");
+	else if (a->any.sa_family == AF_INET)
+		format_v4(&a->v4.sin_addr, a->v4.sin_port, out, cap);
+	else
+		format_v6(&a->v6, out, cap);
+}
+
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap)
 {
 	struct address a = {.len = sizeof(a.storage)};
-	if (s->local)
-		(void)snprintf(out, cap, "unix");
-	else if (getpeername(s->fd, &a.any, &a.len) < 0)
-		(void)snprintf(out, cap, "unknown");
-	else if (a.any.sa_family == AF_INET)
-		format_v4(&a.v4.sin_addr, a.v4.sin_port, out, cap);
-	else
-		format_v6(&a.v6, out, cap);
+	bool known = !s->local && getpeername(s->fd, &a.any, &a.len) == 0;
+	format_address(s, &a, known, out, cap);
+}
+
+void net_stream_own(const struct net_stream *s, char *out, size_t cap)
+{
+	struct address a = {.len = sizeof(a.storage)};
+	bool known = !s->local && getsockname(s->fd, &a.any, &a.len) == 0;
+	format_address(s, &a, known, out, cap);
 }
 
 void net_stream_close(struct net_stream *s)

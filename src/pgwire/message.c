@@ -9,7 +9,6 @@
 #define CANCEL_KEY_MIN 4
 #define CANCEL_KEY_MAX 256
 
-#define OID_TEXT 25u
 
 /* ================= parsing, frontend ================= */
 
@@ -527,7 +526,19 @@ bool write_command_complete(struct buf *b, const char *tag)
 	return write_text(b, BE_COMMAND_COMPLETE, slice_str(tag));
 }
 
+/* The length of a value of the type, as pg_type.typlen has it; 65535 is "varies". */
+static uint16_t type_length(uint32_t oid)
+{
+	return oid == OID_INT4 ? 4 : oid == OID_INT8 ? 8 : UINT16_MAX;
+}
+
 bool write_row_description(struct buf *b, const char *const *names, int count)
+{
+	return write_typed_row_description(b, names, NULL, count);
+}
+
+bool write_typed_row_description(struct buf *b, const char *const *names, const uint32_t *types,
+                                 int count)
 {
 	assert(count >= 0 && count <= UINT16_MAX);
 	size_t at = message_begin(b, BE_ROW_DESCRIPTION);
@@ -536,8 +547,9 @@ bool write_row_description(struct buf *b, const char *const *names, int count)
 		put_cstr(b, slice_str(names[i]));
 		put_u32(b, 0); /* of no table */
 		put_u16(b, 0); /* nor of its column */
-		put_u32(b, OID_TEXT);
-		put_u16(b, UINT16_MAX); /* type length: variable */
+		uint32_t type = types ? types[i] : OID_TEXT;
+		put_u32(b, type);
+		put_u16(b, type_length(type));
 		put_u32(b, UINT32_MAX); /* type modifier: none */
 		put_u16(b, 0);          /* text format */
 	}

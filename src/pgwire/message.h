@@ -184,6 +184,14 @@ bool write_error(struct buf *b, const char *severity, const char *sqlstate, cons
 bool write_command_complete(struct buf *b, const char *tag);
 /* Text columns (type OID 25), named by `names`. */
 bool write_row_description(struct buf *b, const char *const *names, int count);
+/* pg_type.oid of the types of columns. */
+#define OID_INT8 20u
+#define OID_INT4 23u
+#define OID_TEXT 25u
+#define OID_NUMERIC 1700u
+/* Columns of the types OID_TEXT, OID_INT4, OID_INT8 and OID_NUMERIC, in text format. */
+bool write_typed_row_description(struct buf *b, const char *const *names, const uint32_t *types,
+                                 int count);
 /* values[i].ptr == NULL is SQL NULL. */
 bool write_data_row(struct buf *b, const struct slice *values, int count);
 /* Answers a 3.x (x > 0) request: newest minor is 0, and the names of _pq_. options not known. */

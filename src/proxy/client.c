@@ -178,7 +178,7 @@ void client_accept(void *arg, struct net_stream *stream)
 	c->stream = stream;
 	c->last_node = NODE_NONE;
 	c->serial = ++w->next_serial;
-	c->seen_at_us = net_loop_now_us(w->loop);
+	c->connected_at_us = c->seen_at_us = net_loop_now_us(w->loop);
 	list_init(&c->queue);
 	buf_init(&c->in, w->settings->max_packet_size + 2 * READ_CHUNK);
 	buf_init(&c->out, OUT_MAX);
@@ -246,6 +246,7 @@ void client_free(struct client *c)
 	if (c->session)
 		sessions_put(&w->sessions, c->session, net_loop_now_us(w->loop));
 	free(c->own);
+	free(c->console);
 	free(c->options);
 	free(c->startup_options);
 	buf_release(&c->in);
@@ -277,7 +278,7 @@ static size_t console_message(struct client *c, struct slice in)
 	}
 	struct buf out;
 	buf_init(&out, CONSOLE_OUT_MAX);
-	c->worker->console(c->worker->console_arg, c->worker, sql, &out);
+	c->worker->console(c->worker->console_arg, c, sql, &out);
 	write_ready(&out, TX_IDLE);
 	c->out.max = CONSOLE_OUT_MAX;
 	client_say(c, out.data, out.len);

@@ -63,6 +63,13 @@ bool database_served(const struct worker *w, struct slice name)
 	return name_copy(key, name) && entry_find(w->settings, key);
 }
 
+bool database_listed(const struct worker *w, struct slice name)
+{
+	char key[NAME_MAX_BYTES];
+	const struct database_entry *e = name_copy(key, name) ? entry_find(w->settings, key) : NULL;
+	return e && strcmp(e->name, "*") != 0;
+}
+
 struct database *database_get(struct worker *w, struct slice name)
 {
 	char key[NAME_MAX_BYTES];

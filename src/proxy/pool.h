@@ -11,6 +11,8 @@
 
 /* Is a database of this name configured? Makes nothing. */
 bool database_served(const struct worker *w, struct slice name);
+/* … by its own name, not by "*"? */
+bool database_listed(const struct worker *w, struct slice name);
 /* Finds the database a client asked for, or makes it; NULL: not configured, or no memory. */
 struct database *database_get(struct worker *w, struct slice name);
 struct account *account_get(struct database *db, struct slice user);

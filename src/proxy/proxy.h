@@ -102,8 +102,11 @@ struct database {
 	int64_t catalog_loaded_at_us;
 	uint32_t
 		ddl_count; /* DDL seen: what servers prepared before may have another result type now */
+	bool paused;   /* its clients get no server … */
+	bool disabled; /* no new clients */
 	struct list accounts;
-	struct database_stats stats;
+	struct database_stats stats, stats_last, stats_before; /* now; when STATS_PERIOD last ended; the
+	                                                          one before */
 };
 
 /* ---------------------------------------------------------------- servers */
@@ -188,6 +191,7 @@ struct server {
 	char own_error[256];
 	int cancels;      /* cancel requests on their way: not reusable until they have landed */
 	bool close_after; /* not to be pooled again */
+	uint64_t serial;  /* never given twice, to clients and servers alike */
 	int64_t connected_at_us, released_at_us;
 };
 
@@ -286,6 +290,12 @@ struct client_login {
 	struct scram_server *server; /* while a SASL exchange runs */
 };
 
+/* Somebody at the admin console. */
+struct console {
+	char user[NAME_MAX_BYTES];
+	bool admin; /* of admin_users; else of stats_users, who may only look */
+};
+
 struct client {
 	struct list link;  /* worker.clients, worker.dead */
 	struct list queue; /* pool.waiting, worker.await_primary, worker.runnable; else alone */
@@ -296,6 +306,7 @@ struct client {
 	struct pool *waits_for; /* WAIT_SERVER */
 	struct pool *granted;   /* a server came free there: may take it ahead of those behind */
 	struct client_login *login;
+	struct console *console; /* CONSOLE */
 	struct buf in, out;
 	struct buf redo; /* a read that is to be run again: comes before `in` once the client goes on */
 	uint64_t skip;   /* bytes left of a message that is passed through to the server */
@@ -355,6 +366,7 @@ struct client {
 	int64_t turn_queued_at_us;   /* WAIT_SERVER: since */
 	int64_t no_primary_since_us; /* WAIT_PRIMARY: since */
 	int64_t turn_started_us, query_started_us;
+	int64_t connected_at_us;
 	int64_t seen_at_us;  /* connected, or last statement */
 	uint32_t id, secret; /* cancel key */
 	uint64_t serial;     /* never given twice */
@@ -362,9 +374,12 @@ struct client {
 
 /* ----------------------------------------------------------------- worker */
 
+/* Averages are made over so long. */
+#define STATS_PERIOD_US 60000000
+
 /* The console of the admin database; admin/ provides it. Appends whole messages but ReadyForQuery.
  */
-typedef void (*console_fn)(void *arg, struct worker *w, struct slice sql, struct buf *out);
+typedef void (*console_fn)(void *arg, struct client *by, struct slice sql, struct buf *out);
 
 enum worker_state { WORKER_RUNNING, WORKER_DRAINING, WORKER_STOPPED };
 
@@ -388,6 +403,7 @@ struct worker {
 	struct list mark_writes; /* on their way there */
 	struct vars_table vars;
 	struct list databases;
+	bool paused; /* all of them, also those to come */
 	struct list clients;
 	int client_count;
 	struct client **by_id; /* cancel keys: id - 1 is the slot */
@@ -401,6 +417,7 @@ struct worker {
 
 	struct stats stats;
 	int64_t started_at_us;
+	int64_t stats_last_us; /* when the last STATS_PERIOD ended; 0: none has */
 	uint64_t next_serial;
 	/* The bytes of the capture, made once. */
 	struct buf capture_parse, capture_parse_replica, capture_ask;

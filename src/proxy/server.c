@@ -124,6 +124,7 @@ void server_connect(struct pool *p)
 	s->pool = p;
 	s->state = SERVER_CONNECTING;
 	s->connected_at_us = net_now_us();
+	s->serial = ++w->next_serial;
 	buf_init(&s->in, 2 * READ_CHUNK + MESSAGE_HELD_MAX);
 	buf_init(&s->out, OUT_MAX + w->settings->max_packet_size);
 	buf_init(&s->replay, HOLD_MAX);

@@ -63,6 +63,7 @@ struct settings {
 	int database_count;
 	struct database_entry *databases;
 	char admin_users[512]; /* comma separated */
+	char stats_users[512]; /* likewise */
 
 	/* pools; times in µs, 0 is no limit */
 	int default_pool_size; /* servers per database, user and node */

@@ -14,6 +14,8 @@
 #include "worker.h"
 
 #define CONSOLE_DATABASE "tidemark"
+/* What tools that were made for PgBouncer ask for. */
+#define CONSOLE_DATABASE_PGBOUNCER "pgbouncer"
 
 void startup_release(struct client *c)
 {
@@ -214,9 +216,11 @@ static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 	}
 }
 
-static bool is_console(struct slice database)
+/* A database that the configuration lists under the second name is that database. */
+static bool is_console(const struct worker *w, struct slice database)
 {
-	return slice_eq_str(database, CONSOLE_DATABASE);
+	return slice_eq_str(database, CONSOLE_DATABASE) ||
+	       (slice_eq_str(database, CONSOLE_DATABASE_PGBOUNCER) && !database_listed(w, database));
 }
 
 static void refuse_database(struct client *c, struct slice name)
@@ -259,7 +263,7 @@ static void start_session(struct client *c, const struct startup *st)
 	c->login->vars = vars_ref(w->vars.none);
 	buf_init(&c->login->own, 2 * STARTUP_PACKET_MAX);
 	memcpy(c->login->user, user.ptr, user.len); /* shorter than the zeroed array */
-	c->login->console = is_console(database);
+	c->login->console = is_console(w, database);
 	if (!c->login->console && !database_served(w, database)) {
 		refuse_database(c, database);
 		return;
@@ -346,9 +350,9 @@ static void say_welcome(struct client *c, struct slice params)
 	buf_release(&b);
 }
 
-static bool is_admin(const struct settings *s, const char *user)
+static bool is_in(const char *users, const char *user)
 {
-	struct slice left = slice_str(s->admin_users);
+	struct slice left = slice_str(users);
 	size_t n = strlen(user);
 	while (left.len > 0) {
 		while (left.len > 0 && (left.ptr[0] == ' ' || left.ptr[0] == ','))
@@ -365,10 +369,20 @@ static bool is_admin(const struct settings *s, const char *user)
 
 static void welcome_console(struct client *c)
 {
-	if (!is_admin(c->worker->settings, c->login->user)) {
-		client_fatal(c, "28000", "only admin_users may use the admin console", NULL);
+	const struct settings *s = c->worker->settings;
+	bool admin = is_in(s->admin_users, c->login->user);
+	if (!admin && !is_in(s->stats_users, c->login->user)) {
+		client_fatal(c, "28000", "only admin_users and stats_users may use the admin console",
+		             NULL);
 		return;
 	}
+	c->console = calloc(1, sizeof(*c->console));
+	if (!c->console) {
+		client_fatal(c, "53200", "out of memory", NULL);
+		return;
+	}
+	c->console->admin = admin;
+	snprintf(c->console->user, sizeof(c->console->user), "%s", c->login->user);
 	struct buf params;
 	buf_init(&params, 1024);
 	write_parameter_status(&params, slice_str("server_version"),
@@ -376,6 +390,8 @@ static void welcome_console(struct client *c)
 	write_parameter_status(&params, slice_str("client_encoding"), slice_str("UTF8"));
 	write_parameter_status(&params, slice_str("server_encoding"), slice_str("UTF8"));
 	write_parameter_status(&params, slice_str("DateStyle"), slice_str("ISO, MDY"));
+	write_parameter_status(&params, slice_str("TimeZone"), slice_str("GMT"));
+	write_parameter_status(&params, slice_str("is_superuser"), slice_str("on"));
 	write_parameter_status(&params, slice_str("standard_conforming_strings"), slice_str("on"));
 	c->state = CLIENT_CONSOLE;
 	say_welcome(c, buf_slice(&params));

@@ -226,6 +226,21 @@ static void tend_databases(struct worker *w, int64_t now)
 	}
 }
 
+/* What averages are made of. */
+static void turn_stats(struct worker *w, int64_t now)
+{
+	int64_t since = w->stats_last_us > 0 ? w->stats_last_us : w->started_at_us;
+	if (now - since < STATS_PERIOD_US)
+		return;
+	list_for_each(d, &w->databases)
+	{
+		struct database *db = container_of(d, struct database, link);
+		db->stats_before = db->stats_last;
+		db->stats_last = db->stats;
+	}
+	w->stats_last_us = now;
+}
+
 static bool anybody_in_transaction(const struct worker *w)
 {
 	for (const struct list *it = w->clients.next; it != &w->clients; it = it->next) {
@@ -261,6 +276,7 @@ static void on_tick(void *arg)
 	tend_databases(w, now);
 	resume_await_primary(w);
 	sessions_expire(&w->sessions, now);
+	turn_stats(w, now);
 	if (w->state == WORKER_DRAINING)
 		tend_draining(w, now);
 	net_timer_start(w->tick_timer, w->state == WORKER_DRAINING ? TICK_US / 10 : TICK_US);
@@ -379,7 +395,7 @@ void worker_reload(struct worker *w, const struct settings *s)
 
 /* --------------------------------------------------------------- life and end */
 
-static void console_missing(void *arg, struct worker *w, struct slice sql, struct buf *out)
+static void console_missing(void *arg, struct client *by, struct slice sql, struct buf *out)
 {
 	write_error(out, "ERROR", "0A000", "this build has no admin console", NULL);
 }

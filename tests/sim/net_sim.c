@@ -644,6 +644,11 @@ void net_stream_peer(const struct net_stream *s, char *out, size_t cap)
 	               s->connection->id);
 }
 
+void net_stream_own(const struct net_stream *s, char *out, size_t cap)
+{
+	(void)snprintf(out, cap, "%s:%u", world.hosts[s->connection->host[s->side]], s->connection->id);
+}
+
 /* ================= arrivals ================= */
 
 struct net_listener {

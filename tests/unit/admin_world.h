@@ -24,6 +24,8 @@ struct world {
 	struct server idle, active;
 	struct client named, bound, waiting;
 	struct session session;
+	struct console seat;
+	struct client admin; /* at the console; in no list */
 };
 
 static inline void world_fleet_told(void *arg, int node)
@@ -72,6 +74,7 @@ static inline void world_client(struct world *x, struct client *c, enum client_s
 	c->account = &x->account;
 	c->state = state;
 	c->id = (uint32_t)++x->w->client_count;
+	c->serial = c->id;
 	c->secret = WORLD_SECRET;
 	c->seen_at_us = net_now_us();
 	c->last_node = NODE_NONE;
@@ -124,6 +127,10 @@ static inline void world_clients(struct world *x)
 	x->bound.server = &x->active;
 	x->active.client = &x->bound;
 	world_client(x, &x->waiting, CLIENT_WAIT_POSITION);
+	x->account.client_count = 3;
+	x->seat.admin = true;
+	x->admin.worker = x->w;
+	x->admin.console = &x->seat;
 	x->waiting.waiting_since_us = net_now_us() - 20000;
 }
 
