@@ -15,6 +15,7 @@
 #include "conninfo.h"
 #include "options.h"
 #include "keyfile.h"
+#include "tls_config.h"
 #include "userlist.h"
 
 #define LINE_MAX_BYTES 2000
@@ -557,6 +558,14 @@ static void check_auth(struct loader *l)
 	}
 }
 
+static void load_tls(struct loader *l)
+{
+	char why[512];
+
+	if (!tls_config_clients(&l->s->client_tls, &l->s->client_tls_context, why, sizeof(why)))
+		config_errors_add(l->errors, "%s", why);
+}
+
 /* One server under two names would be seen as two primaries, and two primaries are none. */
 static void check_twins(struct loader *l)
 {
@@ -589,6 +598,7 @@ static void check_all(struct loader *l)
 		                  "sample_max_age must be at least twice poll_idle_interval, or no "
 		                  "replica ever serves a read");
 	check_auth(l);
+	load_tls(l);
 	take_keys(l);
 	take_store(l);
 }
@@ -633,6 +643,7 @@ void config_free(struct settings *s)
 	if (s->users)
 		explicit_bzero(s->users, (size_t)s->user_count * sizeof(*s->users));
 	free(s->users);
+	tls_context_free(s->client_tls_context);
 	free(s->databases);
 	explicit_bzero(s, sizeof(*s));
 	free(s);

@@ -26,6 +26,16 @@ static const struct option_word words_auth[] = {
 	{NULL, 0},
 };
 
+static const struct option_word words_sslmode[] = {
+	{"disable", SSLMODE_DISABLE},
+	{"allow", SSLMODE_ALLOW},
+	{"prefer", SSLMODE_PREFER},
+	{"require", SSLMODE_REQUIRE},
+	{"verify-ca", SSLMODE_VERIFY_CA},
+	{"verify-full", SSLMODE_VERIFY_FULL},
+	{NULL, 0},
+};
+
 const struct option_word words_consistency[] = {
 	{"strong", LEVEL_STRONG},
 	{"session", LEVEL_SESSION},
@@ -124,6 +134,75 @@ const struct option options[] = {
 			"Empty is no HTTP. A port alone listens on 127.0.0.1; nobody is asked for a password, so "
 			"think before you listen on more.",
 		.fixed = true,
+	},
+
+	/* ---- what they speak ---- */
+	{
+		.name = "client_tls_sslmode",
+		.group = GROUP_TLS,
+		.type = OPTION_ENUM,
+		FIELD(client_tls.mode),
+		.preset = "disable",
+		.words = words_sslmode,
+		.help = "Whether clients may or must use TLS",
+		.doc =
+			"disable: no TLS. allow, prefer: TLS where the client asks for it. require: TLS only, but for unix sockets. verify-ca, verify-full: TLS only, and with a certificate that client_tls_ca_file vouches for; the two are the same here. TLS 1.2 is the least. All of these options are read again on reload, for connections to come.",
+		.pgbouncer = "client_tls_sslmode",
+	},
+	{
+		.name = "client_tls_key_file",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(client_tls.key_file),
+		.preset = "",
+		.help = "Private key for client_tls_cert_file",
+		.doc =
+			"PEM, without a passphrase.",
+		.pgbouncer = "client_tls_key_file",
+	},
+	{
+		.name = "client_tls_cert_file",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(client_tls.cert_file),
+		.preset = "",
+		.help = "Certificate shown to clients",
+		.doc =
+			"PEM; certificates of authorities in between follow it in the same file.",
+		.pgbouncer = "client_tls_cert_file",
+	},
+	{
+		.name = "client_tls_ca_file",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(client_tls.ca_file),
+		.preset = "",
+		.help = "Authorities that vouch for the certificates of clients",
+		.doc =
+			"With it, clients are asked for a certificate, and one that is shown has to be good; only verify-ca and verify-full need one.",
+		.pgbouncer = "client_tls_ca_file",
+	},
+	{
+		.name = "client_tls_protocols",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(client_tls.protocols),
+		.preset = "secure",
+		.help = "TLS versions that clients may use",
+		.doc =
+			"secure is tlsv1.2,tlsv1.3; or one of them. Older ones are refused.",
+		.pgbouncer = "client_tls_protocols",
+	},
+	{
+		.name = "client_tls_ciphers",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(client_tls.ciphers),
+		.preset = "default",
+		.help = "Ciphers of TLS 1.2 that clients may use",
+		.doc =
+			"A list in the notation of OpenSSL. default, secure, normal and fast are all the same: AES-GCM and ChaCha20 with forward secrecy.",
+		.pgbouncer = "client_tls_ciphers",
 	},
 
 	/* ---- who may come in ---- */
@@ -834,7 +913,8 @@ static const struct {
 	{"auth_hba_file", "not supported yet: use auth_type"},
 	{"server_reset_query", "Tidemark restores session state itself: remove the line"},
 	{"ignore_startup_parameters", "Tidemark passes startup parameters on: remove the line"},
-	{"client_tls_sslmode", "TLS is not supported yet: remove the line"},
+	{"client_tls_dheparams", "OpenSSL chooses: remove the line"},
+	{"client_tls_ecdhcurve", "OpenSSL chooses: remove the line"},
 	{"server_tls_sslmode", "TLS is not supported yet: remove the line"},
 };
 

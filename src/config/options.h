@@ -23,6 +23,7 @@ enum option_type {
 
 enum option_group {
 	GROUP_LISTEN,
+	GROUP_TLS,
 	GROUP_AUTH,
 	GROUP_CONSISTENCY,
 	GROUP_STORE,

@@ -6,6 +6,7 @@
 
 static const char *const group_titles[GROUP_COUNT] = {
 	[GROUP_LISTEN] = "Where clients come in",
+	[GROUP_TLS] = "TLS",
 	[GROUP_AUTH] = "Who may come in",
 	[GROUP_CONSISTENCY] = "Consistency",
 	[GROUP_STORE] = "Sessions shared by several routers",

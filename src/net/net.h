@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "base/slice.h"
+#include "tls.h"
 
 struct net_loop;
 struct net_stream;
@@ -53,8 +54,8 @@ void net_random(void *out, size_t len);
 enum net_event {
 	NET_READABLE = 1,  /* data, end of file or an error is there to be read */
 	NET_WRITABLE = 2,  /* only while wanted */
-	NET_CONNECTED = 4, /* once, of net_connect() */
-	NET_FAILED = 8,    /* connect failed; net_stream_error() tells */
+	NET_CONNECTED = 4, /* once, of net_connect() and of net_stream_accept_tls() */
+	NET_FAILED = 8,    /* that failed; net_stream_error() tells */
 };
 typedef void (*net_stream_fn)(void *owner, unsigned events);
 
@@ -64,6 +65,27 @@ typedef void (*net_stream_fn)(void *owner, unsigned events);
  * memory or no descriptors. TCP_NODELAY and keepalive are on. */
 struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
                                net_stream_fn fn, void *owner);
+
+enum net_tls_mode {
+	NET_TLS_DIRECT,  /* TLS from the first byte */
+	NET_TLS_REQUIRE, /* PostgreSQL's SSLRequest first; a server without TLS fails */
+	NET_TLS_PREFER,  /* … or is talked to in clear */
+};
+struct net_tls {
+	enum net_tls_mode mode;
+	struct tls_context *context;
+	const char *name; /* see tls_new() */
+};
+/* The same, connected when TLS is up. Borrows `tls` for the call; NULL: in clear. */
+struct net_stream *net_connect_tls(struct net_loop *l, const char *host, int port,
+                                   int64_t timeout_us, const struct net_tls *tls, net_stream_fn fn,
+                                   void *owner);
+/* The client of an accepted stream begins with TLS now; `first` are bytes of that which were read
+ * already. Tells NET_CONNECTED or NET_FAILED later, never from within the call; until then nothing
+ * can be read or written, and how long it may take is the owner's affair. False: no memory. */
+bool net_stream_accept_tls(struct net_stream *s, struct tls_context *c, struct slice first);
+/* NULL: in clear, or not yet. */
+const struct tls *net_stream_tls(const struct net_stream *s);
 /* Changes who is told. */
 void net_stream_set_owner(struct net_stream *s, net_stream_fn fn, void *owner);
 /* Which events are wanted (NET_READABLE | NET_WRITABLE); a fresh stream wants NET_READABLE. No
@@ -74,9 +96,10 @@ unsigned net_stream_wanted(const struct net_stream *s);
 #define NET_AGAIN (-1) /* nothing now */
 #define NET_EOF (-2)   /* the other side closed in order */
 #define NET_ERROR (-3) /* broken; net_stream_error() */
-/* Bytes read (> 0), or one of the above. One system call. */
+/* Bytes read (> 0), or one of the above. One system call; with TLS one for each record. */
 ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap);
-/* Bytes the kernel took (>= 0; fewer than asked: full now), or NET_ERROR. One system call. */
+/* Bytes taken (>= 0; fewer than asked: full now, and the next call must begin with the rest), or
+ * NET_ERROR. One system call; with TLS one for each record. */
 ssize_t net_stream_write(struct net_stream *s, const void *ptr, size_t len);
 ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int count);
 /* No less than `bytes` are worth a wake-up: the owner knows that as many are on their way
@@ -84,6 +107,8 @@ ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int cou
  * changes. */
 void net_stream_expect(struct net_stream *s, int bytes);
 const char *net_stream_error(const struct net_stream *s);
+/* A unix socket. */
+bool net_stream_is_local(const struct net_stream *s);
 /* "10.0.0.1:5432" or "unix"; cut to cap. */
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap);
 /* The same of our own end. */

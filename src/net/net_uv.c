@@ -52,6 +52,10 @@ struct net_loop {
 	uv_loop_t uv;
 	uv_prepare_t prepare;
 	uv_async_t async;
+	/* Streams with plain text to be read of which their sockets know nothing; idle runs while there
+	 * are any. */
+	struct list more;
+	uv_idle_t idle;
 	int64_t now_us; /* 0: the clock has not been read since the last wake-up */
 	bool ending;    /* net_loop_run() is past its last turn */
 	void (*after)(void *arg);
@@ -113,6 +117,8 @@ static void on_prepare(uv_prepare_t *h)
 	l->now_us = 0;
 }
 
+static void on_idle(uv_idle_t *h);
+
 static void on_async(uv_async_t *h)
 {
 	struct net_loop *l = loop_of(h->loop);
@@ -140,6 +146,9 @@ struct net_loop *net_loop_new(void)
 	set_kind(&l->prepare, &kind_embedded);
 	uv_prepare_start(&l->prepare, on_prepare);
 	uv_unref((uv_handle_t *)&l->prepare);
+	list_init(&l->more);
+	uv_idle_init(&l->uv, &l->idle);
+	set_kind(&l->idle, &kind_embedded);
 	return l;
 }
 
@@ -376,17 +385,34 @@ static void set_tcp_options(int fd)
 
 struct connecting;
 
+/*
+ *   PLAIN ─▶ ASKING ─▶ SHAKING ─▶ SECURE
+ *     │        └─ N ─▶ PLAIN  ▲
+ *     └───────────────────────┘ without asking
+ */
+enum stream_link {
+	LINK_PLAIN,
+	LINK_ASKING,  /* SSLRequest was sent */
+	LINK_SHAKING, /* hands; nothing of the owner's goes in or out */
+	LINK_SECURE,
+};
+
 struct net_stream {
 	uv_poll_t poll; /* first: see the top of the file */
 	net_stream_fn fn;
 	void *owner;
 	struct connecting *connecting; /* NULL once connected or failed */
+	struct tls *tls;   /* NULL: LINK_PLAIN */
+	struct list more;  /* net_loop.more, or alone */
+	const char *why;   /* comes before `error` */
 	int fd;
 	int error; /* libuv's code: a negative errno or UV_EAI_… */
 	int low_water;
+	enum stream_link link;
 	uint8_t wanted; /* by the owner */
 	uint8_t armed;  /* what libuv watches now */
 	bool local;     /* unix socket */
+	bool read_waits_to_write; /* TLS has to send something before it can read on */
 };
 
 _Static_assert(sizeof(struct net_stream) <= 256, "a stream at rest is small");
@@ -403,6 +429,7 @@ struct connecting {
 	struct addrinfo *next;
 	int port;
 	int users; /* timer handle, request */
+	enum net_tls_mode tls_mode; /* if the stream has a `tls` */
 };
 
 static void on_poll(uv_poll_t *h, int status, int events);
@@ -445,6 +472,9 @@ static void stream_close_handle(uv_handle_t *h)
 	struct net_stream *s = (struct net_stream *)h;
 	if (s->connecting)
 		connecting_detach(s->connecting);
+	list_remove(&s->more);
+	tls_free(s->tls);
+	s->tls = NULL;
 	uv_close(h, free_handle);
 	close(s->fd);
 }
@@ -469,6 +499,7 @@ static struct net_stream *stream_new(struct net_loop *l, int fd, bool local)
 		return NULL;
 	}
 	set_kind(&s->poll, &kind_stream);
+	list_init(&s->more);
 	s->fd = fd;
 	s->low_water = 1;
 	s->wanted = NET_READABLE;
@@ -601,8 +632,187 @@ static bool connecting_new(struct net_loop *l, struct net_stream *s, int port, i
 	return true;
 }
 
-struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
-                               net_stream_fn fn, void *owner)
+/* ---- TLS ---- */
+
+static bool would_block(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK;
+}
+
+static ssize_t socket_recv(void *arg, void *buf, size_t cap)
+{
+	struct net_stream *s = arg;
+	ssize_t n;
+	do
+		n = recv(s->fd, buf, cap, 0);
+	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		return n;
+	if (n == 0)
+		return TLS_EOF;
+	if (would_block(errno))
+		return TLS_AGAIN;
+	s->error = -errno;
+	return TLS_ERROR;
+}
+
+static ssize_t socket_send(void *arg, const void *ptr, size_t len)
+{
+	struct net_stream *s = arg;
+	ssize_t n;
+	do
+		n = send(s->fd, ptr, len, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return n;
+	if (would_block(errno))
+		return TLS_AGAIN;
+	s->error = -errno;
+	return TLS_ERROR;
+}
+
+static const struct tls_io socket_io = {.recv = socket_recv, .send = socket_send};
+
+/* What TLS holds makes no socket readable. */
+static void note_more(struct net_stream *s)
+{
+	struct net_loop *l = loop_of(s->poll.loop);
+	list_remove(&s->more);
+	if (s->link != LINK_SECURE || !(s->wanted & NET_READABLE) || !tls_has_more(s->tls))
+		return;
+	list_push_back(&l->more, &s->more);
+	uv_idle_start(&l->idle, on_idle);
+}
+
+static void shake_hands(struct net_stream *s);
+
+/* Those who have more still get their turn at the next round: others come between. */
+static void on_idle(uv_idle_t *h)
+{
+	struct net_loop *l = loop_of(h->loop);
+	struct list now;
+	list_init(&now);
+	while (!list_empty(&l->more)) {
+		struct list *it = list_first(&l->more);
+		list_remove(it);
+		list_push_back(&now, it);
+	}
+	while (!list_empty(&now)) {
+		struct net_stream *s = container_of(list_first(&now), struct net_stream, more);
+		list_remove(&s->more);
+		if (s->link == LINK_SHAKING)
+			shake_hands(s);
+		else
+			tell(s, NET_READABLE);
+		if (!uv_is_closing((uv_handle_t *)&s->poll))
+			note_more(s);
+	}
+	if (list_empty(&l->more))
+		uv_idle_stop(h);
+}
+
+static void stream_failed(struct net_stream *s, const char *why)
+{
+	s->why = why;
+	if (s->connecting)
+		connecting_detach(s->connecting);
+	stream_arm(s, 0);
+	tell(s, NET_FAILED);
+}
+
+static void stream_connected(struct net_stream *s)
+{
+	if (s->connecting)
+		connecting_detach(s->connecting);
+	stream_arm(s, s->wanted);
+	tell(s, NET_CONNECTED);
+	if (!uv_is_closing((uv_handle_t *)&s->poll))
+		note_more(s);
+}
+
+static void shake_hands(struct net_stream *s)
+{
+	int rc = tls_shake_hands(s->tls);
+	if (rc == TLS_AGAIN) {
+		stream_arm(s, tls_wants_write(s->tls) ? NET_WRITABLE : NET_READABLE);
+		return;
+	}
+	if (rc != 0) {
+		stream_failed(s, tls_error(s->tls));
+		return;
+	}
+	s->link = LINK_SECURE;
+	stream_connected(s);
+}
+
+/* SSLRequest: https://www.postgresql.org/docs/15/protocol-message-formats.html */
+static void ask_for_tls(struct net_stream *s)
+{
+	static const uint8_t request[] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
+	s->link = LINK_ASKING;
+	if (socket_send(s, request, sizeof(request)) != sizeof(request))
+		stream_failed(s, "the server closed the connection");
+	else
+		stream_arm(s, NET_READABLE);
+}
+
+/* One byte and no more: what came behind it in clear must not be taken for what was encrypted. */
+static void on_tls_answer(struct net_stream *s)
+{
+	uint8_t answer = 0;
+	ssize_t n = socket_recv(s, &answer, 1);
+	if (n == TLS_AGAIN) {
+		stream_arm(s, NET_READABLE);
+	} else if (n != 1) {
+		stream_failed(s, "the server closed the connection when it was asked for TLS");
+	} else if (answer == 'S') {
+		s->link = LINK_SHAKING;
+		shake_hands(s);
+	} else if (answer != 'N') {
+		stream_failed(s, "what the server answers to the request for TLS is not PostgreSQL's");
+	} else if (s->connecting->tls_mode == NET_TLS_PREFER) {
+		tls_free(s->tls);
+		s->tls = NULL;
+		s->link = LINK_PLAIN;
+		stream_connected(s);
+	} else {
+		stream_failed(s, "the server does not support TLS, but sslmode asks for it");
+	}
+}
+
+bool net_stream_accept_tls(struct net_stream *s, struct tls_context *c, struct slice first)
+{
+	struct net_loop *l = loop_of(s->poll.loop);
+	assert(!s->tls && !s->connecting);
+	s->tls = tls_new(c, NULL, first, &socket_io, s);
+	if (!s->tls)
+		return false;
+	s->link = LINK_SHAKING;
+	stream_arm(s, 0);
+	list_push_back(&l->more, &s->more);
+	uv_idle_start(&l->idle, on_idle);
+	return true;
+}
+
+const struct tls *net_stream_tls(const struct net_stream *s)
+{
+	return s->link == LINK_SECURE ? s->tls : NULL;
+}
+
+/* ---- connecting ---- */
+
+static bool secure_later(struct net_stream *s, const struct net_tls *tls)
+{
+	if (!tls)
+		return true;
+	s->connecting->tls_mode = tls->mode;
+	s->tls = tls_new(tls->context, tls->name, (struct slice){0}, &socket_io, s);
+	return s->tls != NULL;
+}
+
+struct net_stream *net_connect_tls(struct net_loop *l, const char *host, int port,
+                                   int64_t timeout_us, const struct net_tls *tls, net_stream_fn fn,
+                                   void *owner)
 {
 	struct address a = {0};
 	bool local = host[0] == '/';
@@ -616,7 +826,7 @@ struct net_stream *net_connect(struct net_loop *l, const char *host, int port, i
 	struct net_stream *s = stream_new(l, fd, local);
 	if (!s)
 		return NULL;
-	if (!connecting_new(l, s, port, timeout_us)) {
+	if (!connecting_new(l, s, port, timeout_us) || !secure_later(s, tls)) {
 		net_stream_close(s);
 		return NULL;
 	}
@@ -636,6 +846,12 @@ struct net_stream *net_connect(struct net_loop *l, const char *host, int port, i
 	return s;
 }
 
+struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
+                               net_stream_fn fn, void *owner)
+{
+	return net_connect_tls(l, host, port, timeout_us, NULL, fn, owner);
+}
+
 static void on_connect_event(struct net_stream *s)
 {
 	int error = 0;
@@ -644,11 +860,26 @@ static void on_connect_event(struct net_stream *s)
 		error = errno;
 	if (error != 0) {
 		connect_next(s, -error);
-		return;
+	} else if (!s->tls) {
+		stream_connected(s);
+	} else if (s->connecting->tls_mode != NET_TLS_DIRECT) {
+		ask_for_tls(s);
+	} else {
+		s->link = LINK_SHAKING;
+		shake_hands(s);
 	}
-	connecting_detach(s->connecting);
-	stream_arm(s, s->wanted);
-	tell(s, NET_CONNECTED);
+}
+
+static void on_ready_event(struct net_stream *s, int status, unsigned events)
+{
+	if (s->read_waits_to_write && events & NET_WRITABLE) {
+		s->read_waits_to_write = false;
+		events |= NET_READABLE;
+		stream_arm(s, s->wanted);
+	}
+	tell(s, status < 0 ? s->wanted : events & s->wanted);
+	if (status < 0 && !uv_is_closing((uv_handle_t *)&s->poll))
+		stream_arm(s, s->wanted);
 }
 
 static void on_poll(uv_poll_t *h, int status, int events)
@@ -658,13 +889,14 @@ static void on_poll(uv_poll_t *h, int status, int events)
 	 * writing, whichever it wants. */
 	if (status < 0)
 		s->armed = 0;
-	if (s->connecting) {
+	if (s->link == LINK_ASKING)
+		on_tls_answer(s);
+	else if (s->link == LINK_SHAKING)
+		shake_hands(s);
+	else if (s->connecting)
 		on_connect_event(s);
-		return;
-	}
-	tell(s, status < 0 ? s->wanted : (unsigned)events & s->wanted);
-	if (status < 0 && !uv_is_closing((uv_handle_t *)h))
-		stream_arm(s, s->wanted);
+	else
+		on_ready_event(s, status, (unsigned)events);
 }
 
 void net_stream_set_owner(struct net_stream *s, net_stream_fn fn, void *owner)
@@ -677,8 +909,11 @@ void net_stream_want(struct net_stream *s, unsigned events)
 {
 	assert((events & ~(unsigned)(NET_READABLE | NET_WRITABLE)) == 0);
 	s->wanted = (uint8_t)events;
-	if (!s->connecting)
-		stream_arm(s, events);
+	if (s->connecting || s->link == LINK_SHAKING)
+		return;
+	stream_arm(s, s->read_waits_to_write ? events | NET_WRITABLE : events);
+	if (s->tls)
+		note_more(s);
 }
 
 unsigned net_stream_wanted(const struct net_stream *s)
@@ -686,50 +921,87 @@ unsigned net_stream_wanted(const struct net_stream *s)
 	return s->wanted;
 }
 
-static bool would_block(int error)
+/* As many records as there are and as fit. */
+static ssize_t read_tls(struct net_stream *s, uint8_t *buf, size_t cap)
 {
-	return error == EAGAIN || error == EWOULDBLOCK;
+	size_t got = 0;
+	ssize_t n = TLS_AGAIN;
+	if (s->link != LINK_SECURE)
+		return NET_AGAIN;
+	do {
+		n = tls_read(s->tls, buf + got, cap - got);
+		got += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && got < cap && tls_has_more(s->tls));
+	s->read_waits_to_write = n == TLS_AGAIN && tls_wants_write(s->tls);
+	if (s->read_waits_to_write)
+		stream_arm(s, s->wanted | NET_WRITABLE);
+	note_more(s);
+	if (got > 0)
+		return (ssize_t)got;
+	if (n == TLS_ERROR)
+		s->why = tls_error(s->tls);
+	return n == TLS_AGAIN ? NET_AGAIN : n == TLS_EOF ? NET_EOF : NET_ERROR;
 }
 
 ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap)
 {
 	assert(cap > 0);
-	ssize_t n;
-	do
-		n = recv(s->fd, buf, cap, 0);
-	while (n < 0 && errno == EINTR);
-	if (n > 0)
-		return n;
-	if (n == 0)
-		return NET_EOF;
-	if (would_block(errno))
-		return NET_AGAIN;
-	s->error = -errno;
-	return NET_ERROR;
+	if (s->tls)
+		return read_tls(s, buf, cap);
+	ssize_t n = socket_recv(s, buf, cap);
+	return n > 0 ? n : n == TLS_EOF ? NET_EOF : n == TLS_AGAIN ? NET_AGAIN : NET_ERROR;
 }
 
-static ssize_t written(struct net_stream *s, ssize_t n)
+static ssize_t write_tls(struct net_stream *s, const void *ptr, size_t len)
 {
-	if (n >= 0)
-		return n;
-	if (would_block(errno))
+	if (s->link != LINK_SECURE)
 		return 0;
-	s->error = -errno;
-	return NET_ERROR;
+	ssize_t n = tls_write(s->tls, ptr, len);
+	if (n < 0)
+		s->why = tls_error(s->tls);
+	return n < 0 ? NET_ERROR : n;
 }
 
 ssize_t net_stream_write(struct net_stream *s, const void *ptr, size_t len)
 {
-	ssize_t n;
-	do
-		n = send(s->fd, ptr, len, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return written(s, n);
+	if (s->tls)
+		return write_tls(s, ptr, len);
+	ssize_t n = socket_send(s, ptr, len);
+	return n >= 0 ? n : n == TLS_AGAIN ? 0 : NET_ERROR;
+}
+
+#define TLS_RECORD 16384
+
+/* Small pieces share a record. */
+static ssize_t writev_tls(struct net_stream *s, const struct iovec *iov, int count)
+{
+	uint8_t record[TLS_RECORD];
+	size_t total = 0, at = 0;
+	for (int i = 0; i < count;) {
+		size_t len = 0;
+		while (i < count && len < sizeof(record)) {
+			size_t left = iov[i].iov_len - at;
+			size_t n = left < sizeof(record) - len ? left : sizeof(record) - len;
+			memcpy(record + len, (const uint8_t *)iov[i].iov_base + at, n);
+			len += n;
+			at = n < left ? at + n : 0;
+			i += n == left;
+		}
+		ssize_t n = write_tls(s, record, len);
+		if (n < 0)
+			return n;
+		total += (size_t)n;
+		if ((size_t)n < len)
+			break;
+	}
+	return (ssize_t)total;
 }
 
 ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int count)
 {
 	assert(count >= 0);
+	if (s->tls)
+		return writev_tls(s, iov, count);
 	struct msghdr msg = {
 		.msg_iov = (struct iovec *)(uintptr_t)iov,
 		.msg_iovlen = (size_t)(count < IOV_MAX ? count : IOV_MAX),
@@ -738,13 +1010,18 @@ ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int cou
 	do
 		n = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
-	return written(s, n);
+	if (n >= 0)
+		return n;
+	if (would_block(errno))
+		return 0;
+	s->error = -errno;
+	return NET_ERROR;
 }
 
 void net_stream_expect(struct net_stream *s, int bytes)
 {
-	/* Unix sockets wake at the first byte whatever is set. */
-	if (s->low_water == bytes || s->local)
+	/* Unix sockets wake at the first byte whatever is set; bytes of TLS are other ones. */
+	if (s->low_water == bytes || s->local || s->tls)
 		return;
 	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0)
 		s->low_water = bytes;
@@ -752,6 +1029,8 @@ void net_stream_expect(struct net_stream *s, int bytes)
 
 const char *net_stream_error(const struct net_stream *s)
 {
+	if (s->why && s->why[0])
+		return s->why;
 	return s->error ? uv_strerror(s->error) : "";
 }
 
@@ -788,6 +1067,11 @@ static void format_address(const struct net_stream *s, const struct address *a, 
 		format_v4(&a->v4.sin_addr, a->v4.sin_port, out, cap);
 	else
 		format_v6(&a->v6, out, cap);
+}
+
+bool net_stream_is_local(const struct net_stream *s)
+{
+	return s->local;
 }
 
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap)

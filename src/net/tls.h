@@ -1,55 +1,93 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The client's side of TLS without a socket: what came from the server is fed in, what is to be
- * sent to it is drained, and the plain text goes in and out in between. OpenSSL does the work, over
- * memory. Nothing here waits or calls back.
+ * TLS over whatever moves bytes: OpenSSL does the work, and reads and writes through two functions
+ * of the owner's. Nothing here waits, and nothing is held but one record in each direction: what the
+ * transport does not take, the caller keeps.
  *
- *   socket ─▶ tls_feed ─▶ [ TLS ] ─▶ tls_read ─▶ owner
- *   socket ◀─ tls_drain ◀─ [     ] ◀─ tls_write ◀─ owner
+ *   transport ─ recv ─▶ [ TLS ] ─ tls_read ─▶ owner
+ *   transport ◀─ send ─ [     ] ◀─ tls_write ─ owner
  *
- * After each tls_feed() the owner reads until TLS_AGAIN, and then drains: the handshake goes on
- * that way, too. It begins with the first tls_read(). The server must show a certificate that the
- * authorities vouch for, made out to the name asked for.
+ * TLS 1.2 is the least. There is no renegotiation, no resumption and no compression.
  */
 #ifndef TM_NET_TLS_H
 #define TM_NET_TLS_H
 
 #include <sys/types.h>
 
-#include "base/buf.h"
+#include "base/slice.h"
 
-struct tls_context; /* what all connections to a service have in common */
+struct tls_context; /* what all connections to a service, or of a listener, have in common */
 struct tls;
 
+/* Whom the other side has to be. */
+enum tls_verify {
+	TLS_VERIFY_NAME,     /* client: a certificate the authorities vouch for, made out to the name */
+	TLS_VERIFY_CA,       /* a certificate the authorities vouch for */
+	TLS_VERIFY_IF_GIVEN, /* server: asks for one, and goes on without */
+	TLS_VERIFY_NONE,
+};
+
+enum tls_side { TLS_CLIENT, TLS_SERVER };
+
 struct tls_settings {
+	enum tls_side side;
+	enum tls_verify verify;
 	const char *ca_file;   /* NULL or "": the system's authorities */
-	const char *cert_file; /* NULL or "": no certificate of our own */
-	const char *key_file;
+	const char *cert_file; /* NULL or "": no certificate of our own; a server needs one */
+	const char *key_file;  /* NULL or "": in cert_file */
+	const char *ciphers;   /* of TLS 1.2, in OpenSSL's notation; NULL or "": OpenSSL's default */
+	bool no_1_2, no_1_3;   /* versions that are not wanted */
 };
 /* NULL: `error` gets a sentence. */
 struct tls_context *tls_context_new(const struct tls_settings *s, char *error, size_t error_cap);
 /* Connections may outlive it. NULL is fine. */
 void tls_context_free(struct tls_context *c);
+/* `into` gets the files and rules that `from` has read, for connections to come; `from` gets the
+ * old ones. */
+void tls_context_swap(struct tls_context *into, struct tls_context *from);
 
-/* `server_name` is a DNS name or an IP address. NULL: no memory, or no name at all. */
-struct tls *tls_new(struct tls_context *c, const char *server_name);
-/* NULL is fine. */
+#define TLS_AGAIN (-1) /* nothing before the transport can be read or written again */
+#define TLS_EOF (-2)   /* the other side closed */
+#define TLS_ERROR (-3) /* broken; tls_error() */
+
+/* Bytes moved (> 0), or one of the above. */
+struct tls_io {
+	ssize_t (*recv)(void *arg, void *buf, size_t cap);
+	ssize_t (*send)(void *arg, const void *ptr, size_t len);
+};
+
+/* A client's `name` is whom the server's certificate must be made out to, a DNS name or an IP
+ * address; it may be NULL where the context does not ask for one. `first` are bytes of the other
+ * side that were read already; copied. NULL: no memory, or no name at all. */
+struct tls *tls_new(struct tls_context *c, const char *name, struct slice first,
+                    const struct tls_io *io, void *io_arg);
+/* Says goodbye if it can be said at once. NULL is fine. */
 void tls_free(struct tls *t);
 
-#define TLS_AGAIN (-1) /* nothing before more is fed */
-#define TLS_EOF (-2)   /* the other side closed in order */
-#define TLS_ERROR (-3) /* broken; tls_error(). Drain all the same: it may be told why */
+/* The handshake: 0 when it is over, TLS_AGAIN or TLS_ERROR. */
+int tls_shake_hands(struct tls *t);
+bool tls_is_ready(const struct tls *t);
+/* After TLS_AGAIN or a short write: it is writing that has to be possible first. */
+bool tls_wants_write(const struct tls *t);
 
-/* Copies. False: no memory. */
-bool tls_feed(struct tls *t, const void *ptr, size_t len);
 /* Bytes of plain text (> 0), or one of the above. */
 ssize_t tls_read(struct tls *t, void *buf, size_t cap);
-/* Before this is true, nothing can be written. */
-bool tls_is_ready(const struct tls *t);
-/* Takes all, or TLS_ERROR. */
+/* More may be read though the transport has nothing: the caller must come back by itself. */
+bool tls_has_more(const struct tls *t);
+/* How many bytes were taken (>= 0), or TLS_ERROR. The next call must begin with those that were
+ * not. */
 ssize_t tls_write(struct tls *t, const void *ptr, size_t len);
-/* Moves what is to be sent to the end of `out`. False: it does not fit. */
-bool tls_drain(struct tls *t, struct buf *out);
 const char *tls_error(const struct tls *t);
+
+/* ---- who is there ---- */
+
+/* The common name in the certificate that the other side proved to have. False: it has shown none,
+ * or one without such a name, or with a NUL in it. */
+bool tls_peer_common_name(const struct tls *t, char *out, size_t cap);
+/* The protocol that a client asked for by ALPN is PostgreSQL's. */
+bool tls_speaks_postgresql(const struct tls *t);
+/* "TLSv1.3" and the name of the cipher. */
+const char *tls_version(const struct tls *t);
+const char *tls_cipher(const struct tls *t);
 
 #endif

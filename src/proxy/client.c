@@ -385,6 +385,10 @@ static void on_readable(struct client *c)
 static void client_event(void *owner, unsigned events)
 {
 	struct client *c = owner;
+	if (events & (NET_CONNECTED | NET_FAILED)) {
+		startup_secured(c, events);
+		return;
+	}
 	if (events & NET_WRITABLE) {
 		if (!out_flush(c->stream, &c->out)) {
 			client_close(c);

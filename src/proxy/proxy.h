@@ -198,6 +198,8 @@ struct server {
 /* ---------------------------------------------------------------- clients */
 
 /*
+ *     TLS
+ *      ⇅
  *   STARTUP ─▶ AUTH ─▶ WELCOME ─▶ READY ⇄ WAIT_POSITION
  *      │                             ⇅ ╲
  *      ▶ CONSOLE                     ⇅   WAIT_SERVER, WAIT_SYNC
@@ -205,6 +207,7 @@ struct server {
  */
 enum client_state {
 	CLIENT_STARTUP,
+	CLIENT_TLS, /* shaking hands, which is the stream.s affair */
 	CLIENT_AUTH,
 	CLIENT_WELCOME, /* needs a server to learn what to say at login */
 	CLIENT_READY,
@@ -313,6 +316,8 @@ struct client {
 	bool skip_drop;  /* … or thrown away */
 
 	enum client_state state;
+	bool greeted;       /* its first packet has come */
+	bool direct_tls;    /* it began with TLS, unasked */
 	uint8_t bound;      /* enum bind_reason */
 	bool to_sync;       /* skipping everything up to Sync after an error of ours */
 	bool batch_failed;  /* the same, where the server was made to fail too and is sent the Sync */

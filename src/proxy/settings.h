@@ -9,11 +9,28 @@
 
 #include "consistency/route.h"
 #include "consistency/token.h"
+#include "net/tls.h"
 #include "store/store.h"
 #include "watch/watch.h"
 
 #define SETTINGS_USERS_MAX 4096
 #define SETTINGS_DATABASES_MAX 256
+
+/* libpq's words. */
+enum sslmode {
+	SSLMODE_DISABLE,
+	SSLMODE_ALLOW,
+	SSLMODE_PREFER,
+	SSLMODE_REQUIRE,
+	SSLMODE_VERIFY_CA,
+	SSLMODE_VERIFY_FULL,
+};
+
+struct tls_options {
+	enum sslmode mode;
+	char ca_file[256], cert_file[256], key_file[256];
+	char protocols[64], ciphers[256];
+};
 
 enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
 enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
@@ -47,6 +64,9 @@ struct settings {
 	char unix_socket_dir[96]; /* "" is none */
 	char http_listen_addr[256];
 	int http_listen_port; /* 0: no HTTP */
+
+	struct tls_options client_tls;
+	struct tls_context *client_tls_context; /* made from it; NULL: clients come in clear */
 
 	/* the fleet; nodes[0] is the configured primary, which says nothing of its role */
 	int node_count;

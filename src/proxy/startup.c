@@ -216,6 +216,84 @@ static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 	}
 }
 
+/* ---------------------------------------------------------------------- TLS */
+
+/* A handshake record: the client of PostgreSQL 17 and later with sslnegotiation = direct. */
+#define TLS_HANDSHAKE 0x16
+
+/* `first` is the beginning of what the client says in TLS. */
+static void begin_tls(struct client *c, struct slice first)
+{
+	c->state = CLIENT_TLS;
+	if (!net_stream_accept_tls(c->stream, c->worker->settings->client_tls_context, first))
+		client_close(c);
+}
+
+static bool may_have_tls(const struct client *c)
+{
+	return c->worker->settings->client_tls_context && !net_stream_is_local(c->stream);
+}
+
+static bool must_have_tls(const struct client *c)
+{
+	return c->worker->settings->client_tls.mode >= SSLMODE_REQUIRE &&
+	       !net_stream_is_local(c->stream) && !net_stream_tls(c->stream);
+}
+
+static void answer_ssl_request(struct client *c, struct slice behind)
+{
+	if (net_stream_tls(c->stream)) {
+		client_fatal(c, "08P01", "TLS was asked for inside TLS", NULL);
+		return;
+	}
+	if (!may_have_tls(c)) {
+		client_say(c, "N", 1);
+		return;
+	}
+	/* Somebody between us and the client could have put it there, to be taken for what the client
+	 * said in TLS. */
+	if (behind.len > 0) {
+		client_fatal(c, "08P01", "received unencrypted data after SSL request",
+		             "This could be a client with a fault, or somebody who attacks it.");
+		return;
+	}
+	client_say(c, "S", 1);
+	if (c->out.len > 0)
+		client_close(c); /* a single byte does not fit: nobody reads */
+	if (c->state != CLIENT_DEAD)
+		begin_tls(c, (struct slice){0});
+}
+
+/* Returns the bytes used up. */
+static size_t begin_direct_tls(struct client *c, struct slice in)
+{
+	if (!may_have_tls(c)) {
+		client_close(c); /* it would not understand a word */
+		return 0;
+	}
+	c->direct_tls = true;
+	begin_tls(c, in);
+	return in.len;
+}
+
+void startup_secured(struct client *c, unsigned events)
+{
+	if (events & NET_FAILED) {
+		char peer[80];
+		net_stream_peer(c->stream, peer, sizeof(peer));
+		c->worker->stats.client_errors++;
+		log_info("client %s: no connection: %s", peer, net_stream_error(c->stream));
+		client_close(c);
+		return;
+	}
+	c->state = CLIENT_STARTUP;
+	if (c->direct_tls && !tls_speaks_postgresql(net_stream_tls(c->stream)))
+		client_fatal(c, "08P01", "received direct SSL connection request without ALPN protocol "
+		                         "negotiation extension", NULL);
+}
+
+/* -------------------------------------------------------------- first packets */
+
 /* A database that the configuration lists under the second name is that database. */
 static bool is_console(const struct worker *w, struct slice database)
 {
@@ -244,6 +322,11 @@ static void start_session(struct client *c, const struct startup *st)
 	    !slice_ieq_str(replication, "false") && !slice_eq_str(replication, "0")) {
 		client_fatal(c, "0A000", "replication connections are not supported by the router",
 		             "Connect to the primary itself.");
+		return;
+	}
+	if (must_have_tls(c)) {
+		client_fatal(c, "28000", "the router takes connections with TLS only",
+		             "Connect with sslmode=require, or better with verify-full.");
 		return;
 	}
 	if (w->state != WORKER_RUNNING) {
@@ -288,6 +371,8 @@ size_t startup_packet(struct client *c, struct slice in)
 {
 	struct slice body;
 	struct startup st;
+	if (!c->greeted && in.ptr[0] == TLS_HANDSHAKE)
+		return begin_direct_tls(c, in);
 	enum parse_result r = startup_frame(in, &body);
 	if (r == PARSE_PARTIAL)
 		return 0;
@@ -296,8 +381,11 @@ size_t startup_packet(struct client *c, struct slice in)
 		client_fatal(c, "08P01", "invalid startup packet", "The router speaks protocol 3.");
 		return 0;
 	}
+	c->greeted = true;
 	switch (st.code) {
 	case PROTOCOL_SSL:
+		answer_ssl_request(c, slice_from(in, 4 + body.len));
+		break;
 	case PROTOCOL_GSSENC:
 		client_say(c, "N", 1);
 		break;

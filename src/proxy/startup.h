@@ -10,6 +10,8 @@
 
 /* CLIENT_STARTUP: one startup-phase packet. Returns the bytes used up, 0 if it is not whole. */
 size_t startup_packet(struct client *c, struct slice in);
+/* CLIENT_TLS: the stream is through with it, NET_CONNECTED or NET_FAILED. */
+void startup_secured(struct client *c, unsigned events);
 /* CLIENT_AUTH: one answer to a challenge. Likewise. */
 size_t startup_answer(struct client *c, struct slice in);
 /* CLIENT_WELCOME: asks a server what to say; comes back here as long as there is none. */

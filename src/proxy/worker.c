@@ -179,6 +179,7 @@ static void tend_client(struct worker *w, struct client *c, int64_t now)
 	int64_t idle = now - c->seen_at_us;
 	switch (c->state) {
 	case CLIENT_STARTUP:
+	case CLIENT_TLS:
 	case CLIENT_AUTH:
 		if (s->client_login_timeout_us > 0 && idle > s->client_login_timeout_us)
 			client_fatal(c, "08P01", "client_login_timeout: the login took too long", NULL);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
-#include "net/tls.h"
 
 /* What may wait to be sent: some ten thousand commands. */
 #define OUT_MAX ((size_t)8 << 20)
@@ -19,8 +18,6 @@ struct resp {
 	void *owner;
 	redisReader *reader;
 	struct buf out;
-	struct tls *tls;    /* NULL: plain */
-	struct buf wire;    /* with TLS: what is to be sent, encrypted */
 	const char *broken; /* found where the owner must not be called; told by the flush timer */
 	bool connected;
 	bool busy;       /* a handler is on the stack */
@@ -122,8 +119,6 @@ static void free_it(struct resp *c)
 	if (c->reader)
 		redisReaderFree(c->reader);
 	buf_release(&c->out);
-	buf_release(&c->wire);
-	tls_free(c->tls);
 	free(c);
 }
 
@@ -174,9 +169,10 @@ static void take(struct resp *c, const uint8_t *bytes, size_t len)
 		lose(c, "a reply is too large");
 }
 
-/* Sends what is in `b` as far as the kernel takes it. */
-static void write_out(struct resp *c, struct buf *b)
+/* As far as the kernel takes it. */
+static void write_some(struct resp *c)
 {
+	struct buf *b = &c->out;
 	while (b->len > 0) {
 		struct slice s = buf_slice(b);
 		ssize_t n = net_stream_write(c->stream, s.ptr, s.len);
@@ -191,52 +187,11 @@ static void write_out(struct resp *c, struct buf *b)
 	net_stream_want(c->stream, NET_READABLE | (b->len > 0 ? NET_WRITABLE : 0));
 }
 
-static void encrypt(struct resp *c)
-{
-	struct slice s = buf_slice(&c->out);
-	if (s.len > 0 && tls_is_ready(c->tls)) {
-		if (tls_write(c->tls, s.ptr, s.len) == TLS_ERROR)
-			lose_soon(c, "TLS failed");
-		buf_consume(&c->out, s.len);
-	}
-	if (!tls_drain(c->tls, &c->wire))
-		lose_soon(c, "more is queued than it takes");
-}
-
-static void write_some(struct resp *c)
-{
-	if (c->tls)
-		encrypt(c);
-	write_out(c, c->tls ? &c->wire : &c->out);
-}
-
-/* Plain text, as far as it can be had; with nothing fed, this begins the handshake. */
-static void take_encrypted(struct resp *c, const uint8_t *bytes, size_t len)
-{
-	uint8_t plain[READ_CHUNK];
-	ssize_t n = TLS_AGAIN;
-	if (len > 0 && !tls_feed(c->tls, bytes, len)) {
-		lose(c, "no memory");
-		return;
-	}
-	while (!c->closed && c->stream && (n = tls_read(c->tls, plain, sizeof(plain))) > 0)
-		take(c, plain, (size_t)n);
-	if (c->closed || !c->stream)
-		return;
-	write_some(c);
-	if (n == TLS_EOF)
-		lose(c, "the server closed the connection");
-	else if (n == TLS_ERROR)
-		lose(c, tls_error(c->tls));
-}
-
 static void read_some(struct resp *c)
 {
 	uint8_t chunk[READ_CHUNK];
 	ssize_t n = net_stream_read(c->stream, chunk, sizeof(chunk));
-	if (n > 0 && c->tls)
-		take_encrypted(c, chunk, (size_t)n);
-	else if (n > 0)
+	if (n > 0)
 		take(c, chunk, (size_t)n);
 	else if (n == NET_EOF)
 		lose(c, "the server closed the connection");
@@ -274,10 +229,7 @@ static void on_stream(void *owner, unsigned events)
 		lose(c, net_stream_error(c->stream));
 	if (events & NET_CONNECTED) {
 		c->connected = true;
-		if (c->tls)
-			take_encrypted(c, NULL, 0);
-		else
-			resp_flush(c);
+		resp_flush(c);
 	}
 	if (events & NET_READABLE)
 		read_some(c);
@@ -333,16 +285,14 @@ struct resp *resp_connect(struct net_loop *l, const char *host, int port, int64_
 	if (!c)
 		return NULL;
 	buf_init(&c->out, OUT_MAX);
-	buf_init(&c->wire, OUT_MAX);
 	c->handlers = handlers;
 	c->owner = owner;
 	c->reader = redisReaderCreateWithFunctions(&reply_functions);
 	c->flush = net_timer_new(l, on_flush, c);
-	if (tls)
-		c->tls = tls_new(tls, tls_server_name);
-	if (c->reader && c->flush && (c->tls || !tls)) {
+	if (c->reader && c->flush) {
+		const struct net_tls secure = {NET_TLS_DIRECT, tls, tls_server_name};
 		c->reader->privdata = c;
-		c->stream = net_connect(l, host, port, timeout_us, on_stream, c);
+		c->stream = net_connect_tls(l, host, port, timeout_us, tls ? &secure : NULL, on_stream, c);
 	}
 	if (c->stream)
 		return c;

@@ -64,10 +64,11 @@ void net_random(void *out, size_t len)
 	memset(out, 7, len);
 }
 
-struct net_stream *net_connect(struct net_loop *l, const char *host, int port, int64_t timeout_us,
-                               net_stream_fn fn, void *owner)
+struct net_stream *net_connect_tls(struct net_loop *l, const char *host, int port,
+                                   int64_t timeout_us, const struct net_tls *tls, net_stream_fn fn,
+                                   void *owner)
 {
-	assert(!l->stream && host[0] != '\0' && timeout_us > 0);
+	assert(!l->stream && !tls && host[0] != '\0' && timeout_us > 0);
 	struct net_stream *s = calloc(1, sizeof(*s));
 	assert(s);
 	*s = (struct net_stream){.loop = l, .fn = fn, .owner = owner, .wanted = NET_READABLE};

@@ -433,6 +433,7 @@ class Tidemark:
             options.setdefault("admin_users", "postgres")
             options.setdefault("shutdown_timeout", "3s")
         self.admin_password = options.pop("admin_password", None)
+        self.tls = options.pop("tls", None)  # an SSLContext for the console, where it needs one
         if options.pop("http", False):
             self.http_port = free_port()
             options["http_listen"] = f"{HOST}:{self.http_port}"
@@ -516,6 +517,8 @@ class Tidemark:
         """SHOW … on the admin console: a list of dicts."""
         c = rawpg.Raw(HOST, self.port)
         try:
+            if self.tls:
+                c.start_tls(self.tls)
             c.startup(user="postgres", database="tidemark", password=self.admin_password)
             return c.query_dicts(f"SHOW {what}")
         finally:

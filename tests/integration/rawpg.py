@@ -192,6 +192,15 @@ class Raw:
         self.pid = self.key = None
         self.negotiated = None
 
+    def start_tls(self, context, name="localhost", direct=False):
+        """SSLRequest, unless `direct`, and the handshake."""
+        if not direct:
+            self.send(message(b"", struct.pack("!I", SSL)))
+            assert self.take(1) == b"S", "the server has no TLS"
+        self.sock.settimeout(self.timeout)
+        self.sock = context.wrap_socket(self.sock, server_hostname=name)
+        return self
+
     # ---- bytes ----
 
     def send(self, *pieces):

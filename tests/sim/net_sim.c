@@ -546,6 +546,24 @@ static void free_dead_streams(void)
 	}
 }
 
+/* Nothing is encrypted here. */
+struct net_stream *net_connect_tls(struct net_loop *l, const char *host, int port,
+                                   int64_t timeout_us, const struct net_tls *tls, net_stream_fn fn,
+                                   void *owner)
+{
+	return net_connect(l, host, port, timeout_us, fn, owner);
+}
+
+bool net_stream_accept_tls(struct net_stream *s, struct tls_context *c, struct slice first)
+{
+	return false;
+}
+
+const struct tls *net_stream_tls(const struct net_stream *s)
+{
+	return NULL;
+}
+
 void net_stream_close(struct net_stream *s)
 {
 	if (!s)
@@ -636,6 +654,11 @@ ssize_t net_stream_writev(struct net_stream *s, const struct iovec *iov, int cou
 const char *net_stream_error(const struct net_stream *s)
 {
 	return s->error ? s->error : "";
+}
+
+bool net_stream_is_local(const struct net_stream *s)
+{
+	return false;
 }
 
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap)
