@@ -93,18 +93,26 @@ static void count_servers(const struct list *servers, struct pool_census *out)
 	}
 }
 
-void pool_census(const struct pool *p, int64_t now_us, struct pool_census *out)
+static void count_waits(const struct list *queue, int64_t now_us, struct pool_census *out)
 {
-	*out = (struct pool_census){.waiting_clients = (uint64_t)p->waiting_count};
-	count_servers(&p->idle, out);
-	count_servers(&p->busy, out);
-	list_each_const(it, &p->waiting)
+	list_each_const(it, queue)
 	{
 		const struct client *c = container_of(it, struct client, queue);
 		int64_t since = c->turn_queued_at_us;
 		if (since > 0 && now_us - since > out->longest_wait_us)
 			out->longest_wait_us = now_us - since;
 	}
+}
+
+void pool_census(const struct pool *p, int64_t now_us, struct pool_census *out)
+{
+	*out = (struct pool_census){.waiting_clients = (uint64_t)(p->waiting_count + p->held_count),
+	                             .fallback_clients = (uint64_t)p->fallback_count,
+	                             .held_clients = (uint64_t)p->held_count};
+	count_servers(&p->idle, out);
+	count_servers(&p->busy, out);
+	count_waits(&p->waiting, now_us, out);
+	count_waits(&p->held, now_us, out);
 }
 
 static void count_client(const struct client *c, struct census *out)
@@ -122,6 +130,8 @@ static void count_account(const struct worker *w, const struct account *a, int64
 		pool_census(&a->pools[node], now_us, &pool);
 		for (int i = 0; i < SERVER_ACTIVITIES; i++)
 			out->servers[node][i] += pool.servers[i];
+		out->fallback += pool.fallback_clients;
+		out->held += pool.held_clients;
 		out->pools +=
 			a->pools[node].idle_count + a->pools[node].busy_count > 0 || pool.waiting_clients > 0;
 	}

@@ -36,7 +36,8 @@ const char *node_role_name(enum node_role role);
 /* Of one pool. */
 struct pool_census {
 	uint64_t servers[SERVER_ACTIVITIES];
-	uint64_t active_clients, waiting_clients;
+	uint64_t active_clients, waiting_clients; /* waiting: those held back, too */
+	uint64_t fallback_clients, held_clients;  /* pool.fallback_count, pool.held_count */
 	int64_t longest_wait_us; /* of a client for a server connection */
 };
 void pool_census(const struct pool *p, int64_t now_us, struct pool_census *out);
@@ -45,6 +46,7 @@ struct census {
 	uint64_t clients[CLIENT_ACTIVITIES];
 	uint64_t clients_bound;
 	uint64_t servers[FLEET_NODES_MAX][SERVER_ACTIVITIES];
+	uint64_t fallback, held; /* of all pools */
 	uint64_t databases, accounts, pools; /* pools that have or want a connection */
 	struct database_stats totals;        /* of all databases */
 	struct stmt_cache_stats caches;      /* likewise */

@@ -63,6 +63,7 @@ static const char *target_of(enum route_reason reason)
 	case REASON_REPLICA_FRESH:
 	case REASON_REPLICA_BOUNDED:
 	case REASON_REPLICA_EVENTUAL:
+	case REASON_REPLICA_RETRIED:
 		return "replica";
 	case REASON_WAIT_STORE:
 	case REASON_WAIT_REPLICA:
@@ -88,6 +89,11 @@ static void routing(const struct worker *w, struct buf *out)
 	head(out, name, COUNTER, "Plain reads outside transactions by who answered.");
 	buf_printf(out, "%s{target=\"replica\"} %" PRIu64 "\n", name, st->reads_replica);
 	buf_printf(out, "%s{target=\"primary\"} %" PRIu64 "\n", name, st->reads_primary);
+	name = "tidemark_retries_total";
+	head(out, name, COUNTER, "Reads that a replica failed and that were run again, by cause.");
+	for (int i = 0; i < RERUN_CAUSES; i++)
+		buf_printf(out, "%s{cause=\"%s\"} %" PRIu64 "\n", name,
+		           rerun_cause_name((enum rerun_cause)i), st->reruns[i]);
 	name = "tidemark_tokens_total";
 	head(out, name, COUNTER, "Tokens that came with requests, by what was found.");
 	for (int i = 0; i < TOKEN_VERDICTS; i++)
@@ -260,7 +266,8 @@ static void counters(const struct worker *w, struct buf *out)
 	        "Reads that waited in vain and went to the primary."),
 		ROW("waitlist_full", "", waitlist_full,
 	        "Reads that went to the primary because too many waited already."),
-		ROW("retries", "", retried, "Statements refused by a replica and run on the primary."),
+		ROW("reads_held_back", "", held_back,
+	        "Reads without a fit replica that had to wait for their part of the primary's pool."),
 		ROW("captures", "{result=\"ok\"}", captures,
 	        "Commit positions captured behind writes, by result."),
 		ROW("captures", "{result=\"failed\"}", captures_failed, ""),
@@ -316,6 +323,10 @@ static void connections(const struct worker *w, const struct census *c, struct b
 	       "Limit of waiting statements (max_waiting).");
 	single(out, "tidemark_pool_waiting", GAUGE, c->clients[CLIENT_DOES_WAIT],
 	       "Clients that wait for a server connection now.");
+	single(out, "tidemark_fallback_reads", GAUGE, c->fallback,
+	       "Reads let in on the primary now for want of a replica.");
+	single(out, "tidemark_fallback_held", GAUGE, c->held,
+	       "Reads held back now, until there is a place for them on the primary, or a replica.");
 
 	const char *name = "tidemark_servers";
 	head(out, name, GAUGE, "Server connections by node and by what they do.");

@@ -137,7 +137,10 @@ void show_routing(struct worker *w, struct buf *out)
 		ROW(wait_timeouts, "reads that waited in vain and went to the primary"),
 		ROW(waitlist_full,
 	        "reads that went to the primary because max_waiting others waited already"),
-		ROW(retried, "statements that a replica refused and the primary answered"),
+		ROW(held_back,
+	        "reads without a fit replica that had to wait for fallback_pool_share of the primary's "
+	        "pool"),
+		ROW(retried, "reads that a replica refused or failed, run again elsewhere; by cause below"),
 		ROW(captures, "commit positions captured behind a statement that may have written"),
 		ROW(captures_failed,
 	        "captures that failed: the session's next read waits for a sample of "
@@ -157,6 +160,11 @@ void show_routing(struct worker *w, struct buf *out)
 		uint64_t value;
 		memcpy(&value, (const char *)&w->stats + rows[i].offset, sizeof(value));
 		routing_row(&t, rows[i].name, value, rows[i].meaning);
+	}
+	for (int i = 0; i < RERUN_CAUSES; i++) {
+		char name[64];
+		snprintf(name, sizeof(name), "retried_%s", rerun_cause_name((enum rerun_cause)i));
+		routing_row(&t, name, w->stats.reruns[i], rerun_cause_words((enum rerun_cause)i));
 	}
 	for (int i = 0; i < TOKEN_VERDICTS; i++) {
 		char name[64];

@@ -669,6 +669,21 @@ const struct option options[] = {
 			"Clients that may wait for a server connection of one pool; further ones get an error",
 	},
 	{
+		.name = "fallback_pool_share",
+		.group = GROUP_POOLS,
+		.type = OPTION_INT,
+		FIELD(fallback_pool_share),
+		.preset = "50",
+		.min = 1,
+		.max = 100,
+		.help =
+			"Percent of a pool of the primary that reads may take which are there for want of a replica",
+		.doc =
+			"So that losing the replicas cannot stampede the primary: what is over it waits, and writes pass, "
+			"until query_wait_timeout and max_pool_waiting. At least one connection; 100 is no limit. A fleet "
+			"without replicas has none.",
+	},
+	{
 		.name = "max_prepared_statements",
 		.group = GROUP_POOLS,
 		.type = OPTION_INT,

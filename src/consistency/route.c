@@ -142,14 +142,14 @@ static int choose(const struct fleet *f, const struct session_mark *mark, node_s
 	return best;
 }
 
-static node_set asked_replicas(const struct fleet *f, int64_t now_us)
+static node_set asked_replicas(const struct fleet *f, node_set avoid, int64_t now_us)
 {
 	node_set set = 0;
 	for (int i = 0; i < f->count; i++) {
 		if (fleet_replica_asked(f, i, now_us))
 			set |= (node_set)1 << i;
 	}
-	return set;
+	return set & ~avoid;
 }
 
 static node_set within_lag(const struct fleet *f, node_set set, int64_t max_lag_us, int64_t now_us)
@@ -338,7 +338,7 @@ struct route route_decide(const struct fleet *f, const struct session_mark *mark
 	if (policy->level == LEVEL_STRONG)
 		return to_primary(REASON_STRONG);
 
-	node_set eligible = asked_replicas(f, now_us);
+	node_set eligible = asked_replicas(f, policy->avoid, now_us);
 	if (eligible == 0)
 		return to_primary(REASON_NO_REPLICA);
 	if (policy->replica_max_lag_us > 0) {
@@ -395,6 +395,7 @@ static const struct {
 	[REASON_REPLICA_FRESH] = {"replica_fresh", "a replica shows all that the session has seen"},
 	[REASON_REPLICA_BOUNDED] = {"replica_bounded", "a replica is within tidemark.max_lag"},
 	[REASON_REPLICA_EVENTUAL] = {"replica_eventual", "any healthy replica will do at this level"},
+	[REASON_REPLICA_RETRIED] = {"replica_retried", "a replica failed it, another one answered it"},
 	[REASON_WAIT_STORE] = {"wait_store", "waits for the store of session marks"},
 	[REASON_WAIT_REPLICA] = {"wait_replica", "a replica is about to catch up with the session"},
 	[REASON_WAIT_SAMPLE] = {"wait_sample", "what the session has seen is being looked up"},
@@ -408,7 +409,7 @@ static const struct {
 	[REASON_UNPARSABLE] = {"unparsable", "the statement could not be parsed"},
 	[REASON_TOO_LONG] = {"too_long", "the statement is too long to be parsed"},
 	[REASON_REFUSED_BEFORE] = {"refused_before", "a replica has refused this statement before"},
-	[REASON_RETRIED] = {"retried", "a replica refused the statement, the primary answered it"},
+	[REASON_RETRIED] = {"retried", "a replica refused or failed the statement, the primary answered it"},
 	[REASON_PIPELINE] = {"pipeline", "the statement is part of a batch that is not all reads"},
 	[REASON_STORE_DOUBTFUL] = {"store_doubtful",
                                "the store of session marks does not answer, or is in doubt"},
@@ -425,6 +426,20 @@ static const struct {
 	[REASON_OBSERVED] = {"observe",
                          "mode = observe: nothing goes to replicas, SHOW OBSERVE counts"},
 };
+
+bool route_is_fallback(enum route_reason reason)
+{
+	switch (reason) {
+	case REASON_RETRIED:
+	case REASON_NO_REPLICA:
+	case REASON_TOO_FAR_BEHIND:
+	case REASON_WAIT_TIMEOUT:
+	case REASON_LAG_LIMIT:
+		return true;
+	default:
+		return false;
+	}
+}
 
 const char *route_reason_name(enum route_reason reason)
 {

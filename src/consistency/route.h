@@ -26,6 +26,7 @@ enum route_reason {
 	REASON_REPLICA_FRESH,    /* a replica at or past the mark */
 	REASON_REPLICA_BOUNDED,  /* within max_lag */
 	REASON_REPLICA_EVENTUAL, /* any healthy replica */
+	REASON_REPLICA_RETRIED,  /* one of the above, after another replica failed it */
 	/* wait */
 	REASON_WAIT_STORE,   /* the session's mark is being asked for elsewhere */
 	REASON_WAIT_REPLICA, /* a replica is expected to catch up within the budget */
@@ -40,7 +41,7 @@ enum route_reason {
 	REASON_UNPARSABLE,
 	REASON_TOO_LONG,
 	REASON_REFUSED_BEFORE, /* a standby refused this statement once */
-	REASON_RETRIED,        /* a standby refused it just now */
+	REASON_RETRIED,        /* a standby refused or failed it just now */
 	REASON_PIPELINE, /* part of a batch that is not all plain reads, or that was not complete */
 	REASON_STORE_DOUBTFUL, /* the store of session marks does not answer, or is in doubt */
 	REASON_TOKEN_REFUSED,  /* it came with a token that cannot be believed */
@@ -60,6 +61,9 @@ enum route_reason {
 /* "replica_fresh" … for metrics; and a sentence for SHOW tidemark.route. */
 const char *route_reason_name(enum route_reason reason);
 const char *route_reason_words(enum route_reason reason);
+
+/* A read that the primary answers only because no replica was fit for it. */
+bool route_is_fallback(enum route_reason reason);
 
 /* Deliberately broken routing, to show that the history checker sees it. Only the test build of
  * the program can set anything but FAULT_NONE. */
@@ -83,6 +87,8 @@ struct route_policy {
 	/* Level session, where what is known of the mark reaches back only so far: replicas that are
 	 * further behind are left out. 0: it has no end. */
 	int64_t known_back_us;
+	/* Replicas that this statement cannot be sent to, one bit each. */
+	uint32_t avoid;
 	enum route_fault fault;
 };
 

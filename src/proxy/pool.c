@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "pool.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -196,6 +197,7 @@ struct account *account_get(struct database *db, struct slice user)
 		list_init(&p->idle);
 		list_init(&p->busy);
 		list_init(&p->waiting);
+		list_init(&p->held);
 	}
 	account_secret(a);
 	list_push_back(&db->accounts, &a->link);
@@ -312,6 +314,11 @@ static bool may_connect(const struct pool *p, int64_t now_us)
 	return p->idle_count + p->busy_count < pool_size(p) && now_us >= p->retry_at_us;
 }
 
+bool pool_down(const struct pool *p, int64_t now_us)
+{
+	return p->idle_count + p->busy_count == 0 && now_us < p->retry_at_us;
+}
+
 /* How many servers of this pool are on their way to serve those who wait. */
 static int connecting(const struct pool *p)
 {
@@ -321,6 +328,12 @@ static int connecting(const struct pool *p)
 		n += s->state == SERVER_CONNECTING || s->state == SERVER_LOGIN || s->state == SERVER_VERIFY;
 	}
 	return n;
+}
+
+static bool queue_is_full(const struct pool *p)
+{
+	const struct worker *w = p->account->database->worker;
+	return p->waiting_count + p->held_count >= w->settings->max_pool_waiting;
 }
 
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out)
@@ -333,9 +346,9 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 		return POOL_TAKEN;
 
 	int64_t now = net_loop_now_us(w->loop);
-	if (p->idle_count + p->busy_count == 0 && now < p->retry_at_us)
+	if (pool_down(p, now))
 		return POOL_DOWN;
-	if (p->waiting_count >= w->settings->max_pool_waiting)
+	if (queue_is_full(p))
 		return POOL_FULL;
 
 	list_remove(&c->queue); /* it may have been runnable */
@@ -356,8 +369,84 @@ void pool_leave_queue(struct client *c)
 	if (!p)
 		return;
 	list_remove(&c->queue);
-	p->waiting_count--;
+	if (c->held)
+		p->held_count--;
+	else
+		p->waiting_count--;
+	c->held = false;
 	c->waits_for = NULL;
+}
+
+/* ------------------------------------------------- reads for want of a replica */
+
+/* INT_MAX: no limit. A fleet that has no replica to lose needs none. */
+static int fallback_limit(const struct pool *p)
+{
+	const struct worker *w = p->account->database->worker;
+	int share = w->settings->fallback_pool_share, limit = pool_size(p) * share / 100;
+	bool replicas = false;
+	for (int i = 0; i < w->fleet.count; i++)
+		replicas |= i != p->node && w->fleet.nodes[i].health.weight > 0;
+	if (share == 100 || !replicas)
+		return INT_MAX;
+	return limit > 0 ? limit : 1;
+}
+
+static void let_in(struct pool *p, struct client *c)
+{
+	c->fallback_of = p;
+	p->fallback_count++;
+}
+
+static void let_next_in(struct pool *p)
+{
+	/* Who has timed out is off the list, and counted until it is resumed. */
+	while (!list_empty(&p->held) && p->fallback_count < fallback_limit(p)) {
+		struct client *c = container_of(list_first(&p->held), struct client, queue);
+		pool_leave_queue(c);
+		let_in(p, c);
+		worker_make_runnable(c->worker, c);
+	}
+}
+
+void pool_dismiss(struct client *c)
+{
+	struct pool *p = c->fallback_of;
+	if (!p)
+		return;
+	c->fallback_of = NULL;
+	p->fallback_count--;
+	let_next_in(p);
+}
+
+enum pool_answer pool_acquire_fallback(struct pool *p, struct client *c, struct server **out)
+{
+	if (c->fallback_of != p)
+		pool_dismiss(c);
+	if (c->fallback_of == p || pool_down(p, net_loop_now_us(c->worker->loop)))
+		return pool_acquire(p, c, out);
+	if (p->held_count == 0 && p->fallback_count < fallback_limit(p)) {
+		let_in(p, c);
+		return pool_acquire(p, c, out);
+	}
+	if (queue_is_full(p))
+		return POOL_FULL;
+	c->worker->stats.held_back += c->turn_queued_at_us == 0;
+	list_remove(&c->queue);
+	list_push_back(&p->held, &c->queue);
+	p->held_count++;
+	c->held = true;
+	c->waits_for = p;
+	return POOL_QUEUED;
+}
+
+static bool any_replica_asked(const struct worker *w, int64_t now_us)
+{
+	for (int i = 0; i < w->fleet.count; i++) {
+		if (fleet_replica_asked(&w->fleet, i, now_us))
+			return true;
+	}
+	return false;
 }
 
 void pool_decline(struct client *c)
@@ -382,11 +471,11 @@ void pool_kick(struct pool *p)
 		server_connect(p);
 }
 
-/* Those who wait decide anew. */
-static void send_away(struct pool *p)
+/* Those who wait there decide anew. */
+static void send_away(struct list *queue)
 {
-	while (!list_empty(&p->waiting)) {
-		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
+	while (!list_empty(queue)) {
+		struct client *c = container_of(list_first(queue), struct client, queue);
 		pool_leave_queue(c);
 		worker_make_runnable(c->worker, c);
 	}
@@ -399,8 +488,10 @@ void pool_failed(struct pool *p, const char *sqlstate, const char *error)
 	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s", sqlstate);
 	p->retry_at_us = net_now_us() + w->settings->server_login_retry_us;
 	/* Servers that work will come free; without any, nobody should wait in vain. */
-	if (p->idle_count + p->busy_count == 0)
-		send_away(p);
+	if (p->idle_count + p->busy_count > 0)
+		return;
+	send_away(&p->waiting);
+	send_away(&p->held);
 }
 
 void pool_tend(struct pool *p, int64_t now_us)
@@ -421,8 +512,11 @@ void pool_tend(struct pool *p, int64_t now_us)
 			server_close(srv, NULL);
 	}
 	list_for_each(it, &p->busy) server_tend(container_of(it, struct server, link), now_us);
+	let_next_in(p);
+	if (!list_empty(&p->held) && (p->node != worker_primary(w) || any_replica_asked(w, now_us)))
+		send_away(&p->held);
 	if (pool_unwanted(p))
-		send_away(p);
+		send_away(&p->waiting);
 	else if (!list_empty(&p->waiting))
 		pool_kick(p);
 }

@@ -2,7 +2,8 @@
  *
  * Databases, accounts and pools: who may connect where, and which server connection serves whom.
  * One pool for each database, user and node, of at most pool_size connections, last used first.
- * Clients that find none free queue up, bounded in number and time.
+ * Clients that find none free queue up, bounded in number and time. Reads that the primary gets only
+ * because the replicas are gone are let in by a part of its pool, so that they cannot stampede it.
  */
 #ifndef TM_PROXY_POOL_H
 #define TM_PROXY_POOL_H
@@ -36,8 +37,21 @@ enum pool_answer {
 	POOL_DOWN,   /* the node cannot be reached: pool.error, pool.sqlstate */
 };
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out);
+/* The same for a read that is sent to the primary for want of a replica. At most fallback_pool_share of
+ * the pool is for those, in use or queued for; further ones are held back, and everybody else passes
+ * them, so that losing the replicas costs writes nothing. Whoever was let in keeps its place until
+ * pool_dismiss(), which lets the next one in.
+ *
+ *   held ──(a place is free)──▶ waiting ──▶ on a server ──▶ dismissed
+ *     └─ decides anew at every tick while there is a replica that may be asked
+ */
+enum pool_answer pool_acquire_fallback(struct pool *p, struct client *c, struct server **out);
+/* The client's read is over, or goes elsewhere. Safe if it was not let in anywhere. */
+void pool_dismiss(struct client *c);
 /* An idle server that only this client has used for writing, if there is one, is taken next. */
 void pool_prefer(struct pool *p, uint64_t serial);
+/* It would answer POOL_DOWN. */
+bool pool_down(const struct pool *p, int64_t now_us);
 /* The client waits no more. Safe if it does not. */
 void pool_leave_queue(struct client *c);
 /* The client did not take the server it was woken for: the next in line may. Safe if it did. */

@@ -58,6 +58,11 @@ struct pool {
 	int idle_count, busy_count;
 	struct list waiting; /* clients, first come first served */
 	int waiting_count;
+	/* Reads that are here for want of a replica: how many were let in (in the queue, or on a
+	 * server), and the others, whom everybody else passes. */
+	int fallback_count;
+	struct list held;
+	int held_count;
 	int64_t retry_at_us; /* after a failed connect: not before */
 	char error[256];     /* of the last failed connect */
 	char sqlstate[6];
@@ -175,7 +180,7 @@ struct server {
 	bool counted;   /* in the fleet's outstanding */
 	bool on_replica;  /* the turn runs on a replica */
 	bool observed;    /* … on the primary, though it could have (mode = observe) */
-	bool reading;     /* the turn is a plain read on a replica: may be run again on the primary */
+	bool reading;     /* the turn is a plain read on a replica: may be run again elsewhere */
 	bool many;        /* … of more than one statement: held until it is complete */
 	bool rolled_back; /* a command tag said ROLLBACK since the last rest */
 	int captures;     /* capture questions outstanding */
@@ -251,6 +256,12 @@ struct name_undo {
 	uint8_t name[];
 };
 
+/* What was waited for in vain. */
+enum timeout { TIMEOUT_NONE, TIMEOUT_SERVER, TIMEOUT_HELD };
+
+/* Where a read goes that a replica has failed. */
+enum rerun { RERUN_NONE, RERUN_ELSEWHERE, RERUN_PRIMARY };
+
 /* What a connection said with SET tidemark.*; most never do. */
 struct client_options {
 	bool has_level, has_max_lag, has_wait_timeout, report;
@@ -301,12 +312,13 @@ struct console {
 
 struct client {
 	struct list link;  /* worker.clients, worker.dead */
-	struct list queue; /* pool.waiting, worker.await_primary, worker.runnable; else alone */
+	struct list queue; /* pool.waiting, pool.held, worker.await_primary, worker.runnable; else alone */
 	struct worker *worker;
 	struct net_stream *stream;
 	struct account *account;
 	struct server *server;
 	struct pool *waits_for; /* WAIT_SERVER */
+	struct pool *fallback_of; /* counted in its fallback_count */
 	struct pool *granted;   /* a server came free there: may take it ahead of those behind */
 	struct client_login *login;
 	struct console *console; /* CONSOLE */
@@ -331,12 +343,14 @@ struct client {
 	bool token_doubted; /* a token was refused, and the primary has shown nothing since */
 	bool mark_whole;    /* of its session, if others share it: what they stored before its last
 	                       statement is in the mark here, or owed */
-	bool force_primary; /* a standby refused what is being run again */
+	uint8_t rerun;      /* enum rerun: of what is being run again */
+	uint32_t tried;     /* the replicas that have failed it, one bit each */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
 	bool paused;            /* not reading: what came in has to wait, and there is enough of it */
 	bool wants_more;        /* what came in cannot be judged before more of it is here */
 	bool cancelled;         /* a cancel request came while it waited */
-	bool timed_out;         /* waited longer than query_wait_timeout for a server */
+	uint8_t timed_out;      /* enum timeout: waited longer than query_wait_timeout */
+	bool held;              /* WAIT_SERVER: in pool.held */
 	bool waited_for_others;
 	uint8_t last_reason; /* of the last statement: SHOW tidemark.route */
 	int8_t last_node;

@@ -150,25 +150,60 @@ static void emit_local(struct server *s, struct chain *ch)
 
 /* ------------------------------------------------- running a read once more */
 
-/* Refusals of a standby that the primary would not give (PostgreSQL 15, measured), and recovery
- * conflicts. The statement had no effect: it may be run again. */
-static bool is_refusal(struct slice sqlstate, struct slice message)
+/* Errors of a replica after which a read may be run again, because another server may do better and
+ * the read had no effect (PostgreSQL 15: src/backend/tcop/postgres.c, storage/ipc/standby.c for the
+ * conflicts; facts of refusals measured). 40P01 is "buffer deadlock with recovery". Not here:
+ * 57014, which the client or its own timeouts ask for, and 53xxx, which would take its thirst for
+ * memory or disk to the next server. */
+static const struct {
+	const char *sqlstate;
+	enum rerun_cause cause;
+} failures[] = {
+	{"25006", RERUN_REFUSED},  {"0A000", RERUN_REFUSED},  {"55000", RERUN_REFUSED},
+	{"40001", RERUN_CONFLICT}, {"40P01", RERUN_CONFLICT}, {"57P01", RERUN_ENDED},
+	{"57P02", RERUN_ENDED},    {"57P04", RERUN_ENDED},    {"58030", RERUN_DAMAGED},
+	{"XX001", RERUN_DAMAGED},  {"XX002", RERUN_DAMAGED},
+};
+
+/* False: it is an answer like any other. */
+static bool may_rerun(const struct error_fields *e, enum rerun_cause *cause)
 {
-	static const char *const always[] = {"25006", "40001", "55000", "0A000",
-	                                     "57P04", "57P01", "57P02"};
-	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++) {
-		if (slice_eq_str(sqlstate, always[i]))
+	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++) {
+		*cause = failures[i].cause;
+		if (slice_eq_str(e->sqlstate, failures[i].sqlstate))
 			return true;
 	}
 	/* lo_create and friends: "cannot execute … during recovery" as an internal error. */
-	return slice_eq_str(sqlstate, "XX000") && message.len > 15 &&
-	       memcmp(message.ptr, "cannot execute ", 15) == 0;
+	*cause = RERUN_REFUSED;
+	return slice_eq_str(e->sqlstate, "XX000") && e->message.len > 15 &&
+	       memcmp(e->message.ptr, "cannot execute ", 15) == 0;
+}
+
+const char *rerun_cause_name(enum rerun_cause cause)
+{
+	static const char *const names[RERUN_CAUSES] = {
+		[RERUN_REFUSED] = "refused", [RERUN_CONFLICT] = "conflict", [RERUN_ENDED] = "ended",
+		[RERUN_DAMAGED] = "damaged", [RERUN_LOST] = "lost",
+	};
+	return names[cause];
+}
+
+const char *rerun_cause_words(enum rerun_cause cause)
+{
+	static const char *const words[RERUN_CAUSES] = {
+		[RERUN_REFUSED] = "no standby can do it: the primary did",
+		[RERUN_CONFLICT] = "a conflict with recovery cancelled it",
+		[RERUN_ENDED] = "its server was shut down, or its connection or database ended",
+		[RERUN_DAMAGED] = "the replica could not read its own files: look after it",
+		[RERUN_LOST] = "the connection to the replica broke",
+	};
+	return words[cause];
 }
 
 enum outlook {
 	OUTLOOK_OPEN, /* cannot be told yet: hold */
 	OUTLOOK_GOOD, /* an answer: forward */
-	OUTLOOK_REFUSED,
+	OUTLOOK_FAILED,
 };
 
 /* A statement prepared before some DDL: preparing it again is the cure. */
@@ -178,7 +213,8 @@ static bool is_outdated_plan(const struct error_fields *e)
 	       slice_eq_str(e->message, "cached plan must not change result type");
 }
 
-/* Looks ahead, without any effect, whether a read on a standby was refused. A single statement is
+/* Looks ahead, without any effect, whether a read on a replica failed in a way that another server may
+ * not. A single statement is
  * decided by its first row or its end; several only at the very end. */
 static enum outlook look_ahead(const struct server *s, struct slice in)
 {
@@ -187,13 +223,13 @@ static enum outlook look_ahead(const struct server *s, struct slice in)
 	struct frame f;
 	while (frame_peek(in, &f) == PARSE_OK) {
 		struct error_fields e;
+		enum rerun_cause cause;
 		switch (f.type) {
 		case BE_ERROR:
 			if (!frame_complete(&f, in))
 				return OUTLOOK_OPEN;
-			return msg_error_parse(frame_body(&f), &e) && is_refusal(e.sqlstate, e.message)
-			           ? OUTLOOK_REFUSED
-			           : OUTLOOK_GOOD;
+			return msg_error_parse(frame_body(&f), &e) && may_rerun(&e, &cause) ? OUTLOOK_FAILED
+			                                                                    : OUTLOOK_GOOD;
 		case BE_PARSE_COMPLETE:
 		case BE_BIND_COMPLETE:
 		case BE_CLOSE_COMPLETE:
@@ -216,7 +252,17 @@ static enum outlook look_ahead(const struct server *s, struct slice in)
 	return OUTLOOK_OPEN;
 }
 
-bool relay_rerun(struct server *s)
+/* Replicas that a read is tried on before the primary has to answer it. */
+#define TRIES_MAX 2
+
+static enum rerun where_again(const struct client *c, enum rerun_cause cause)
+{
+	if (cause == RERUN_REFUSED || __builtin_popcount(c->tried) >= TRIES_MAX)
+		return RERUN_PRIMARY;
+	return RERUN_ELSEWHERE;
+}
+
+bool relay_rerun(struct server *s, enum rerun_cause cause)
 {
 	struct client *c = s->client;
 	if (!c || !s->reading || s->replay.len == 0)
@@ -226,12 +272,14 @@ bool relay_rerun(struct server *s)
 	c->redo = s->replay;
 	buf_init(&s->replay, HOLD_MAX);
 	s->worker->stats.retried++;
+	s->worker->stats.reruns[cause]++;
 	relay_void_all(s, c);
 	c->server = NULL;
 	s->client = NULL;
 	c->turn_error = false;
 	c->batch_failed = false;
-	c->force_primary = true;
+	c->tried |= UINT32_C(1) << s->pool->node;
+	c->rerun = (uint8_t)where_again(c, cause);
 	worker_make_runnable(s->worker, c);
 	return true;
 }
@@ -264,13 +312,14 @@ static int keep_captures(struct server *s, struct reply after[CAPTURE_REPLIES])
 	return count;
 }
 
-/* The standby refused: the bytes up to its ErrorResponse are used up (the number is returned), and
+/* The replica failed: the bytes up to its ErrorResponse are used up (the number is returned), and
  * the ReadyForQuery still to come is nobody's. 0: it cannot be run again. */
-static size_t refused(struct server *s, struct slice in)
+static size_t failed(struct server *s, struct slice in)
 {
 	struct client *c = s->client;
 	struct frame f;
 	struct error_fields e = {0};
+	enum rerun_cause cause = RERUN_REFUSED;
 	size_t used = 0;
 	uint32_t entry = 0;
 	while (frame_peek(slice_from(in, used), &f) == PARSE_OK) {
@@ -281,16 +330,21 @@ static size_t refused(struct server *s, struct slice in)
 		}
 		entry = mark_answered(&s->replies, entry, f.type);
 	}
+	if (!may_rerun(&e, &cause))
+		return 0;
 	/* A recovery conflict is bad luck, a refusal will happen again. */
 	if (is_outdated_plan(&e))
 		s->close_after = true;
-	else if (slice_eq_str(e.sqlstate, "25006") || slice_eq_str(e.sqlstate, "0A000") ||
-	         slice_eq_str(e.sqlstate, "55000") || slice_eq_str(e.sqlstate, "XX000"))
+	else if (cause == RERUN_REFUSED)
 		settle_refusal(c, buf_slice(&s->replay));
+	else if (cause == RERUN_DAMAGED)
+		log_warn("node=%s database=%s a read failed with %.*s: %.*s; it is run again elsewhere",
+		         s->worker->fleet.nodes[s->pool->node].name, s->pool->account->database->name,
+		         SLICE_ARG(e.sqlstate), SLICE_ARG(e.message));
 	struct reply after[CAPTURE_REPLIES];
 	int count = keep_captures(s, after);
 	bool prepared = s->capture_prepared;
-	if (!relay_rerun(s))
+	if (!relay_rerun(s, cause))
 		return 0;
 	struct reply ready = {.kind = REPLY_QUERY, .to = REPLY_NOBODY};
 	bool ok = replies_push(&s->replies, ready);
@@ -534,8 +588,8 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 		switch (look_ahead(s, in)) {
 		case OUTLOOK_OPEN:
 			return 0;
-		case OUTLOOK_REFUSED:
-			used = refused(s, in);
+		case OUTLOOK_FAILED:
+			used = failed(s, in);
 			*broken = used == 0;
 			if (*broken)
 				return 0;

@@ -16,9 +16,10 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 /* The router's own answers that wait for none of the server's: after a Flush nothing else may come.
  */
 void relay_local_answers(struct server *s);
-/* A standby's refusal, or the loss of its connection, before the client heard anything: the client
- * will run the same bytes on the primary. False: not possible. */
-bool relay_rerun(struct server *s);
+/* A replica's failure before the client heard anything: the client will run the same bytes on the
+ * primary, if no standby can do it, else on another replica and, if that fails too, the primary.
+ * False: not possible. */
+bool relay_rerun(struct server *s, enum rerun_cause cause);
 /* Pops every entry of the reply tracker and undoes what it stood for: nothing will be answered. */
 void relay_void_all(struct server *s, struct client *c);
 

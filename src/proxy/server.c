@@ -155,12 +155,22 @@ static void connect_failed(struct server *s, const char *sqlstate, const char *e
 	pool_failed(p, sqlstate, text);
 }
 
+/* The watcher has lost the node and cannot get it back either: a server that was only restarted would
+ * have ended this connection. */
+static bool hangs(const struct server *s, int64_t now_us)
+{
+	const struct node *n = &s->worker->fleet.nodes[s->pool->node];
+	return !n->up && now_us - n->lost_at_us > s->worker->settings->watch.answer_timeout_us;
+}
+
 /* net_connect() bounds the connecting alone: a host that loses power after that says nothing. */
 void server_tend(struct server *s, int64_t now_us)
 {
 	if (s->state <= SERVER_VERIFY &&
 	    now_us - s->connected_at_us > s->worker->settings->server_connect_timeout_us)
 		connect_failed(s, "08006", "the login was not over within server_connect_timeout");
+	else if (s->reading && hangs(s, now_us))
+		server_close(s, "its node does not answer");
 }
 
 static void login_begin(struct server *s)
@@ -691,7 +701,7 @@ void server_close(struct server *s, const char *why)
 		log_info("node=%s database=%s user=%s pid=%u server connection closed: %s",
 		         node_of(p)->name, p->account->database->name, p->account->user, s->pid, why);
 
-	bool rerun = c && s->state == SERVER_ACTIVE && relay_rerun(s);
+	bool rerun = c && s->state == SERVER_ACTIVE && relay_rerun(s, RERUN_LOST);
 	if (!rerun && (s->replies.count > 0))
 		relay_void_all(s, c);
 	bool was_idle = s->state == SERVER_IDLE;

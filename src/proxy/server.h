@@ -16,7 +16,8 @@ void server_connect(struct pool *p);
 void server_close(struct server *s, const char *why);
 void server_free(struct server *s);
 
-/* Once in a while: gives up a login that takes longer than server_connect_timeout. */
+/* Once in a while: gives up a login that takes longer than server_connect_timeout, and a read on a
+ * node that hangs, which can be run again elsewhere. */
 void server_tend(struct server *s, int64_t now_us);
 /* The client has it now. */
 void server_attach(struct server *s, struct client *c);

@@ -88,6 +88,7 @@ struct settings {
 	/* pools; times in µs, 0 is no limit */
 	int default_pool_size; /* servers per database, user and node */
 	int max_client_conn;
+	int fallback_pool_share; /* percent of a pool of the primary for reads that lack a replica */
 	int max_pool_waiting; /* clients that wait for a server of one pool */
 	int64_t query_wait_timeout_us;
 	int64_t failover_timeout_us; /* how long a statement waits for a primary */

@@ -268,9 +268,11 @@ void settle_rest(struct server *s)
 	c->account->database->stats.xact_time_us += (uint64_t)took;
 	c->sent_wrote = false;
 	c->batch_failed = false;
-	c->force_primary = false;
+	c->rerun = RERUN_NONE;
+	c->tried = 0;
 	s->rolled_back = false;
 	s->observed = false;
+	pool_dismiss(c);
 	if (c->bound && !s->on_replica)
 		return;
 	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it.
@@ -361,6 +363,7 @@ void settle_release(struct client *c)
 	struct stmt_cache *cache = c->account ? c->account->database->cache : NULL;
 	waitlist_remove(&w->waitlist, &c->waiter);
 	pool_leave_queue(c);
+	pool_dismiss(c);
 	if (c->turn_session)
 		sessions_put(&w->sessions, c->turn_session, net_loop_now_us(w->loop));
 	c->turn_session = NULL;

@@ -9,6 +9,19 @@
 #include "consistency/route.h"
 #include "consistency/token.h"
 
+/* Why a read on a replica, of which the client had seen nothing, was run again. */
+enum rerun_cause {
+	RERUN_REFUSED,  /* no standby can do it: on the primary */
+	RERUN_CONFLICT, /* recovery cancelled it: on another replica, as all that follow */
+	RERUN_ENDED,    /* the server ended its connection and said why */
+	RERUN_DAMAGED,  /* the replica could not read its own files */
+	RERUN_LOST,     /* the connection broke without a word */
+	RERUN_CAUSES,
+};
+/* "refused" …; and what it counts. */
+const char *rerun_cause_name(enum rerun_cause cause);
+const char *rerun_cause_words(enum rerun_cause cause);
+
 struct stats {
 	uint64_t by_reason[REASON_COUNT]; /* statements (or batches) by where they went and why */
 	uint64_t reads_total;             /* plain reads by classification, outside transactions */
@@ -20,7 +33,9 @@ struct stats {
 	uint64_t discriminating;     /* decisions at which an eligible replica was behind the mark */
 	uint64_t wait_timeouts;
 	uint64_t waitlist_full;
-	uint64_t retried;           /* refused by a standby, run again on the primary */
+	uint64_t held_back; /* reads that fallback_pool_share kept back for a while */
+	uint64_t retried;           /* refused or failed by a replica, run again */
+	uint64_t reruns[RERUN_CAUSES];
 	uint64_t captures;          /* commit positions captured behind a statement */
 	uint64_t captures_failed;   /* position unknown: the session owes a sample */
 	uint64_t writes_uncaptured; /* COPY, unparsable: likewise, by design */

@@ -50,7 +50,9 @@ static void refuse_unit(struct client *c, const struct unit *u, const char *sqls
 	c->skip = u->rest;
 	c->skip_drop = true;
 	c->batch_bits = 0;
-	c->force_primary = false;
+	pool_dismiss(c);
+	c->rerun = RERUN_NONE;
+	c->tried = 0;
 }
 
 /* ----------------------------------------------------------------- routing */
@@ -137,6 +139,25 @@ static enum marks_answer ask_marks(struct client *c)
 	return it && c->turn_mark == &it->mark ? marks_ask(c, it) : MARKS_KNOWN;
 }
 
+/* The replicas that this client cannot be sent to: the watcher reaches them, and its pool does not. */
+static uint32_t unreachable(const struct client *c, int64_t now_us)
+{
+	uint32_t nodes = 0;
+	for (int i = 0; i < c->worker->fleet.count; i++)
+		nodes |= (uint32_t)pool_down(&c->account->pools[i], now_us) << i;
+	return nodes;
+}
+
+/* Of a read that a replica has failed. */
+static struct route again(struct route r)
+{
+	if (r.target == ROUTE_REPLICA)
+		r.reason = REASON_REPLICA_RETRIED;
+	else if (r.target == ROUTE_PRIMARY)
+		r.reason = REASON_RETRIED;
+	return r;
+}
+
 static struct route decide(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;
@@ -147,7 +168,7 @@ static struct route decide(struct client *c, const struct unit *u)
 		objection = apply_tags(c, u, &policy);
 	if (objection == REASON_COUNT && c->token_doubted && c->turn_mark == c->mark)
 		objection = REASON_TOKEN_REFUSED;
-	if (c->force_primary)
+	if (c->rerun == RERUN_PRIMARY)
 		return to_primary(REASON_RETRIED);
 	if (u->statements == 0)
 		return to_primary(REASON_PIPELINE);
@@ -180,7 +201,9 @@ static struct route decide(struct client *c, const struct unit *u)
 		c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
 	int64_t now = net_loop_now_us(w->loop);
 	session_settle(mark, &w->fleet);
-	return route_decide(&w->fleet, mark, &policy, c->waiting_since_us, now);
+	policy.avoid = c->tried | unreachable(c, now);
+	struct route r = route_decide(&w->fleet, mark, &policy, c->waiting_since_us, now);
+	return c->rerun == RERUN_ELSEWHERE ? again(r) : r;
 }
 
 /* Would this connection's own writes have allowed a replica? Then the obstacle is what other
@@ -308,6 +331,27 @@ static enum dispatch no_primary(struct client *c, const struct unit *u)
 	               "SHOW FLEET on database tidemark tells what the router sees.");
 }
 
+/* A read that is there for want of a replica has only its part of the primary's pool. */
+static enum pool_answer acquire(struct client *c, const struct unit *u, const struct route *r,
+                                struct pool *p, struct server **out)
+{
+	if (r->target == ROUTE_PRIMARY && u->traits.flags & TRAIT_READ && route_is_fallback(r->reason))
+		return pool_acquire_fallback(p, c, out);
+	pool_dismiss(c);
+	return pool_acquire(p, c, out);
+}
+
+static enum dispatch pool_full(struct client *c, const struct unit *u, const struct route *r)
+{
+	if (r->target == ROUTE_PRIMARY && route_is_fallback(r->reason))
+		return refused(c, u, "53300",
+		               "no replica is fit for this read, and too many others wait for the primary already",
+		               "SHOW FLEET on database tidemark tells why; fallback_pool_share and "
+		               "max_pool_waiting are the limits.");
+	return refused(c, u, "53300", "too many clients wait for a server connection already",
+	               "Raise default_pool_size or max_pool_waiting.");
+}
+
 static enum dispatch take_server(struct client *c, const struct unit *u, struct route *r)
 {
 	struct worker *w = c->worker;
@@ -315,16 +359,7 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	struct pool *p = &c->account->pools[r->node];
 	if (u->traits.binds == BIND_SEQUENCE)
 		pool_prefer(p, c->serial);
-	enum pool_answer answer = pool_acquire(p, c, &s);
-	if (answer == POOL_DOWN && r->target == ROUTE_REPLICA) {
-		/* The watcher reaches it and the pool does not: not the client's problem. */
-		*r = to_primary(REASON_NO_REPLICA);
-		r->node = worker_primary(w);
-		if (r->node == NODE_NONE)
-			return no_primary(c, u);
-		p = &c->account->pools[r->node];
-		answer = pool_acquire(p, c, &s);
-	}
+	enum pool_answer answer = acquire(c, u, r, p, &s);
 	switch (answer) {
 	case POOL_TAKEN:
 		break;
@@ -334,8 +369,7 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 			c->turn_queued_at_us = net_loop_now_us(w->loop);
 		return DISPATCH_WAIT;
 	case POOL_FULL:
-		return refused(c, u, "53300", "too many clients wait for a server connection already",
-		               "Raise default_pool_size or max_pool_waiting.");
+		return pool_full(c, u, r);
 	case POOL_DOWN:
 		if (pool_unreachable(p) && wait_for_primary(c))
 			return DISPATCH_WAIT;
@@ -488,7 +522,7 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 	return !marks_shared(c) && !c->turn_session && !c->tx_sessions && !names_session(c, u);
 }
 
-/* Keeps the bytes of a read on a replica, so that it can be run again on the primary. */
+/* Keeps the bytes of a read on a replica, so that it can be run again elsewhere. */
 static void keep_for_rerun(struct server *s, struct slice in, const struct unit *u)
 {
 	if (!s->on_replica)
@@ -637,6 +671,26 @@ static bool too_large(const struct client *c, const struct frame *f)
 	return held && f->body_len > c->worker->settings->max_packet_size;
 }
 
+/* It was cancelled, or has waited too long. */
+static void refuse_waiting(struct client *c, const struct unit *u)
+{
+	bool cancelled = c->cancelled;
+	enum timeout timeout = c->timed_out;
+	c->cancelled = false;
+	c->timed_out = TIMEOUT_NONE;
+	end_wait(c);
+	if (cancelled)
+		refuse_unit(c, u, "57014", "canceling statement due to user request", NULL);
+	else if (timeout == TIMEOUT_HELD)
+		refuse_unit(c, u, "53300",
+		            "no replica was fit for this read, and no place on the primary came free within "
+		            "query_wait_timeout",
+		            "SHOW FLEET on database tidemark tells why; fallback_pool_share is the limit.");
+	else
+		refuse_unit(c, u, "53300", "no server connection came free within query_wait_timeout",
+		            "Raise default_pool_size, or shorten transactions.");
+}
+
 /* One unit, or one message that needs no judgement. 0: cannot go on now. */
 static size_t step(struct client *c, struct slice in)
 {
@@ -680,13 +734,7 @@ static size_t step(struct client *c, struct slice in)
 		goto out;
 	}
 	if (c->cancelled || c->timed_out) {
-		bool cancelled = c->cancelled;
-		c->cancelled = c->timed_out = false;
-		end_wait(c);
-		refuse_unit(c, &u, cancelled ? "57014" : "53300",
-		            cancelled ? "canceling statement due to user request"
-		                      : "no server connection came free within query_wait_timeout",
-		            cancelled ? NULL : "Raise default_pool_size, or shorten transactions.");
+		refuse_waiting(c, &u);
 		used = u.size;
 		goto out;
 	}

@@ -193,7 +193,7 @@ static void tend_client(struct worker *w, struct client *c, int64_t now)
 		break;
 	case CLIENT_WAIT_SERVER:
 		if (s->query_wait_timeout_us > 0 && now - c->turn_queued_at_us > s->query_wait_timeout_us) {
-			c->timed_out = true;
+			c->timed_out = c->held ? TIMEOUT_HELD : TIMEOUT_SERVER;
 			worker_make_runnable(w, c);
 		}
 		break;

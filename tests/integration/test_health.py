@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: PostgreSQL
-"""How much each replica is asked: weights, DRAIN, slow start, and what happens to those who are there then."""
+"""How much each replica is asked (weights, DRAIN, slow start), and what becomes of reads that a replica fails."""
 
 import collections
+import os
+import signal
 import threading
 import time
 
@@ -215,3 +217,250 @@ def test_replica_max_lag_holds_at_every_level(fleet, router, level):
     finally:
         fleet.resume_replay(1)
     wait_until(lambda: where(reader) == "replica1", 5, "the replica to be asked again")
+
+
+# ---- reads that a replica fails -------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def nap(shared_fleet):
+    """SELECT nap(s): a plain read that takes s seconds and answers with the server's name. The routers of the
+    tests below start after it is there."""
+    shared_fleet.calm()
+    shared_fleet.primary.sql(
+        "CREATE OR REPLACE FUNCTION nap(s float) RETURNS text STABLE LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(s); RETURN current_setting('node.name'); END $$")
+    shared_fleet.sync()
+
+
+class Napper(threading.Thread):
+    """Runs one statement on a connection of its own thread; `result` or `error` when it is over."""
+
+    def __init__(self, c, sql="SELECT nap(1.5)"):
+        super().__init__()
+        self.c, self.sql = c, sql
+        self.result = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.result = rows(self.c, self.sql)
+        except psycopg2.Error as e:
+            self.error = e
+
+    def over(self):
+        self.join(20)
+        assert not self.is_alive(), "it hangs"
+        return self
+
+
+NAPPING = "FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%%nap(%%' AND pid <> pg_backend_pid()"
+
+
+def napping_on(fleet, names=("replica1", "replica2"), timeout=10):
+    """The replica on which a nap is under way."""
+    def somewhere():
+        return next((n for n in names if fleet.server(n).value(f"SELECT count(*) {NAPPING}", dbname="postgres")), None)
+
+    return wait_until(somewhere, timeout, "the read to run on a replica")
+
+
+def other(name):
+    return "replica2" if name == "replica1" else "replica1"
+
+
+@pytest.fixture
+def conflicts(fleet):
+    """Standbys cancel reads that stand in the way of replay at once."""
+    for s in fleet.standbys:
+        s.sql("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        s.sql("SELECT pg_reload_conf()")
+    yield
+    for s in fleet.standbys:
+        s.sql("ALTER SYSTEM RESET max_standby_streaming_delay")
+        s.sql("SELECT pg_reload_conf()")
+
+
+def vacuum(fleet):
+    """Removes rows that a read under way may still want to see."""
+    fleet.primary.sql("UPDATE items SET n = n")
+    fleet.primary.sql("VACUUM items")
+
+
+def test_a_recovery_conflict_is_no_error_and_another_replica_answers(fleet, nap, conflicts, router):
+    t = router(**PLAIN)
+    n = Napper(t.connect(), "SELECT nap(2), (SELECT count(*) FROM items)")
+    first = napping_on(fleet)
+    vacuum(fleet)
+    assert napping_on(fleet, [other(first)]) == other(first)
+    n.over()
+    assert n.error is None and n.result == [(other(first), 100)], n.error
+    assert value(n.c, "SHOW tidemark.route").startswith(f"{other(first)}") or other(first) in value(n.c, "SHOW tidemark.route")
+    after = t.routing()
+    assert (after["retried"], after["retried_conflict"], after["reason_replica_retried"], after["reason_retried"]) == (1, 1, 1, 0)
+
+
+def test_after_the_first_row_a_conflict_is_an_error(fleet, nap, conflicts, router):
+    t = router(**PLAIN)
+    n = Napper(t.connect(), "SELECT pad FROM big UNION ALL SELECT nap(2)")
+    napping_on(fleet)
+    vacuum(fleet)
+    n.over()
+    assert isinstance(n.error, psycopg2.errors.SerializationFailure), (n.error, n.result and len(n.result))
+    assert "conflict with recovery" in str(n.error)
+    assert t.routing()["retried"] == 0
+    assert value(n.c, "SELECT 1") == 1, "the connection is of use still"
+
+
+def terminate_nap(fleet, name):
+    fleet.server(name).sql(f"SELECT pg_terminate_backend(pid) {NAPPING}", dbname="postgres")
+
+
+def test_a_read_is_tried_on_two_replicas_and_then_on_the_primary(fleet, nap, router):
+    t = router(**PLAIN)
+    n = Napper(t.connect())
+    first = napping_on(fleet)
+    terminate_nap(fleet, first)
+    napping_on(fleet, [other(first)])
+    terminate_nap(fleet, other(first))
+    assert napping_on(fleet, ["primary"]) == "primary"
+    n.over()
+    assert n.result == [("primary",)], n.error
+    after = t.routing()
+    assert (after["retried_ended"], after["reason_replica_retried"], after["reason_retried"]) == (2, 1, 1)
+    # … of which the next read of this session knows nothing.
+    assert where(t.connect()) != "primary"
+
+
+def test_the_primarys_own_error_ends_the_tries(fleet, nap, router):
+    t = router(**PLAIN)
+    n = Napper(t.connect())
+    first = napping_on(fleet)
+    for name in (first, other(first), "primary"):
+        napping_on(fleet, [name])
+        terminate_nap(fleet, name)
+    n.over()
+    assert isinstance(n.error, psycopg2.OperationalError), n.result
+    assert t.routing()["retried"] == 2
+
+
+def test_a_database_that_is_dropped_under_a_read_is_told_of(fleet, nap, router):
+    primary = fleet.primary
+    primary.sql("CREATE DATABASE doomed OWNER app", dbname="postgres")
+    primary.sql("CREATE FUNCTION nap(s float) RETURNS text STABLE LANGUAGE plpgsql AS "
+                "$$ BEGIN PERFORM pg_sleep(s); RETURN current_setting('node.name'); END $$", dbname="doomed")
+    fleet.sync()
+    t = router(**PLAIN)
+    c = t.connect(dbname="doomed")
+    wait_until(lambda: value(c, "SELECT nap(0)") != "primary", 5, "the catalog of the new database")
+    n = Napper(c, "SELECT nap(3)")
+    napping_on(fleet)
+    primary.sql("DROP DATABASE doomed WITH (FORCE)", dbname="postgres")
+    n.over()
+    assert n.error is not None and "doomed" in str(n.error), (n.error, n.result)
+    assert t.routing()["retried_ended"] >= 1
+
+
+def test_a_read_on_a_replica_that_hangs_is_run_again(need_router):
+    f = harness.Fleet(standbys=2)
+    try:
+        with harness.Tidemark(f, answer_timeout="500ms", scope="connection") as t:
+            f.primary.sql("CREATE FUNCTION nap(s float) RETURNS text STABLE LANGUAGE plpgsql AS "
+                          "$$ BEGIN PERFORM pg_sleep(s); RETURN current_setting('node.name'); END $$")
+            f.sync()
+            c = t.connect()
+            rows(c, "CREATE TABLE wake_the_catalog (i int)")
+            wait_until(lambda: value(c, "SELECT nap(0)") != "primary", 10, "the catalog to be read anew")
+            n = Napper(c, "SELECT nap(1.5)")
+            first = napping_on(f)
+            hanging = [f.server(first).process.pid] + children(f.server(first).process.pid)
+            began = time.monotonic()
+            try:
+                for pid in hanging:
+                    os.kill(pid, signal.SIGSTOP)
+                n.over()
+                assert n.result is not None and n.result != [(first,)], n.error
+                assert time.monotonic() - began < 8
+                assert t.routing()["retried_lost"] == 1
+            finally:
+                for pid in hanging:
+                    os.kill(pid, signal.SIGCONT)
+    finally:
+        f.destroy()
+
+
+def children(pid):
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as f:
+            found += map(int, f.read().split())
+    return found
+
+
+# ---- losing the replicas ---------------------------------------------------------------------------
+
+def drain_all(admin):
+    for name in ("replica1", "replica2"):
+        admin.query(f"DRAIN {name}")
+
+
+def test_losing_the_replicas_leaves_the_writers_their_part_of_the_pool(fleet, nap, router, readers, raw):
+    t = router(default_pool_size=4, http=True, **PLAIN)
+    admin, writer = console(raw, t), t.connect()
+    rows(writer, "UPDATE items SET n = n WHERE id = 7")
+    r = readers(t, 12, "SELECT nap(0.4)", "-c tidemark.consistency=eventual")
+    wait_until(lambda: r.seen["replica1"] and r.seen["replica2"], 10, "the replicas to answer")
+    drain_all(admin)
+    wait_until(lambda: r.seen["primary"], 10, "the primary to answer")
+    most, slowest = 0, 0.0
+    for _ in range(20):
+        most = max(most, int(fleet.primary.value(f"SELECT count(*) {NAPPING}", dbname="postgres")))
+        began = time.monotonic()
+        rows(writer, "UPDATE items SET n = n + 1 WHERE id = 7")
+        slowest = max(slowest, time.monotonic() - began)
+    # Half of four. Had the reads taken all four, every write would have waited for one of them.
+    assert most == 2
+    assert slowest < 0.4, slowest
+    metrics = t.http("/metrics")[1]
+    assert "tidemark_fallback_reads 2" in metrics and 'tidemark_fallback_held 1' in metrics
+    assert t.routing()["held_back"] > 0
+    # Those who are held back go to a replica as soon as there is one.
+    for name in ("replica1", "replica2"):
+        admin.query(f"UNDRAIN {name}")
+    before = r.seen["primary"]
+    assert sum(r.during(2).values()) > 12
+    r.end()
+    assert r.errors == [] and r.seen["primary"] - before <= 4
+    wait_until(lambda: "tidemark_fallback_reads 0" in t.http("/metrics")[1], 5, "all places to be given back")
+
+
+def test_reads_that_are_held_back_time_out_and_are_told_why(fleet, nap, router, raw):
+    t = router(default_pool_size=2, query_wait_timeout="700ms", max_pool_waiting=2, **PLAIN)
+    drain_all(console(raw, t))
+    slow = Napper(t.connect(), "SELECT nap(4)")
+    napping_on(fleet, ["primary"])
+    held = [Napper(t.connect()) for _ in range(2)]
+    wait_until(lambda: sum(int(p["cl_waiting"]) for p in t.show("POOLS")) == 2, 5, "two to be held back")
+    with pytest.raises(psycopg2.OperationalError) as e:
+        where(t.connect())
+    assert "too many others wait for the primary" in str(e.value) and "fallback_pool_share" in str(e.value)
+    for n in held:
+        n.over()
+        assert n.error is not None and n.error.pgcode == "53300", n.result
+        assert "no replica was fit for this read" in str(n.error)
+        assert not n.c.closed
+    # One that goes away leaves no trace, and what is held can be cancelled.
+    n = Napper(t.connect())
+    wait_until(lambda: sum(int(p["cl_waiting"]) for p in t.show("POOLS")) == 1, 5, "one to be held back")
+    n.c.cancel()
+    assert isinstance(n.over().error, psycopg2.errors.QueryCanceled)
+    rows(t.connect(), "UPDATE items SET n = n WHERE id = 8")
+    assert slow.over().result == [("primary",)]
+    assert where(n.c) == "primary"
+
+
+def test_a_fleet_without_replicas_has_its_whole_pool(fleet, nap, router):
+    t = router(replicas=[], default_pool_size=2, **PLAIN)
+    both = [Napper(t.connect(), "SELECT nap(1)") for _ in range(2)]
+    wait_until(lambda: fleet.primary.value(f"SELECT count(*) {NAPPING}", dbname="postgres") == 2, 10, "both to run side by side")
+    for n in both:
+        assert n.over().result == [("primary",)]

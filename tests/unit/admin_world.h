@@ -108,6 +108,7 @@ static inline void world_pools(struct world *x)
 		list_init(&a->pools[i].idle);
 		list_init(&a->pools[i].busy);
 		list_init(&a->pools[i].waiting);
+		list_init(&a->pools[i].held);
 	}
 	list_push_back(&db->accounts, &a->link);
 	world_server(x, &x->idle, &a->pools[0].idle, SERVER_IDLE, 4711);

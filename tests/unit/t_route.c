@@ -439,6 +439,32 @@ static void route_fault_guard_after_reads_before_it_checks(void **state)
 	assert_int_equal(r.need.lsn, 1200);
 }
 
+static void route_avoids_what_the_caller_says(void **state)
+{
+	policy.avoid = 1U << A;
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(decide_at(0, NOW + i), ROUTE_REPLICA);
+		assert_int_equal(r.node, B);
+	}
+	wrote(800);
+	assert_primary(REASON_TOO_FAR_BEHIND);
+	policy.avoid |= 1U << B;
+	assert_primary(REASON_NO_REPLICA);
+}
+
+static void route_falls_back_only_for_want_of_a_replica(void **state)
+{
+	static const enum route_reason want[] = {REASON_RETRIED, REASON_NO_REPLICA,
+	                                         REASON_TOO_FAR_BEHIND, REASON_WAIT_TIMEOUT,
+	                                         REASON_LAG_LIMIT};
+	int count = 0;
+	for (int i = 0; i < REASON_COUNT; i++)
+		count += route_is_fallback((enum route_reason)i);
+	assert_int_equal(count, 5);
+	for (int i = 0; i < 5; i++)
+		assert_true(route_is_fallback(want[i]));
+}
+
 static void route_reasons_all_have_words(void **state)
 {
 	for (int i = 0; i < REASON_COUNT; i++) {
@@ -483,6 +509,8 @@ int main(void)
 		each(route_auto_pin_without_an_observation_keeps_writers_on_the_primary),
 		each(route_fault_no_read_marks_forgets_reads),
 		each(route_fault_guard_after_reads_before_it_checks),
+		each(route_avoids_what_the_caller_says),
+		each(route_falls_back_only_for_want_of_a_replica),
 		each(route_reasons_all_have_words),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
