@@ -278,6 +278,7 @@ struct client_options {
 struct pending_set {
 	struct pending_set *next;
 	enum set_kind kind;
+	bool restored; /* RESET: the startup packet's value is set again, in the same transaction */
 	char name[64];
 	size_t sql_len;
 	char sql[];

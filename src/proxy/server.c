@@ -373,6 +373,41 @@ bool server_sync(struct server *s, struct client *c, bool sequences)
 	return ok;
 }
 
+/* RESET goes back to the startup packet's value, which this connection does not know. */
+static bool append_restored(struct buf *sql, const struct client *c, struct pending_set *p)
+{
+	const struct vars *none = c->worker->vars.none;
+	const char *at_start;
+	if (p->restored || (p->kind != SET_RESET && p->kind != SET_RESET_ALL))
+		return true;
+	p->restored = true;
+	if (p->kind == SET_RESET_ALL)
+		return vars_diff(none, c->startup_vars, sql);
+	at_start = vars_find(c->startup_vars, p->name);
+	return !at_start || (buf_append_str(sql, at_start) && buf_append_str(sql, ";"));
+}
+
+enum server_restore server_restore(struct server *s, struct client *c)
+{
+	if (!s->vars || s->replies.tx == TX_FAILED)
+		return RESTORE_NOTHING;
+	if (s->replies.tx == TX_IDLE && s->vars != c->vars)
+		return server_sync(s, c, false) ? RESTORE_ASKED : RESTORE_FAILED;
+	struct buf sql;
+	buf_init(&sql, VARS_BYTES * 3);
+	bool ok = true;
+	for (struct pending_set *p = c->pending_sets; p; p = p->next)
+		ok = append_restored(&sql, c, p) && ok;
+	enum server_restore result = ok ? RESTORE_NOTHING : RESTORE_FAILED;
+	if (ok && sql.len > 0) {
+		s->vars_after = vars_ref(s->vars);
+		c->tell_params = true;
+		result = ask(s, SERVER_SYNC, buf_slice(&sql)) ? RESTORE_ASKED : RESTORE_FAILED;
+	}
+	buf_release(&sql);
+	return result;
+}
+
 static void sync_done(struct server *s)
 {
 	struct client *c = s->client;

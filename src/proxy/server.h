@@ -33,6 +33,10 @@ bool server_suits(const struct server *s, const struct client *c, bool sequences
 /* Makes it so: replays settings, takes away what others left. The client goes on when that is done.
  * False: cannot. */
 bool server_sync(struct server *s, struct client *c, bool sequences);
+/* The same for a client that has kept its server: after RESET the server's own idea of the start is
+ * in force, and has to give way to that of the client's startup packet; inside a transaction too. */
+enum server_restore { RESTORE_NOTHING, RESTORE_ASKED, RESTORE_FAILED };
+enum server_restore server_restore(struct server *s, struct client *c);
 /* Its node is up in the epoch it was verified in; the primary may be trusted while its watcher is
  * away, as PostgreSQL itself refuses writes after a demotion. */
 bool server_trusted(const struct server *s);

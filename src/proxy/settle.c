@@ -65,17 +65,34 @@ static void free_pending(struct client *c)
 	}
 }
 
+/* SET datestyle changes either half of it and leaves the other: what it came to is replayed, as the
+ * server reports it. */
+static struct slice whole_datestyle(const struct server *s, struct buf *sql)
+{
+	struct slice left = buf_slice(&s->params), name, value;
+	while (server_next_param(&left, &name, &value)) {
+		if (slice_ieq_str(name, "datestyle") && buf_append_str(sql, "SET datestyle = '") &&
+		    buf_append(sql, value.ptr, value.len) && buf_append_str(sql, "'"))
+			return buf_slice(sql);
+	}
+	return (struct slice){0};
+}
+
 /* One SET that has committed: the client has it, and so has this server. */
 static void adopt(struct client *c, struct server *s, const struct pending_set *p)
 {
 	struct vars_table *t = &c->worker->vars;
 	struct slice sql = slice_of(p->sql, p->sql_len);
+	struct buf whole;
+	buf_init(&whole, 256);
 	struct vars *mine = NULL, *its = NULL;
 	const char *at_start;
 	if (strncmp(p->name, "tidemark.", 9) == 0)
 		return;
 	switch (p->kind) {
 	case SET_VALUE:
+		if (strcmp(p->name, "datestyle") == 0)
+			sql = whole_datestyle(s, &whole);
 		mine = vars_with(t, c->vars, p->name, sql);
 		its = s->vars ? vars_with(t, s->vars, p->name, sql) : NULL;
 		break;
@@ -85,17 +102,21 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 		c->tell_params |= at_start != NULL;
 		mine = at_start ? vars_with(t, c->vars, p->name, slice_str(at_start))
 		                : vars_without(t, c->vars, p->name);
-		its = s->vars ? vars_without(t, s->vars, p->name) : NULL;
+		if (s->vars && p->restored)
+			its = vars_with(t, s->vars, p->name, slice_str(at_start));
+		else if (s->vars)
+			its = vars_without(t, s->vars, p->name);
 		break;
 	case SET_RESET_ALL:
 		client_reset_options(c);
 		c->tell_params |= c->startup_vars->count > 0;
 		mine = vars_ref(c->startup_vars);
-		its = vars_ref(t->none);
+		its = vars_ref(p->restored ? c->startup_vars : t->none);
 		break;
 	default:
 		return;
 	}
+	buf_release(&whole);
 	if (!mine && !c->bound) {
 		c->bound = BIND_SETTINGS;
 		c->worker->stats.binds++;
@@ -340,8 +361,8 @@ void settle_unknown(struct client *c)
 void settle_server_lost(struct client *c, bool told)
 {
 	struct worker *w = c->worker;
-	if (c->state == CLIENT_WAIT_SYNC) {
-		/* Nothing of the client's was sent yet. */
+	if (c->state == CLIENT_WAIT_SYNC && !c->bound && !c->pending_sets) {
+		/* Nothing of the client's was sent yet, and nothing of it was kept there. */
 		c->state = CLIENT_READY;
 		worker_make_runnable(w, c);
 		return;

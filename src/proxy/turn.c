@@ -305,6 +305,24 @@ static enum dispatch with_settings(struct client *c, struct server *s, const str
 	return DISPATCH_WAIT;
 }
 
+/* False: the client waits until RESET has come to what it began with. */
+static bool restored(struct client *c, struct server *s)
+{
+	if (s->replies.count > 0 || s->mid_batch || (!c->pending_sets && s->vars == c->vars))
+		return true;
+	switch (server_restore(s, c)) {
+	case RESTORE_NOTHING:
+		return true;
+	case RESTORE_FAILED:
+		server_close(s, "settings could not be sent");
+		return false;
+	case RESTORE_ASKED:
+		c->state = CLIENT_WAIT_SYNC;
+		return false;
+	}
+	return true;
+}
+
 /* Nothing of the statement was sent: it may wait for a primary that is restarted, or for the next
  * one, and the application sees a pause. True: it waits. */
 static bool wait_for_primary(struct client *c)
@@ -733,6 +751,8 @@ static size_t step(struct client *c, struct slice in)
 		ask_for_answers(c);
 		goto out;
 	}
+	if (c->server && !restored(c, c->server))
+		goto out;
 	if (c->cancelled || c->timed_out) {
 		refuse_waiting(c, &u);
 		used = u.size;

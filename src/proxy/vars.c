@@ -190,7 +190,11 @@ bool vars_diff(const struct vars *from, const struct vars *to, struct buf *out)
 	}
 	for (int i = 0; i < to->count; i++) {
 		const char *have = vars_find(from, to->items[i].name);
-		if (!have || strcmp(have, to->items[i].sql) != 0)
+		bool other = !have || strcmp(have, to->items[i].sql) != 0;
+		/* SET may leave half of it as it is, which has to be the server's own half. */
+		if (have && other && strcmp(to->items[i].name, "datestyle") == 0)
+			ok = append_reset(out, "datestyle") && ok;
+		if (other)
 			/* The text may end with a comment: up to the end of its line. */
 			ok = buf_append_str(out, to->items[i].sql) && buf_append_str(out, "\n;") && ok;
 	}

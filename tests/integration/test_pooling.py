@@ -193,6 +193,48 @@ def test_startup_options_are_kept_over_pooled_connections(single):
     assert value(a, "SHOW my.own") == "a"
 
 
+def test_reset_goes_back_to_the_startup_packet_at_once(single):
+    """Also for a client that keeps its connection: a bound one, and one inside a transaction."""
+    style = "Postgres, MDY"
+    for bind in ("SELECT 1", "CREATE TEMP TABLE held (i int)"):
+        a = single.connect(options=f"-c datestyle={style.replace(' ', chr(92) + ' ')} -c work_mem=11MB")
+        rows(a, bind)
+        rows(a, "SET datestyle = 'German'")
+        rows(a, "RESET datestyle")
+        assert value(a, "SHOW datestyle") == style and value(a, "SELECT '2006-08-13'::date::text") == "08-13-2006"
+        assert a.info.parameter_status("DateStyle") == style
+        rows(a, "SET work_mem = '20MB'")
+        rows(a, "RESET ALL")
+        assert [value(a, "SHOW work_mem"), value(a, "SHOW datestyle")] == ["11MB", style]
+        rows(a, "BEGIN")
+        for reset in ("RESET datestyle", "SET datestyle TO DEFAULT", "RESET ALL"):
+            rows(a, "SET datestyle = 'German'")
+            rows(a, reset)
+            assert [value(a, "SHOW work_mem"), value(a, "SHOW datestyle")] == ["11MB", style]
+        rows(a, "ROLLBACK")
+        rows(a, "SET datestyle = 'German'")
+        for end, left in (("ROLLBACK", "German, DMY"), ("COMMIT", style)):
+            rows(a, "BEGIN; RESET datestyle")
+            assert value(a, "SHOW datestyle") == style
+            rows(a, end)
+            assert value(a, "SHOW datestyle") == left
+        a.close()
+
+
+def test_set_datestyle_changes_one_half_of_it(router):
+    """… on whichever server it is replayed."""
+    t = router(scope="connection")
+    a, b = t.connect(options="-c datestyle=Postgres"), t.connect()
+    for statement, both in (("SET datestyle TO iso", "ISO, MDY"), ("SET datestyle TO ymd", "ISO, YMD"),
+                            ("SET datestyle TO postgres", "Postgres, YMD"), ("RESET datestyle", "Postgres, MDY")):
+        rows(a, statement)
+        for _ in range(3):
+            assert value(b, "SHOW datestyle") == "ISO, MDY"
+            for level in ("strong", "eventual"):
+                rows(a, f"SET tidemark.consistency = {level}")
+                assert value(a, "SELECT public.setting('datestyle')") == both
+
+
 def test_client_encoding_is_that_of_the_client(single):
     a = single.connect(client_encoding="LATIN1")
     b = single.connect()
