@@ -233,6 +233,12 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 		put_node(out, name, &f->nodes[i]);
 		buf_printf(out, "} %d\n", f->nodes[i].health.drained ? 1 : 0);
 	}
+	name = "tidemark_replica_unreachable";
+	head(out, name, GAUGE, "1 if a replica is left out because it takes no pooled connections.");
+	for (int i = 0; i < f->count; i++) {
+		put_node(out, name, &f->nodes[i]);
+		buf_printf(out, "} %d\n", f->nodes[i].health.unreachable ? 1 : 0);
+	}
 	name = "tidemark_primary_position_bytes";
 	head(out, name, GAUGE, "Newest sampled insert position in the primary's log.");
 	if (f->primary != NODE_NONE && position_is_set(f->nodes[f->primary].at)) {
@@ -266,6 +272,9 @@ static void counters(const struct worker *w, struct buf *out)
 	        "Reads that waited in vain and went to the primary."),
 		ROW("waitlist_full", "", waitlist_full,
 	        "Reads that went to the primary because too many waited already."),
+		ROW("replica_left_out", "{cause=\"unreachable\"}", left_out_unreachable,
+	        "Times that a replica was left out, by cause."),
+		ROW("replica_left_out", "{cause=\"slow\"}", left_out_slow, ""),
 		ROW("reads_held_back", "", held_back,
 	        "Reads without a fit replica that had to wait for their part of the primary's pool."),
 		ROW("captures", "{result=\"ok\"}", captures,

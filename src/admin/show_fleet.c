@@ -25,6 +25,10 @@ static const char *node_state(const struct worker *w, int node, int64_t now_us)
 		return "not_eligible";
 	if (n->role == NODE_ROLE_REPLICA && n->health.drained)
 		return "drained";
+	if (n->role == NODE_ROLE_REPLICA && n->health.unreachable)
+		return "unreachable";
+	if (n->role == NODE_ROLE_REPLICA && health_is_slow(&n->health, now_us))
+		return "slow";
 	return "up";
 }
 

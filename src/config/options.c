@@ -632,6 +632,31 @@ const struct option options[] = {
 			"is served all the same. 0 is at once.",
 	},
 
+	{
+		.name = "outlier_latency",
+		.group = GROUP_FLEET,
+		.type = OPTION_INT,
+		FIELD(outlier_factor),
+		.preset = "0",
+		.min = 0,
+		.max = 1000,
+		.help = "A replica that takes so many times as long as every other one is left out; 0 is never",
+		.doc =
+			"By the median of 32 reads, from sending them to their first row; for 10 s, longer each time that "
+			"it is as slow again, and never the last replica. It is off because work that differs between "
+			"replicas differs in time as well: switch it on where all do the same, with 10 say.",
+	},
+	{
+		.name = "outlier_latency_floor",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(outlier_floor_us),
+		.preset = "100ms",
+		.min = 0,
+		.max = HOUR,
+		.help = "A replica that is faster than this is never left out for outlier_latency",
+	},
+
 	/* ---- pools ---- */
 	{
 		.name = "default_pool_size",

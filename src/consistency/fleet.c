@@ -167,6 +167,8 @@ void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t time
 	n->role = role;
 	n->timeline = timeline;
 	n->health.back_at_us = now_us;
+	/* What could not be reached was the server of before. */
+	n->health.unreachable = false;
 	elect(f, now_us);
 }
 
@@ -313,6 +315,39 @@ void fleet_node_undrain(struct fleet *f, int node, int64_t now_us)
 	if (h->drained)
 		h->back_at_us = now_us;
 	h->drained = false;
+}
+
+/* ---- what reads take ---- */
+
+static int64_t latency_of(const struct fleet *f, int node, int64_t now_us)
+{
+	const struct health *h = &f->nodes[node].health;
+	bool counts = fleet_replica_asked(f, node, now_us) && !health_is_slow(h, now_us);
+	return counts ? health_latency_us(h, now_us) : 0;
+}
+
+static bool is_outlier(const struct fleet *f, int node, int64_t now_us)
+{
+	int64_t its = latency_of(f, node, now_us);
+	bool compared = false;
+	for (int i = 0; i < f->count; i++) {
+		int64_t other = i == node ? 0 : latency_of(f, i, now_us);
+		if (other == 0)
+			continue;
+		if (its / f->outlier_factor < other)
+			return false;
+		compared = true;
+	}
+	return compared && its >= f->outlier_floor_us;
+}
+
+int fleet_find_outlier(const struct fleet *f, int64_t now_us)
+{
+	for (int i = 0; i < f->count && f->outlier_factor > 0; i++) {
+		if (is_outlier(f, i, now_us))
+			return i;
+	}
+	return NODE_NONE;
 }
 
 /* ---- what readers ask ---- */

@@ -85,6 +85,9 @@ struct fleet {
 	int64_t sample_max_age_us;
 	/* How long a node that came back takes to have its whole share; 0: it has it at once. */
 	int64_t slow_start_us;
+	/* fleet_find_outlier(); a factor of 0: there are none. */
+	int outlier_factor;
+	int64_t outlier_floor_us;
 	uint32_t ring_count;
 	struct fleet_sample ring[FLEET_RING]; /* oldest first; thinned from the old end when full */
 };
@@ -119,6 +122,11 @@ void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
  * becomes the primary nothing changes. */
 void fleet_node_drain(struct fleet *f, int node);
 void fleet_node_undrain(struct fleet *f, int node, int64_t now_us);
+
+/* ---- what reads take ---- */
+/* A replica whose reads take outlier_factor times as long as those of every other one that is asked,
+ * and outlier_floor_us at least; or NODE_NONE. There is always another one. */
+int fleet_find_outlier(const struct fleet *f, int64_t now_us);
 
 /* ---- what readers ask ---- */
 /* Is this point a part of the primary's history? YES also for what lies beyond all that is known of

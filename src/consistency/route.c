@@ -144,12 +144,16 @@ static int choose(const struct fleet *f, const struct session_mark *mark, node_s
 
 static node_set asked_replicas(const struct fleet *f, node_set avoid, int64_t now_us)
 {
-	node_set set = 0;
+	node_set set = 0, slow = 0;
 	for (int i = 0; i < f->count; i++) {
 		if (fleet_replica_asked(f, i, now_us))
 			set |= (node_set)1 << i;
+		if (health_is_slow(&f->nodes[i].health, now_us))
+			slow |= (node_set)1 << i;
 	}
-	return set & ~avoid;
+	set &= ~avoid;
+	/* Slow is better than none. */
+	return set & ~slow ? set & ~slow : set;
 }
 
 static node_set within_lag(const struct fleet *f, node_set set, int64_t max_lag_us, int64_t now_us)

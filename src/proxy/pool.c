@@ -281,7 +281,7 @@ int pool_size(const struct pool *p)
 bool pool_unwanted(const struct pool *p)
 {
 	const struct worker *w = p->account->database->worker;
-	return !health_is_asked(&w->fleet.nodes[p->node].health) && p->node != worker_primary(w);
+	return !health_is_wanted(&w->fleet.nodes[p->node].health) && p->node != worker_primary(w);
 }
 
 static struct server *take_idle(struct pool *p)
@@ -481,6 +481,42 @@ static void send_away(struct list *queue)
 	}
 }
 
+void pool_connected(struct pool *p)
+{
+	struct worker *w = p->account->database->worker;
+	struct node *n = &w->fleet.nodes[p->node];
+	if (health_connected(&n->health, net_now_us()))
+		log_info("node=%s takes connections again", n->name);
+}
+
+/* What the failure says of the node, which its watcher reaches. */
+static void judge_node(struct pool *p)
+{
+	struct worker *w = p->account->database->worker;
+	struct node *n = &w->fleet.nodes[p->node];
+	if (!n->up || n->role != NODE_ROLE_REPLICA)
+		return;
+	if (!pool_unreachable(p)) {
+		/* It said why: only this user or database is not wanted. */
+		pool_connected(p);
+		return;
+	}
+	if (!health_connect_failed(&n->health, w->settings->server_login_retry_us, net_now_us()))
+		return;
+	w->stats.left_out_unreachable++;
+	log_warn("node=%s is watched, but takes no connections of clients: it is left out until it does",
+	         n->name);
+}
+
+/* Nobody waits for it: one of those that failed tries again. */
+static void probe(struct pool *p, int64_t now_us)
+{
+	struct worker *w = p->account->database->worker;
+	bool failed = p->retry_at_us > 0 && p->idle_count + p->busy_count == 0;
+	if (failed && w->state == WORKER_RUNNING && health_probe_due(&w->fleet.nodes[p->node].health, now_us))
+		server_connect(p);
+}
+
 void pool_failed(struct pool *p, const char *sqlstate, const char *error)
 {
 	struct worker *w = p->account->database->worker;
@@ -490,6 +526,7 @@ void pool_failed(struct pool *p, const char *sqlstate, const char *error)
 	/* Servers that work will come free; without any, nobody should wait in vain. */
 	if (p->idle_count + p->busy_count > 0)
 		return;
+	judge_node(p);
 	send_away(&p->waiting);
 	send_away(&p->held);
 }
@@ -512,6 +549,7 @@ void pool_tend(struct pool *p, int64_t now_us)
 			server_close(srv, NULL);
 	}
 	list_for_each(it, &p->busy) server_tend(container_of(it, struct server, link), now_us);
+	probe(p, now_us);
 	let_next_in(p);
 	if (!list_empty(&p->held) && (p->node != worker_primary(w) || any_replica_asked(w, now_us)))
 		send_away(&p->held);

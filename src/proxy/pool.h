@@ -58,7 +58,10 @@ void pool_leave_queue(struct client *c);
 void pool_decline(struct client *c);
 /* Gives idle servers to waiting clients, opens connections where that helps. */
 void pool_kick(struct pool *p);
-/* A connect failed: everybody who waits and has no hope of another server is told. */
+/* A connection was had and verified: its node is asked again, if it was not for want of one. */
+void pool_connected(struct pool *p);
+/* A connect failed: everybody who waits and has no hope of another server is told. A replica that the
+ * watcher reaches all the same is left out, for all pools, until a probe comes through. */
 void pool_failed(struct pool *p, const char *sqlstate, const char *error);
 /* Closes idle connections that are too old, unused or of an older epoch. */
 void pool_tend(struct pool *p, int64_t now_us);

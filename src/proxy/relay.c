@@ -578,6 +578,15 @@ void relay_local_answers(struct server *s)
 		client_close(c);
 }
 
+/* A batch of several statements is held to its end: that is no time to a first row. */
+static void note_latency(struct server *s)
+{
+	int64_t now = net_loop_now_us(s->worker->loop);
+	if (!s->many && s->client)
+		health_answered(&s->worker->fleet.nodes[s->pool->node].health,
+		                now - s->client->query_started_us, now);
+}
+
 size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bool *broken)
 {
 	struct client *c = s->client;
@@ -600,6 +609,7 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			break;
 		case OUTLOOK_GOOD:
 			s->reading = false;
+			note_latency(s);
 			break;
 		}
 	}

@@ -452,6 +452,7 @@ static void own_done(struct server *s)
 			connect_failed(s, "08006", s->own_error[0] ? s->own_error : "verification failed");
 			return;
 		}
+		pool_connected(s->pool);
 		break;
 	case SERVER_SYNC:
 		sync_done(s);

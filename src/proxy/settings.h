@@ -73,7 +73,9 @@ struct settings {
 	struct watch_node nodes[FLEET_NODES_MAX];
 	struct watch_settings watch;
 	int64_t sample_max_age_us; /* for fleet_init() */
-	int64_t slow_start_us;     /* fleet.slow_start_us */
+	int64_t slow_start_us;     /* these three are the fleet's */
+	int outlier_factor;
+	int64_t outlier_floor_us;
 
 	/* who may */
 	enum auth_type auth_type;

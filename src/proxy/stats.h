@@ -33,6 +33,7 @@ struct stats {
 	uint64_t discriminating;     /* decisions at which an eligible replica was behind the mark */
 	uint64_t wait_timeouts;
 	uint64_t waitlist_full;
+	uint64_t left_out_unreachable, left_out_slow; /* times that a replica was left out */
 	uint64_t held_back; /* reads that fallback_pool_share kept back for a while */
 	uint64_t retried;           /* refused or failed by a replica, run again */
 	uint64_t reruns[RERUN_CAUSES];

@@ -269,11 +269,26 @@ static void tend_draining(struct worker *w, int64_t now)
 	}
 }
 
+static void judge_latency(struct worker *w, int64_t now)
+{
+	int node = fleet_find_outlier(&w->fleet, now);
+	if (node == NODE_NONE)
+		return;
+	struct node *n = &w->fleet.nodes[node];
+	int64_t took_us = health_latency_us(&n->health, now);
+	health_set_slow(&n->health, now);
+	w->stats.left_out_slow++;
+	log_warn("node=%s its reads take %.1f ms, outlier_latency times as long as those of all other "
+	         "replicas: it is left out for %.0f s, unless it is the last",
+	         n->name, (double)took_us / 1e3, (double)n->health.slow_for_us / 1e6);
+}
+
 static void on_tick(void *arg)
 {
 	struct worker *w = arg;
 	int64_t now = net_now_us();
 	list_for_each(it, &w->clients) tend_client(w, container_of(it, struct client, link), now);
+	judge_latency(w, now);
 	tend_databases(w, now);
 	resume_await_primary(w);
 	sessions_expire(&w->sessions, now);
@@ -379,6 +394,8 @@ void worker_set_console(struct worker *w, console_fn fn, void *arg)
 static void take_fleet_settings(struct worker *w)
 {
 	w->fleet.slow_start_us = w->settings->slow_start_us;
+	w->fleet.outlier_factor = w->settings->outlier_factor;
+	w->fleet.outlier_floor_us = w->settings->outlier_floor_us;
 	for (int i = 0; i < w->fleet.count; i++)
 		w->fleet.nodes[i].health.weight = w->settings->nodes[i].weight;
 }

@@ -4,6 +4,7 @@
 import collections
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -464,3 +465,126 @@ def test_a_fleet_without_replicas_has_its_whole_pool(fleet, nap, router):
     wait_until(lambda: fleet.primary.value(f"SELECT count(*) {NAPPING}", dbname="postgres") == 2, 10, "both to run side by side")
     for n in both:
         assert n.over().result == [("primary",)]
+
+
+# ---- a replica that takes no connections, or its time ------------------------------------------------
+
+class Gate:
+    """A TCP relay in front of a server. Shut, it closes whoever comes anew, and those who are there stay;
+    `delay` holds back what the server says."""
+
+    def __init__(self, server):
+        self.server, self.shut, self.delay, self.turned_away = server, False, 0.0, 0
+        self.listener = socket.create_server((harness.HOST, 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                c, _ = self.listener.accept()
+            except OSError:
+                return
+            if self.shut:
+                self.turned_away += 1
+                c.close()
+                continue
+            s = socket.create_connection((harness.HOST, self.server.port))
+            for one, other, slow in ((c, s, False), (s, c, True)):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._relay, args=(one, other, slow), daemon=True).start()
+
+    def _relay(self, source, sink, slow):
+        try:
+            while data := source.recv(65536):
+                if slow and self.delay:
+                    time.sleep(self.delay)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def conninfo(self):
+        return f"host={harness.HOST} port={self.port} user=postgres dbname=app"
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def gate(fleet):
+    g = Gate(fleet.servers[1])
+    yield g
+    g.close()
+
+
+def test_a_replica_that_takes_no_connections_is_left_out_for_all(fleet, gate, router, readers):
+    t = router(replicas=[gate.conninfo(), fleet.servers[2]], http=True, server_login_retry="300ms", **PLAIN)
+    gate.shut = True
+    # Of a user who has no connections yet.
+    c = [t.connect(user="u_trust", options="-c tidemark.consistency=eventual") for _ in range(8)]
+    for _ in range(20):
+        for one in c:
+            assert where(one) == "replica2" or gate.turned_away == 0
+    row = fleet_row(t, "replica1")
+    assert (row["state"], row["share_pct"]) == ("unreachable", "0.0") and not row["error"], row
+    # Not once a statement: a probe now and then, ever more seldom.
+    assert 1 <= gate.turned_away <= 4
+    assert t.log_text().count("takes no connections of clients") == 1
+    metrics = t.http("/metrics")[1]
+    assert 'tidemark_replica_unreachable{node="replica1"} 1' in metrics
+    assert 'tidemark_replica_left_out_total{cause="unreachable"} 1' in metrics
+    samples = int(row["samples"])
+    gate.shut = False
+    # Nobody has to read for that.
+    wait_until(lambda: fleet_row(t, "replica1")["state"] == "up", 10, "a probe to come through")
+    assert int(fleet_row(t, "replica1")["samples"]) > samples
+    r = readers(t, 8, options="-c tidemark.consistency=eventual")
+    wait_until(lambda: r.seen["replica1"], 5, "replica1 to be read from again")
+    r.end()
+    assert r.errors == []
+
+
+def test_a_pool_that_one_replica_refuses_reads_from_the_other(fleet, router):
+    """A user whom only one replica lets in."""
+    s = fleet.servers[1]
+    path = os.path.join(s.dir, "pg_hba.conf")
+    with open(path) as f:
+        before = f.read()
+    try:
+        with open(path, "w") as f:
+            f.write("host all u_trust 127.0.0.1/32 reject\n" + before)
+        s.sql("SELECT pg_reload_conf()")
+        t = router(server_login_retry="10s", **PLAIN)
+        c = t.connect(user="u_trust", options="-c tidemark.consistency=eventual")
+        assert {where(c) for _ in range(20)} == {"replica2"}
+        assert fleet_row(t, "replica1")["state"] == "up", "others are let in"
+        assert t.routing()["reason_no_replica"] == 0
+    finally:
+        with open(path, "w") as f:
+            f.write(before)
+        s.sql("SELECT pg_reload_conf()")
+
+
+def test_an_outlier_of_latency_is_left_out_but_never_the_last(fleet, gate, router, readers, raw):
+    t = router(replicas=[gate.conninfo(), fleet.servers[2]], http=True, outlier_latency=5, outlier_latency_floor="50ms", **PLAIN)
+    admin = console(raw, t)
+    r = readers(t, 8, options="-c tidemark.consistency=eventual")
+    wait_until(lambda: r.seen["replica1"] > 40 and r.seen["replica2"] > 40, 10, "both to be measured")
+    assert fleet_row(t, "replica1")["state"] == "up"
+    gate.delay = 0.15
+    wait_until(lambda: fleet_row(t, "replica1")["state"] == "slow", 20, "the slow one to be found out")
+    time.sleep(0.3)
+    assert set(r.during(0.5)) == {"replica2"}
+    assert "its reads take" in t.log_text()
+    assert 'tidemark_replica_left_out_total{cause="slow"} 1' in t.http("/metrics")[1]
+    admin.query("DRAIN replica2")
+    wait_until(lambda: set(r.during(0.4)) == {"replica1"}, 8, "the slow one to be asked as the last")
+    gate.delay = 0
+    admin.query("UNDRAIN replica2")
+    r.end()
+    assert r.errors == []

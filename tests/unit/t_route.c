@@ -439,6 +439,65 @@ static void route_fault_guard_after_reads_before_it_checks(void **state)
 	assert_int_equal(r.need.lsn, 1200);
 }
 
+static void latency(int node, int64_t us)
+{
+	for (int i = 0; i < LATENCY_BATCH; i++)
+		health_answered(&f.nodes[node].health, us - 1, NOW);
+}
+
+static void an_outlier_is_far_above_every_other_replica_that_is_asked(void **state)
+{
+	f.outlier_floor_us = 50000;
+	latency(A, 100000);
+	latency(B, 10000);
+	assert_int_equal(fleet_find_outlier(&f, NOW), NODE_NONE);
+	f.outlier_factor = 10;
+	assert_int_equal(fleet_find_outlier(&f, NOW), A);
+	f.outlier_factor = 11;
+	assert_int_equal(fleet_find_outlier(&f, NOW), NODE_NONE);
+	f.outlier_factor = 10;
+	f.outlier_floor_us = 100001;
+	assert_int_equal(fleet_find_outlier(&f, NOW), NODE_NONE);
+	f.outlier_floor_us = 0;
+	/* Never the last one, and never by a measurement that is old or is not there. */
+	fleet_node_drain(&f, B);
+	assert_int_equal(fleet_find_outlier(&f, NOW), NODE_NONE);
+	fleet_node_undrain(&f, B, NOW);
+	assert_int_equal(fleet_find_outlier(&f, NOW), A);
+	assert_int_equal(fleet_find_outlier(&f, NOW + LATENCY_MAX_AGE_US + 1), NODE_NONE);
+	f.nodes[B].health.median_at_us = 0;
+	assert_int_equal(fleet_find_outlier(&f, NOW), NODE_NONE);
+}
+
+static void route_leaves_a_slow_replica_out_unless_it_is_the_last(void **state)
+{
+	policy.level = LEVEL_EVENTUAL;
+	health_set_slow(&f.nodes[A].health, NOW);
+	f.nodes[B].outstanding = 1000;
+	assert_replica(B, REASON_REPLICA_EVENTUAL);
+	policy.avoid = 1U << B;
+	assert_replica(A, REASON_REPLICA_EVENTUAL);
+	policy.avoid = 0;
+	lose(B);
+	assert_replica(A, REASON_REPLICA_EVENTUAL);
+	health_set_slow(&f.nodes[B].health, NOW);
+	assert_replica(A, REASON_REPLICA_EVENTUAL);
+}
+
+static void route_asks_no_replica_that_takes_no_connections(void **state)
+{
+	policy.level = LEVEL_EVENTUAL;
+	health_connect_failed(&f.nodes[A].health, 1, NOW);
+	f.nodes[B].outstanding = 1000;
+	assert_replica(B, REASON_REPLICA_EVENTUAL);
+	lose(B);
+	assert_primary(REASON_NO_REPLICA);
+	/* Another server process: what was before does not count. */
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, NOW);
+	assert_true(sample(A, 1000, NOW));
+	assert_replica(A, REASON_REPLICA_EVENTUAL);
+}
+
 static void route_avoids_what_the_caller_says(void **state)
 {
 	policy.avoid = 1U << A;
@@ -509,6 +568,9 @@ int main(void)
 		each(route_auto_pin_without_an_observation_keeps_writers_on_the_primary),
 		each(route_fault_no_read_marks_forgets_reads),
 		each(route_fault_guard_after_reads_before_it_checks),
+		each(an_outlier_is_far_above_every_other_replica_that_is_asked),
+		each(route_leaves_a_slow_replica_out_unless_it_is_the_last),
+		each(route_asks_no_replica_that_takes_no_connections),
 		each(route_avoids_what_the_caller_says),
 		each(route_falls_back_only_for_want_of_a_replica),
 		each(route_reasons_all_have_words),
