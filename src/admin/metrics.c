@@ -61,6 +61,7 @@ static const char *target_of(enum route_reason reason)
 {
 	switch (reason) {
 	case REASON_REPLICA_FRESH:
+	case REASON_REPLICA_CAUGHT_UP:
 	case REASON_REPLICA_BOUNDED:
 	case REASON_REPLICA_EVENTUAL:
 	case REASON_REPLICA_RETRIED:
@@ -275,6 +276,10 @@ static void counters(const struct worker *w, struct buf *out)
 		ROW("replica_left_out", "{cause=\"unreachable\"}", left_out_unreachable,
 	        "Times that a replica was left out, by cause."),
 		ROW("replica_left_out", "{cause=\"slow\"}", left_out_slow, ""),
+		ROW("guards", "", guards,
+	        "Reads sent to a replica that was expected to have caught up and had to prove it."),
+		ROW("guards_missed", "", guards_missed,
+	        "Reads whose replica had not caught up, decided again."),
 		ROW("reads_held_back", "", held_back,
 	        "Reads without a fit replica that had to wait for their part of the primary's pool."),
 		ROW("captures", "{result=\"ok\"}", captures,

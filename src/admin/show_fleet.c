@@ -141,6 +141,9 @@ void show_routing(struct worker *w, struct buf *out)
 		ROW(wait_timeouts, "reads that waited in vain and went to the primary"),
 		ROW(waitlist_full,
 	        "reads that went to the primary because max_waiting others waited already"),
+		ROW(guards,
+	        "reads sent to a replica that was expected to have caught up, and had to prove it first"),
+		ROW(guards_missed, "of these, those whose replica had not: they were decided again"),
 		ROW(held_back,
 	        "reads without a fit replica that had to wait for fallback_pool_share of the primary's "
 	        "pool"),

@@ -6,6 +6,9 @@
 /* Positions that the primary reaches within one step share a ring entry, so that the recent half
  * of the ring spans a quarter of a second however many commits there are. */
 #define RING_STEP_US 1000
+/* The first pause after a guard that did not hold, and the longest. */
+#define GUARD_PAUSE_MIN_US 1000
+#define GUARD_PAUSE_MAX_US 1000000
 
 /* ---- the ring: where was the primary, when? ---- */
 
@@ -184,7 +187,7 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us)
 	n->timeline = 0;
 	n->epoch++;
 	n->lost_at_us = now_us;
-	n->at = (struct position){0};
+	n->at = n->watched_at = (struct position){0};
 	n->sampled_at_us = 0;
 	elect(f, now_us);
 }
@@ -267,6 +270,19 @@ static void primary_sampled(struct fleet *f, struct position at, int64_t started
 				 });
 }
 
+/* Samples of two connections may come out of order. The later question knows more: what was shown
+ * before it is at or below its answer, and so below the larger of any two. */
+static void note_sample(struct fleet *f, struct node *n, struct position at, int64_t started_at_us,
+                        int64_t now_us)
+{
+	if (started_at_us < n->sampled_at_us)
+		return;
+	if (n->role == NODE_ROLE_REPLICA && n->sampled_at_us != 0)
+		learn(f, n, at, now_us);
+	n->at = position_max(n->at, at);
+	n->sampled_at_us = started_at_us;
+}
+
 bool fleet_node_sampled(struct fleet *f, int node, struct position at, int64_t started_at_us,
                         int64_t now_us)
 {
@@ -275,20 +291,42 @@ bool fleet_node_sampled(struct fleet *f, int node, struct position at, int64_t s
 
 	if (!n->up)
 		return false;
-	if (!position_reached(at, n->at)) {
+	if (!position_reached(at, n->watched_at)) {
 		fleet_node_lost(f, node, now_us);
 		return false;
 	}
-	if (!position_is_set(at) || started_at_us < n->sampled_at_us)
+	if (!position_is_set(at))
 		return true;
 
-	if (node == f->primary)
+	n->watched_at = at;
+	if (node == f->primary && started_at_us >= n->sampled_at_us)
 		primary_sampled(f, at, started_at_us, now_us);
-	else if (n->role == NODE_ROLE_REPLICA && n->sampled_at_us != 0)
-		learn(f, n, at, now_us);
-	n->at = at;
-	n->sampled_at_us = started_at_us;
+	note_sample(f, n, at, started_at_us, now_us);
 	return true;
+}
+
+void fleet_replica_reached(struct fleet *f, int node, struct position at, int64_t started_at_us,
+                           int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	struct node *n = &f->nodes[node];
+	/* Before the watcher's first sample there is nothing that this one could be held against. */
+	if (n->up && n->role == NODE_ROLE_REPLICA && n->sampled_at_us != 0 && position_is_set(at))
+		note_sample(f, n, at, started_at_us, now_us);
+}
+
+void fleet_guard_answered(struct fleet *f, int node, bool held, int64_t now_us)
+{
+	assert(node >= 0 && node < f->count);
+	struct node *n = &f->nodes[node];
+	if (held) {
+		n->guard_pause_us /= 2;
+		return;
+	}
+	n->guard_pause_us = n->guard_pause_us * 2 + GUARD_PAUSE_MIN_US;
+	if (n->guard_pause_us > GUARD_PAUSE_MAX_US)
+		n->guard_pause_us = GUARD_PAUSE_MAX_US;
+	n->guard_again_at_us = now_us + n->guard_pause_us;
 }
 
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us)

@@ -45,7 +45,8 @@ struct node {
 	int64_t lost_at_us; /* last fleet_node_lost(); 0 never */
 	/* replica: replayed up to; primary: insert position. Unset until first sampled. */
 	struct position at;
-	int64_t sampled_at_us; /* when the sample was started; 0: none */
+	int64_t sampled_at_us;      /* when the sample was started; 0: none */
+	struct position watched_at; /* the watcher's own last sample: it must not go backwards */
 	uint32_t outstanding;  /* statements in flight, kept by the pool; for balancing */
 	struct health health;  /* how much it is asked */
 	/* How long after it was written on the primary a position is replayed here, as observed,
@@ -55,6 +56,9 @@ struct node {
 	/* The same, an upper bound that rises at once and sinks slowly (near the p99); LAG_UNKNOWN
 	 * until observed. Sets the window of STRATEGY_PIN_AUTO. */
 	int64_t replay_delay_high_us;
+	/* After guards that did not hold (route.h): none before this moment. The pause doubles with
+	 * each one that fails and halves with each that holds. */
+	int64_t guard_pause_us, guard_again_at_us;
 };
 
 /* One known position of the primary. Times differ because knowledge does: between two samples the
@@ -113,6 +117,13 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
  * that is not set is no sample; a node that is not up has none. */
 [[gnu::warn_unused_result]] bool fleet_node_sampled(struct fleet *f, int node, struct position at,
                                                     int64_t started_at_us, int64_t now_us);
+/* A replica's position, answered now on a pooled connection to the server that the watcher knows, and
+ * asked in this epoch. Not of the watcher's connection, so it may come out of order with its
+ * samples: a lower one is no contradiction. */
+void fleet_replica_reached(struct fleet *f, int node, struct position at, int64_t started_at_us,
+                           int64_t now_us);
+/* A guard on this node was answered: it held, or the replica was not there yet. */
+void fleet_guard_answered(struct fleet *f, int node, bool held, int64_t now_us);
 /* A commit position captured on the primary's pooled connections, as its answer arrives (before the
  * client hears of its commit): feeds the ring. */
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
@@ -149,6 +160,11 @@ uint64_t fleet_lag_bytes(const struct fleet *f, int node);
  * node is behind the whole ring. Never understated for commits acknowledged through this router;
  * commits made elsewhere are seen with the primary's next sample. */
 int64_t fleet_lag_us(const struct fleet *f, int node, int64_t now_us);
+/* Guards on this node hold more often than not. */
+static inline bool fleet_guard_pays(const struct fleet *f, int node, int64_t now_us)
+{
+	return now_us >= f->nodes[node].guard_again_at_us;
+}
 /* Expected time until `node` has replayed `want`, from now; 0 if it has; LAG_UNKNOWN if there is
  * no ground for a guess. A guess: it decides only whether waiting is worth while. */
 int64_t fleet_catch_up_us(const struct fleet *f, int node, struct position want, int64_t now_us);

@@ -10,6 +10,7 @@
  *                         └ behind: B would show an older state
  *
  *   some replica is past the need ................. it answers (replica_fresh)
+ *   one is expected there by now .................. it answers if it proves it (replica_caught_up)
  *   the need is not known yet ..................... a sample will tell: wait (wait_sample)
  *   a replica is expected there in time ........... wait for it (wait_replica)
  *   none is, or the wait is over .................. the primary answers
@@ -36,11 +37,19 @@ static struct route to_replica(int node, enum route_reason reason)
 	return (struct route){.target = ROUTE_REPLICA, .reason = reason, .node = node};
 }
 
-static struct route wait_for_position(struct position need, int64_t until_us)
+static struct route to_guarded_replica(int node, struct position need)
+{
+	return (struct route){.target = ROUTE_REPLICA,
+	                      .reason = REASON_REPLICA_CAUGHT_UP,
+	                      .node = node,
+	                      .need = need};
+}
+
+static struct route wait_for_position(int node, struct position need, int64_t until_us)
 {
 	return (struct route){.target = ROUTE_WAIT,
 	                      .reason = REASON_WAIT_REPLICA,
-	                      .node = NODE_NONE,
+	                      .node = node,
 	                      .need = need,
 	                      .wait_until_us = until_us};
 }
@@ -176,6 +185,7 @@ struct outlook {
 	struct position soon_need; /* … when it has reached this (the least of them) */
 	int soon_node;             /* the one expected first */
 	int64_t soon_us;
+	node_set by_now;      /* … these so soon that they may be told to prove it */
 	bool asked;           /* one might do, and a sample will tell … */
 	node_set asked_nodes; /* … these */
 	bool unknown;         /* for one at least, what it must have reached is not known */
@@ -183,7 +193,8 @@ struct outlook {
 };
 
 static void look_at_replica(const struct fleet *f, const struct session_mark *mark, int node,
-                            int64_t budget_us, int64_t now_us, struct outlook *o)
+                            const struct route_policy *policy, int64_t budget_us, int64_t now_us,
+                            struct outlook *o)
 {
 	struct position known = session_known(mark), need = known;
 	bool certain = session_need(mark, f, node, &need);
@@ -213,6 +224,18 @@ static void look_at_replica(const struct fleet *f, const struct session_mark *ma
 		o->soon_us = expected_us;
 	}
 	o->soon = true;
+	if (expected_us <= policy->guard_within_us && fleet_guard_pays(f, node, now_us))
+		o->by_now |= (node_set)1 << node;
+}
+
+static struct route guarded(const struct fleet *f, const struct session_mark *mark, node_set by_now,
+                            int64_t now_us)
+{
+	struct position need = {0};
+	int node = choose(f, mark, by_now, now_us);
+	bool certain = session_need(mark, f, node, &need);
+	assert(certain && position_is_set(need));
+	return to_guarded_replica(node, need);
 }
 
 /* A session shared by many connections reads on one replica as long as it owes reads to it. When
@@ -238,7 +261,7 @@ static struct route by_position(const struct fleet *f, const struct session_mark
 	struct outlook o = {0};
 	for (int i = 0; i < f->count; i++) {
 		if (set_has(eligible, i))
-			look_at_replica(f, mark, i, until_us - now_us, now_us, &o);
+			look_at_replica(f, mark, i, policy, until_us - now_us, now_us, &o);
 	}
 
 	struct route r;
@@ -249,10 +272,12 @@ static struct route by_position(const struct fleet *f, const struct session_mark
 		r = to_replica(fresh, REASON_REPLICA_FRESH);
 	else if (waiting_since_us != 0 && now_us >= until_us)
 		r = to_primary(REASON_WAIT_TIMEOUT);
+	else if (o.by_now != 0)
+		r = guarded(f, mark, o.by_now, now_us);
 	else if (o.asked)
 		r = wait_for_sample(session_owed_since(mark, f), until_us);
 	else if (o.soon)
-		r = wait_for_position(o.soon_need, until_us);
+		r = wait_for_position(o.soon_node, o.soon_need, until_us);
 	else
 		r = to_primary(o.unknown && !o.behind ? REASON_MARK_UNKNOWN : REASON_TOO_FAR_BEHIND);
 
@@ -397,6 +422,8 @@ static const struct {
 	const char *words;
 } reasons[REASON_COUNT] = {
 	[REASON_REPLICA_FRESH] = {"replica_fresh", "a replica shows all that the session has seen"},
+	[REASON_REPLICA_CAUGHT_UP] = {"replica_caught_up",
+                                  "a replica proved that it shows all that the session has seen"},
 	[REASON_REPLICA_BOUNDED] = {"replica_bounded", "a replica is within tidemark.max_lag"},
 	[REASON_REPLICA_EVENTUAL] = {"replica_eventual", "any healthy replica will do at this level"},
 	[REASON_REPLICA_RETRIED] = {"replica_retried", "a replica failed it, another one answered it"},

@@ -23,10 +23,11 @@ enum strategy {
 /* Why a statement may not go to a replica whatever the positions, as the caller found. */
 enum route_reason {
 	/* to a replica */
-	REASON_REPLICA_FRESH,    /* a replica at or past the mark */
-	REASON_REPLICA_BOUNDED,  /* within max_lag */
-	REASON_REPLICA_EVENTUAL, /* any healthy replica */
-	REASON_REPLICA_RETRIED,  /* one of the above, after another replica failed it */
+	REASON_REPLICA_FRESH,     /* a replica at or past the mark */
+	REASON_REPLICA_CAUGHT_UP, /* one expected there by now: it has to prove it (a guarded read) */
+	REASON_REPLICA_BOUNDED,   /* within max_lag */
+	REASON_REPLICA_EVENTUAL,  /* any healthy replica */
+	REASON_REPLICA_RETRIED,   /* one of the above, after another replica failed it */
 	/* wait */
 	REASON_WAIT_STORE,   /* the session's mark is being asked for elsewhere */
 	REASON_WAIT_REPLICA, /* a replica is expected to catch up within the budget */
@@ -75,6 +76,7 @@ enum route_fault {
 	/* Checks the replica's position after the read's snapshot: where a wait for a replica is due,
 	 * route_decide() answers ROUTE_REPLICA with `need` set, for the caller to check afterwards. */
 	FAULT_GUARD_AFTER,
+	FAULT_GUARD_IGNORED, /* takes a guarded read's answer whatever its guard said */
 };
 
 struct route_policy {
@@ -89,6 +91,9 @@ struct route_policy {
 	int64_t known_back_us;
 	/* Replicas that this statement cannot be sent to, one bit each. */
 	uint32_t avoid;
+	/* The caller can guard this statement: a replica that is expected there within this time may be
+	 * told to prove it. 0: it cannot. */
+	int64_t guard_within_us;
 	enum route_fault fault;
 };
 
@@ -97,9 +102,12 @@ enum route_target { ROUTE_PRIMARY, ROUTE_REPLICA, ROUTE_WAIT };
 struct route {
 	enum route_target target;
 	enum route_reason reason;
-	int node; /* ROUTE_REPLICA: which */
-	/* ROUTE_WAIT: what to wait for. */
-	struct position need; /* wake when some replica has reached it; unset if a sample is awaited */
+	int node; /* ROUTE_REPLICA: which; ROUTE_WAIT: the one expected first, or NODE_NONE */
+	/* ROUTE_WAIT: wake when some replica has reached it; unset if a sample is awaited.
+	 * ROUTE_REPLICA: set if the read is guarded: on the same connection and before the read, in a
+	 * transaction of its own, the replica is asked for its position, and the read's answer counts
+	 * only if that covers `need`. Else it is thrown away and the read decided again, unguarded. */
+	struct position need;
 	int64_t
 		sample_after_us;   /* wake when the primary (or a replica) was sampled after this; 0: no */
 	int64_t wait_until_us; /* give up then: decide again with waited = true */

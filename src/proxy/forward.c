@@ -9,6 +9,7 @@
 #include "server.h"
 
 #define CAPTURE_NAME STMT_NAME_PREFIX "position"
+#define GUARD_NAME STMT_NAME_PREFIX "replayed"
 /* A statement that exists nowhere: binding it makes the server fail where it should. */
 #define NO_STATEMENT STMT_NAME_PREFIX "none"
 
@@ -27,7 +28,7 @@ struct forward {
 /* The insert position: never below the end of a commit that was acknowledged before it is asked,
  * whatever synchronous_commit was. Asked in a message of its own behind the statement's Sync:
  * inside the statement's transaction it would precede the commit record. */
-bool forward_prepare_capture(struct worker *w)
+static bool prepare_capture(struct worker *w)
 {
 	const char *sql = w->settings->policy.fault == FAULT_WRITE_POINTER
 	                      ? "SELECT pg_catalog.pg_current_wal_lsn()"
@@ -45,6 +46,24 @@ bool forward_prepare_capture(struct worker *w)
 	       write_parse(&w->capture_parse_replica, name, slice_str(replica_sql), none) &&
 	       write_bind_plain(&w->capture_ask, none, name, 1) &&
 	       write_execute(&w->capture_ask, none) && write_sync(&w->capture_ask);
+}
+
+/* The replayed position, also of a standby that has been promoted since: there it stands still
+ * where the old primary's log ended. */
+static bool prepare_guard(struct worker *w)
+{
+	struct slice name = slice_str(GUARD_NAME), none = {0};
+	buf_init(&w->guard_parse, 512);
+	buf_init(&w->guard_ask, 512);
+	return write_parse(&w->guard_parse, name,
+	                   slice_str("SELECT pg_catalog.pg_last_wal_replay_lsn()"), none) &&
+	       write_bind_plain(&w->guard_ask, none, name, 1) && write_execute(&w->guard_ask, none) &&
+	       write_sync(&w->guard_ask);
+}
+
+bool forward_prepare_questions(struct worker *w)
+{
+	return prepare_capture(w) && prepare_guard(w);
 }
 
 static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
@@ -79,6 +98,27 @@ static bool push_capture(struct forward *f)
 	if (f->s->captures++ == 0)
 		f->s->capture_asked_us = net_now_us();
 	return true;
+}
+
+/* In front of a read, and with a Sync of its own: the read's snapshot is taken after the position,
+ * whatever the isolation level. */
+static bool push_guard(struct forward *f)
+{
+	struct server *s = f->s;
+	struct worker *w = f->c->worker;
+	if (!s->guard_prepared) {
+		chain_range(f->out, w->guard_parse.data, w->guard_parse.len);
+		s->guard_prepared = true;
+		if (!push(f, REPLY_PARSE, REPLY_NOBODY, TAG_GUARD_PARSE, NULL))
+			return false;
+	}
+	chain_range(f->out, w->guard_ask.data, w->guard_ask.len);
+	s->guard_at = (struct position){0};
+	s->guard_asked_us = net_now_us();
+	/* Binding it replaces the unnamed portal, which nobody has outside a transaction. */
+	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_GUARD, NULL) &&
+	       push(f, REPLY_EXECUTE, REPLY_NOBODY, TAG_GUARD, NULL) &&
+	       push(f, REPLY_SYNC, REPLY_NOBODY, TAG_GUARD, NULL);
 }
 
 /* FAULT_POSITION_INSIDE: the popular recipe, in one implicit transaction with the write. */
@@ -836,7 +876,8 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	}
 
 	s->mid_batch |= u->type == FE_SYNC;
-	bool ok = u->type == FE_SYNC ? batch(&f, in) : query(&f, in);
+	bool ok = (!position_is_set(s->guard) || push_guard(&f)) &&
+	          (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
 	if (flags & TRAIT_TX_BEGIN)
 		s->in_tx_after = true;
 	else if (flags & TRAIT_TX_END)

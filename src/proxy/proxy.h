@@ -162,7 +162,7 @@ struct server {
 	struct server_stmts stmts;
 	uint32_t stmts_ddl;   /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
-	bool capture_prepared;
+	bool capture_prepared, guard_prepared;
 	/* Who may have called nextval() here, and who has run functions of the user's, which may have
 	 * left state that nobody saw: a client's serial, 0 nobody, UINT64_MAX several. */
 	uint64_t sequence_user, code_user;
@@ -186,7 +186,12 @@ struct server {
 	int captures;     /* capture questions outstanding */
 	int64_t capture_asked_us;        /* when the oldest of them was sent */
 	struct buf replay;               /* the bytes of such a read */
-	struct position guard;           /* FAULT_GUARD_AFTER */
+	/* A guarded read (route.h) whose guard is not answered yet: what it must have reached; the
+	 * fleet's word on the node when that was decided; the guard's own answer. */
+	struct position guard, guard_at;
+	uint32_t guard_epoch, guard_generation;
+	int64_t guard_asked_us;
+	struct position guard_after;     /* FAULT_GUARD_AFTER */
 	struct position captured_inside; /* FAULT_POSITION_INSIDE */
 
 	bool fatal_seen; /* the server said FATAL, and the client heard it */
@@ -237,6 +242,8 @@ enum reply_tag {
 	TAG_CLOSE_EVICTED,          /* struct stmt, counted: closed on this server to make room */
 	TAG_CAPTURE,                /* part of a capture: commit position asked behind a write */
 	TAG_CAPTURE_PARSE,
+	TAG_GUARD, /* part of a guard: position asked before a read */
+	TAG_GUARD_PARSE,
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
 };
 
@@ -346,6 +353,7 @@ struct client {
 	                       statement is in the mark here, or owed */
 	uint8_t rerun;      /* enum rerun: of what is being run again */
 	uint32_t tried;     /* the replicas that have failed it, one bit each */
+	bool guard_missed;  /* a replica had not got there yet: what is run again is not guarded */
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
 	bool paused;            /* not reading: what came in has to wait, and there is enough of it */
 	bool wants_more;        /* what came in cannot be judged before more of it is here */
@@ -439,8 +447,8 @@ struct worker {
 	int64_t started_at_us;
 	int64_t stats_last_us; /* when the last STATS_PERIOD ended; 0: none has */
 	uint64_t next_serial;
-	/* The bytes of the capture, made once. */
-	struct buf capture_parse, capture_parse_replica, capture_ask;
+	/* The bytes of the capture and of the guard, made once. */
+	struct buf capture_parse, capture_parse_replica, capture_ask, guard_parse, guard_ask;
 	console_fn console;
 	void *console_arg;
 	bool (*reload)(void *arg);

@@ -77,6 +77,9 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 	case TAG_CAPTURE_PARSE:
 		s->capture_prepared = false;
 		break;
+	case TAG_GUARD_PARSE:
+		s->guard_prepared = false;
+		break;
 	case TAG_BYTES:
 		free(e->data);
 		break;
@@ -252,6 +255,19 @@ static enum outlook look_ahead(const struct server *s, struct slice in)
 	return OUTLOOK_OPEN;
 }
 
+/* The client takes its read back. Its bytes may be on the call stack: its own buffer must stay as it
+ * is until it goes on. */
+static void take_back(struct server *s, struct client *c)
+{
+	c->redo = s->replay;
+	buf_init(&s->replay, HOLD_MAX);
+	c->server = NULL;
+	s->client = NULL;
+	c->turn_error = false;
+	c->batch_failed = false;
+	worker_make_runnable(s->worker, c);
+}
+
 /* Replicas that a read is tried on before the primary has to answer it. */
 #define TRIES_MAX 2
 
@@ -267,20 +283,12 @@ bool relay_rerun(struct server *s, enum rerun_cause cause)
 	struct client *c = s->client;
 	if (!c || !s->reading || s->replay.len == 0)
 		return false;
-	/* The client's bytes may be on the call stack: its own buffer must stay as it is until it goes
-	 * on. */
-	c->redo = s->replay;
-	buf_init(&s->replay, HOLD_MAX);
 	s->worker->stats.retried++;
 	s->worker->stats.reruns[cause]++;
 	relay_void_all(s, c);
-	c->server = NULL;
-	s->client = NULL;
-	c->turn_error = false;
-	c->batch_failed = false;
+	take_back(s, c);
 	c->tried |= UINT32_C(1) << s->pool->node;
 	c->rerun = (uint8_t)where_again(c, cause);
-	worker_make_runnable(s->worker, c);
 	return true;
 }
 
@@ -353,6 +361,103 @@ static size_t failed(struct server *s, struct slice in)
 	s->captures = count > 0;
 	s->capture_prepared = prepared;
 	return ok ? used : 0;
+}
+
+/* --------------------------------------------------------------- guarded reads */
+
+/* The server will answer this, and nobody is to hear of it: what it does to the server stays true,
+ * what it meant to the client is undone. False: nothing is to come. */
+static bool disown(struct server *s, struct client *c, struct reply *e)
+{
+	struct stmt_cache *cache = s->pool->account->database->cache;
+	if (e->to == REPLY_LOCAL) {
+		undo_entry(s, c, e);
+		return false;
+	}
+	if (e->tag == TAG_PARSE_UNNAMED) {
+		e->tag = TAG_PARSE_INJECTED_UNNAMED;
+		if (c->unnamed == e->data) {
+			stmt_put(cache, c->unnamed);
+			c->unnamed = NULL;
+		}
+	} else if (e->tag == TAG_PARSE_NAMED) {
+		struct name_undo *u = e->data;
+		struct slice name = slice_of(u->name, u->len);
+		e->tag = TAG_PARSE_INJECTED;
+		e->data = stmt_ref(u->stmt);
+		if (client_stmts_find(&c->stmts, name) == u->stmt)
+			stmt_put(cache, client_stmts_remove(&c->stmts, name));
+		undo_free(cache, u);
+	}
+	e->to = REPLY_NOBODY;
+	return true;
+}
+
+/* Newest first, as undo_first(). */
+static void disown_all(struct server *s, struct client *c)
+{
+	struct replies *r = &s->replies;
+	uint32_t kept = r->count;
+	for (uint32_t i = r->count; i > 0; i--) {
+		struct reply e = *replies_at(r, i - 1);
+		if (disown(s, c, &e))
+			*replies_at(r, --kept) = e;
+	}
+	for (; kept > 0; kept--)
+		replies_pop(r);
+}
+
+/* A position is a promise of the server that the watcher knows, and only while the fleet thinks of it
+ * as it did when the read was sent. */
+static bool guard_counts(const struct server *s)
+{
+	const struct fleet *f = &s->worker->fleet;
+	int node = s->pool->node;
+	return f->nodes[node].epoch == s->guard_epoch && f->generation == s->guard_generation &&
+	       server_trusted(s) && fleet_replica_eligible(f, node, net_now_us());
+}
+
+/* The guard is answered, the read is not. Afterwards the server has no client if the read is to be
+ * decided again. False: that cannot be done. */
+static bool settle_guard(struct server *s)
+{
+	struct worker *w = s->worker;
+	struct client *c = s->client;
+	bool ignored = w->settings->policy.fault == FAULT_GUARD_IGNORED;
+	bool counts = guard_counts(s);
+	bool held = counts && (position_reached(s->guard_at, s->guard) || ignored);
+	if (counts)
+		worker_replica_reached(w, s->pool->node, s->guard_at, s->guard_asked_us);
+	fleet_guard_answered(&w->fleet, s->pool->node, held, net_now_us());
+	s->guard = (struct position){0};
+	if (!c)
+		return true;
+	if (held) {
+		turn_guard_held(c);
+		return true;
+	}
+	if (!s->reading || s->replay.len == 0)
+		return false;
+	w->stats.guards_missed++;
+	disown_all(s, c);
+	take_back(s, c);
+	s->reading = false;
+	s->state = SERVER_DRAIN;
+	turn_guard_missed(c);
+	return true;
+}
+
+static void note_guard(struct server *s, struct client *c, const struct frame *f)
+{
+	struct slice value;
+	struct error_fields e;
+	if (f->type == BE_DATA_ROW && msg_data_row_column(frame_body(f), 0, &value) && value.ptr &&
+	    value.len == 8)
+		s->guard_at.lsn = load_be64(value.ptr);
+	/* Meant for the read. */
+	if (f->type == BE_ERROR && c && msg_error_parse(frame_body(f), &e) &&
+	    slice_eq_str(e.sqlstate, "57014"))
+		c->cancelled = true;
 }
 
 /* ---------------------------------------------------------------- messages */
@@ -517,6 +622,8 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 	}
 	if (c)
 		c->batch_bits |= step.inherited;
+	if (step.entry.tag == TAG_GUARD && whole)
+		note_guard(s, c, f);
 	if (step.completed) {
 		if (step.entry.tag == TAG_CAPTURE && f->type == BE_READY && --s->captures == 0)
 			s->capture_asked_us = 0;
@@ -552,12 +659,12 @@ static size_t pass(struct server *s, struct slice in, struct chain *ch)
 }
 
 /* FAULT_GUARD_AFTER: the answer is held until the replica has got there; the snapshot was older. */
-static bool guarded(struct server *s)
+static bool guarded_after(struct server *s)
 {
-	if (!position_is_set(s->guard))
+	if (!position_is_set(s->guard_after))
 		return false;
-	if (position_reached(s->worker->fleet.nodes[s->pool->node].at, s->guard)) {
-		s->guard = (struct position){0};
+	if (position_reached(s->worker->fleet.nodes[s->pool->node].at, s->guard_after)) {
+		s->guard_after = (struct position){0};
 		return false;
 	}
 	watch_kick(s->worker->watch, s->pool->node);
@@ -591,8 +698,8 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 {
 	struct client *c = s->client;
 	size_t used = 0;
-	if (s->reading) {
-		if (guarded(s))
+	if (s->reading && !position_is_set(s->guard)) {
+		if (guarded_after(s))
 			return 0;
 		switch (look_ahead(s, in)) {
 		case OUTLOOK_OPEN:
@@ -641,6 +748,7 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			continue;
 		}
 		const struct reply *head = replies_head(&s->replies);
+		bool guard = f.type == BE_READY && head && head->tag == TAG_GUARD;
 		if (f.type == BE_READY && f.body_len == 1 && head && head->to == REPLY_CLIENT && c &&
 		    head->kind >= REPLY_SYNC) {
 			if (!ready(s, c, &f, at, ch)) {
@@ -652,6 +760,11 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			break;
 		}
 		used += here;
+		if (guard) {
+			/* What follows is the read's, and may have another reader. */
+			*broken = !settle_guard(s);
+			break;
+		}
 		if (s->skip == 0 && local_is_due(s))
 			emit_local(s, ch);
 		if (f.type == BE_READY && s->skip == 0 && replies_at_rest(&s->replies)) {

@@ -324,7 +324,7 @@ static void reset_done(struct server *s)
 	if (s->unnamed)
 		stmt_put(cache, s->unnamed);
 	s->unnamed = NULL;
-	s->capture_prepared = false;
+	s->capture_prepared = s->guard_prepared = false;
 	s->sequence_user = s->code_user = 0;
 	vars_put(&s->worker->vars, s->vars);
 	s->vars = vars_ref(s->worker->vars.none);
@@ -688,7 +688,7 @@ static void forget_turn(struct server *s)
 	s->reading = false;
 	s->many = false;
 	s->rolled_back = false;
-	s->guard = (struct position){0};
+	s->guard = s->guard_after = (struct position){0};
 	buf_reset(&s->replay);
 }
 

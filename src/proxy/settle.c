@@ -331,7 +331,7 @@ void settle_deallocated_all(struct client *c, struct server *s)
 	struct stmt_cache *cache = c->account->database->cache;
 	client_stmts_clear(&c->stmts, cache);
 	server_stmts_clear(&s->stmts, cache);
-	s->capture_prepared = false;
+	s->capture_prepared = s->guard_prepared = false;
 }
 
 void settle_discarded_all(struct client *c, struct server *s)

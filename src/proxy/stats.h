@@ -34,6 +34,8 @@ struct stats {
 	uint64_t wait_timeouts;
 	uint64_t waitlist_full;
 	uint64_t left_out_unreachable, left_out_slow; /* times that a replica was left out */
+	uint64_t guards;            /* reads sent to a replica that had to prove its position */
+	uint64_t guards_missed;     /* … and had not got there: decided again */
 	uint64_t held_back; /* reads that fallback_pool_share kept back for a while */
 	uint64_t retried;           /* refused or failed by a replica, run again */
 	uint64_t reruns[RERUN_CAUSES];

@@ -70,6 +70,7 @@ static void end_wait(struct client *c)
 		waited += now - c->turn_queued_at_us;
 	c->account->database->stats.wait_time_us += (uint64_t)waited;
 	c->waiting_since_us = 0;
+	c->guard_missed = false;
 	c->turn_queued_at_us = 0;
 	c->no_primary_since_us = 0;
 	free(c->wait_mark);
@@ -158,6 +159,13 @@ static struct route again(struct route r)
 	return r;
 }
 
+/* A guarded read may have to be run again, elsewhere: one statement, kept whole, and one try. */
+static bool may_guard(const struct client *c, const struct unit *u)
+{
+	bool first_try = !c->guard_missed && c->rerun == RERUN_NONE && c->waiting_since_us == 0;
+	return first_try && !(u->traits.flags & TRAIT_MULTI) && u->executes <= 1 && u->size <= HOLD_MAX;
+}
+
 static struct route decide(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;
@@ -202,6 +210,8 @@ static struct route decide(struct client *c, const struct unit *u)
 	int64_t now = net_loop_now_us(w->loop);
 	session_settle(mark, &w->fleet);
 	policy.avoid = c->tried | unreachable(c, now);
+	if (may_guard(c, u))
+		policy.guard_within_us = w->settings->watch.busy_interval_us;
 	struct route r = route_decide(&w->fleet, mark, &policy, c->waiting_since_us, now);
 	return c->rerun == RERUN_ELSEWHERE ? again(r) : r;
 }
@@ -231,6 +241,37 @@ static void keep_mark(struct client *c, const struct session_mark *mark)
 		*c->wait_mark = *mark;
 }
 
+/* Asks at once whom it is worth asking: for a position the replica that is expected first, unless
+ * it is expected only later. The fast polling asks all of them. */
+static void ask_for(struct worker *w, const struct route *r)
+{
+	if (r->sample_after_us > 0) {
+		for (int i = 0; i < w->fleet.count; i++)
+			watch_kick(w->watch, i);
+		return;
+	}
+	int64_t soon_us = 2 * w->settings->watch.busy_interval_us;
+	if (r->node != NODE_NONE &&
+	    fleet_catch_up_us(&w->fleet, r->node, r->need, net_loop_now_us(w->loop)) <= soon_us)
+		watch_kick(w->watch, r->node);
+}
+
+static void begin_wait(struct client *c, const struct session_mark *mark, int64_t now_us)
+{
+	struct stats *st = &c->worker->stats;
+	c->waiting_since_us = now_us;
+	keep_mark(c, mark);
+	st->reads_waited++;
+	c->waited_for_others = held_up_by_others(c);
+	st->waited_for_others += c->waited_for_others;
+}
+
+void turn_guard_missed(struct client *c)
+{
+	c->guard_missed = true;
+	begin_wait(c, c->turn_mark, c->turn_started_us);
+}
+
 /* False: too many wait already. `mark` is what the statement depends on. */
 static bool start_wait(struct client *c, const struct route *r, const struct session_mark *mark)
 {
@@ -242,31 +283,25 @@ static bool start_wait(struct client *c, const struct route *r, const struct ses
 		w->stats.waitlist_full++;
 		return false;
 	}
-	if (c->waiting_since_us == 0) {
-		c->waiting_since_us = net_loop_now_us(w->loop);
-		keep_mark(c, mark);
-		w->stats.reads_waited++;
-		c->waited_for_others = held_up_by_others(c);
-		w->stats.waited_for_others += c->waited_for_others;
-	}
+	if (c->waiting_since_us == 0)
+		begin_wait(c, mark, net_loop_now_us(w->loop));
 	c->state = CLIENT_WAIT_POSITION;
-	/* A replica that is expected only later is asked often enough by the fast polling. */
-	int64_t soon_us = 2 * w->settings->watch.busy_interval_us, now = net_loop_now_us(w->loop);
-	for (int i = 0; i < w->fleet.count; i++) {
-		if (r->sample_after_us > 0 ||
-		    (i != w->fleet.primary && fleet_catch_up_us(&w->fleet, i, r->need, now) <= soon_us))
-			watch_kick(w->watch, i);
-	}
+	ask_for(w, r);
 	worker_arm_wait(w);
 	return true;
 }
 
+/* A guarded read counts when its guard held. */
 static void count_route(struct client *c, const struct unit *u, const struct route *r)
 {
 	struct stats *st = &c->worker->stats;
-	st->by_reason[r->reason]++;
 	if (!u->local_only)
 		c->last_reason = (uint8_t)r->reason;
+	if (r->reason == REASON_REPLICA_CAUGHT_UP) {
+		st->guards++;
+		return;
+	}
+	st->by_reason[r->reason]++;
 	if (r->reason == REASON_OBSERVED)
 		observe_count(c, u, r);
 	if (!(u->traits.flags & TRAIT_READ))
@@ -282,6 +317,16 @@ static void count_route(struct client *c, const struct unit *u, const struct rou
 	if ((r->reason == REASON_WAIT_TIMEOUT || r->reason == REASON_TOO_FAR_BEHIND) &&
 	    (c->waited_for_others || held_up_by_others(c)))
 		st->primary_for_others++;
+}
+
+void turn_guard_held(struct client *c)
+{
+	struct stats *st = &c->worker->stats;
+	st->by_reason[REASON_REPLICA_CAUGHT_UP]++;
+	st->reads_total++;
+	st->reads_replica++;
+	/* The replica was behind the mark as far as was known. */
+	st->discriminating++;
 }
 
 enum dispatch { DISPATCH_GO, DISPATCH_WAIT, DISPATCH_REFUSED };
@@ -370,6 +415,15 @@ static enum dispatch pool_full(struct client *c, const struct unit *u, const str
 	               "Raise default_pool_size or max_pool_waiting.");
 }
 
+/* What is known of the node now is what its answer will be held against. */
+static void guard_read(struct server *s, const struct route *r)
+{
+	const struct fleet *f = &s->worker->fleet;
+	s->guard = r->need;
+	s->guard_epoch = f->nodes[r->node].epoch;
+	s->guard_generation = f->generation;
+}
+
 static enum dispatch take_server(struct client *c, const struct unit *u, struct route *r)
 {
 	struct worker *w = c->worker;
@@ -397,7 +451,9 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	s->on_replica = r->target == ROUTE_REPLICA;
 	s->observed = r->reason == REASON_OBSERVED;
 	if (s->on_replica && w->settings->policy.fault == FAULT_GUARD_AFTER)
-		s->guard = r->need;
+		s->guard_after = r->need;
+	else if (s->on_replica)
+		guard_read(s, r);
 	/* SHOW tidemark.route does not speak of itself. */
 	if (!u->local_only)
 		c->last_node = (int8_t)r->node;

@@ -15,4 +15,9 @@
  * again: it is incomplete, or the client now waits (c->state), or its server is still busy. */
 size_t turn_from_client(struct client *c, struct slice in);
 
+/* A guarded read (consistency/route.h): the replica has proved its position, the answer counts. */
+void turn_guard_held(struct client *c);
+/* It had not got there: the read is decided again, and has been waiting since it was sent. */
+void turn_guard_missed(struct client *c);
+
 #endif

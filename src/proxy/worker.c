@@ -76,7 +76,7 @@ static void redrive_guarded(struct worker *w)
 	list_for_each(it, &w->clients)
 	{
 		struct client *c = container_of(it, struct client, link);
-		if (c->server && position_is_set(c->server->guard))
+		if (c->server && position_is_set(c->server->guard_after))
 			server_redrive(c->server);
 	}
 }
@@ -139,6 +139,18 @@ static void primary_came(struct worker *w)
 		c->account->pools[node].retry_at_us = 0;
 	}
 	resume_await_primary(w);
+}
+
+void worker_replica_reached(struct worker *w, int node, struct position at, int64_t asked_at_us)
+{
+	int64_t now = net_now_us();
+	struct waiter *it;
+	fleet_replica_reached(&w->fleet, node, at, asked_at_us, now);
+	if (w->waitlist.count == 0)
+		return;
+	while ((it = waitlist_pop_ready(&w->waitlist, &w->fleet, now)) != NULL)
+		worker_make_runnable(w, client_of(it));
+	worker_arm_wait(w);
 }
 
 static void on_fleet(void *arg, int node)
@@ -449,7 +461,7 @@ static bool build(struct worker *w, char *error, size_t cap)
 	w->loop = net_loop_new();
 	if (!w->loop || !vars_table_init(&w->vars) || !waitlist_init(&w->waitlist, s->max_waiting) ||
 	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) ||
-	    !forward_prepare_capture(w) || !observe_switch(w))
+	    !forward_prepare_questions(w) || !observe_switch(w))
 		return false;
 	w->wait_timer = net_timer_new(w->loop, on_wait_timer, w);
 	w->tick_timer = net_timer_new(w->loop, on_tick, w);
@@ -547,6 +559,8 @@ void worker_free(struct worker *w)
 	buf_release(&w->capture_parse);
 	buf_release(&w->capture_parse_replica);
 	buf_release(&w->capture_ask);
+	buf_release(&w->guard_parse);
+	buf_release(&w->guard_ask);
 	free(w->by_id);
 	free(w);
 }

@@ -36,5 +36,8 @@ enum drain_answer worker_drain(struct worker *w, struct slice name, bool drain);
 int worker_primary(const struct worker *w); /* node, or NODE_NONE */
 void worker_make_runnable(struct worker *w, struct client *c);
 void worker_arm_wait(struct worker *w);
+/* A replica's position, asked on a pooled connection in this epoch: those who waited for it go on.
+ */
+void worker_replica_reached(struct worker *w, int node, struct position at, int64_t asked_at_us);
 
 #endif

@@ -110,6 +110,7 @@ struct watch {
 	watch_fn fn;
 	void *arg;
 	bool busy;
+	int64_t busy_since_us;
 	/* The primary whose history is known, or being fetched; NODE_NONE. */
 	int followed;
 	uint32_t followed_epoch;
@@ -271,7 +272,7 @@ static void ask_what_is_due(struct member *m)
 static void schedule(struct member *m)
 {
 	const struct watch_settings *set = &m->watch->settings;
-	int64_t interval_us = set->idle_interval_us;
+	int64_t interval_us = set->idle_interval_us, from_us = m->asked_at_us;
 	if (m->watch->busy && m->role == NODE_ROLE_REPLICA) {
 		/* A wait for a replica that is usually late by 50 ms need not be told to the millisecond.
 		 */
@@ -279,8 +280,11 @@ static void schedule(struct member *m)
 		int64_t fine_us = delay_us == LAG_UNKNOWN ? 0 : delay_us / DELAY_GRAIN;
 		int64_t busy_us = fine_us > set->busy_interval_us ? fine_us : set->busy_interval_us;
 		interval_us = busy_us < interval_us ? busy_us : interval_us;
+		/* Whoever began to wait has kicked the one that matters: most waits end with its answer. */
+		if (from_us < m->watch->busy_since_us)
+			from_us = m->watch->busy_since_us;
 	}
-	int64_t left_us = m->asked_at_us + interval_us - net_loop_now_us(m->watch->loop);
+	int64_t left_us = from_us + interval_us - net_loop_now_us(m->watch->loop);
 	if (left_us > 0)
 		left_us = left_us > TIMER_ROUNDING_US ? left_us - TIMER_ROUNDING_US : 1;
 	net_timer_start(m->timer, left_us);
@@ -783,6 +787,7 @@ void watch_set_busy(struct watch *w, bool busy)
 	if (w->busy == busy)
 		return;
 	w->busy = busy;
+	w->busy_since_us = net_loop_now_us(w->loop);
 	for (int i = 0; i < w->count; i++)
 		if (w->members[i].state == WATCH_IDLE)
 			schedule(&w->members[i]);

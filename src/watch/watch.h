@@ -8,8 +8,8 @@
  *    └────────── back-off 100 ms … 5 s ◀── fleet_node_lost ◀───────────────────
  *
  * Polling is adaptive: every idle_interval when nobody waits, for replicas every busy_interval (or
- * a sixteenth of their usual delay, if that is longer) while somebody does; watch_kick() asks at
- * once. One question is in flight at a time; a kick during one asks again when it is answered,
+ * a sixteenth of their usual delay, if that is longer) while somebody does, for the first time that
+ * long after the waiting began; watch_kick() asks at once. One question is in flight at a time; a kick during one asks again when it is answered,
  * because its sample started too early.
  *
  * A primary on a timeline later than the first has a past, which the watcher of the fleet's primary

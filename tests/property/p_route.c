@@ -44,6 +44,10 @@ struct op {
 	uint64_t floor;    /* what it must see at least, as of its arrival */
 	uint64_t saw;      /* commit position, or state read */
 	uint64_t captured; /* 0: not captured */
+	/* A guarded read: what the node was at before it ran; and the fleet's word when it was sent. */
+	bool guarded, unguarded;
+	uint64_t guard_at;
+	uint32_t epoch, generation;
 	struct session_mark copy;
 	struct route route;
 };
@@ -62,6 +66,7 @@ static struct {
 } w;
 
 static long violations, replica_reads, primary_reads, waits, wait_hits, discriminating;
+static long guards_held, guards_missed;
 
 static uint32_t told_timeline(int node)
 {
@@ -117,6 +122,7 @@ static void world_new(enum route_fault fault)
 	                                 .strategy = STRATEGY_POSITION,
 	                                 .wait_timeout_us = budgets[below(3)],
 	                                 .replica_max_lag_us = one_in(4) ? 1 + below(50000) : 0,
+	                                 .guard_within_us = one_in(3) ? 0 : 3000,
 	                                 .fault = fault};
 	w.fleet.slow_start_us = one_in(2) ? below(500000) : 0;
 }
@@ -239,6 +245,16 @@ static void watcher_moves(int n)
 
 /* ---- statements ---- */
 
+/* The session has seen op->floor; a replica that shows `shows` is about to answer it, or did. */
+static void judge(const struct op *op, enum consistency_level level, uint64_t shows)
+{
+	bool stale = level == LEVEL_SESSION && shows < op->floor;
+	violations += stale;
+	require(!stale || w.policy.fault != FAULT_NONE,
+	        "node %d is at %" PRIu64 ", session %d has seen %" PRIu64 " at %" PRId64, op->node, shows,
+	        op->session, op->floor, w.now);
+}
+
 static void op_decide(struct op *op)
 {
 	struct session_mark *mark = op->on_copy ? &op->copy : &w.mark[op->session];
@@ -247,6 +263,8 @@ static void op_decide(struct op *op)
 	struct route_policy policy = w.policy;
 	if (op->eventual)
 		policy.level = LEVEL_EVENTUAL;
+	if (waited || op->unguarded)
+		policy.guard_within_us = 0;
 	struct route r = route_decide(&w.fleet, mark, &policy, waited ? op->since : 0, w.now);
 	discriminating += r.discriminating;
 	if (r.target == ROUTE_WAIT) {
@@ -265,15 +283,23 @@ static void op_decide(struct op *op)
 		require(w.policy.replica_max_lag_us == 0 ||
 		            fleet_lag_us(&w.fleet, r.node, w.now) <= w.policy.replica_max_lag_us,
 		        "node %d is over replica_max_lag", r.node);
-		/* A statement that was decided on the session itself must see what completed while it
-		 * waited, too. */
-		uint64_t floor = op->on_copy ? op->floor : w.floor[op->session];
-		uint64_t shows = lasting(&w.node[r.node]);
-		bool stale = policy.level == LEVEL_SESSION && shows < floor;
-		violations += stale;
-		require(!stale || w.policy.fault != FAULT_NONE,
-		        "node %d is at %" PRIu64 ", session %d has seen %" PRIu64 " at %" PRId64, r.node,
-		        shows, op->session, floor, w.now);
+	}
+	op->guarded = r.target == ROUTE_REPLICA && policy.fault != FAULT_GUARD_AFTER &&
+	              position_is_set(r.need);
+	op->route = r;
+	/* A statement that was decided on the session itself must see what completed while it waited,
+	 * too. */
+	if (!op->on_copy)
+		op->floor = w.floor[op->session];
+	if (op->guarded) {
+		require(policy.guard_within_us > 0, "a guard that was not allowed");
+		require(!position_reached(w.fleet.nodes[r.node].at, r.need), "a guard for nothing");
+		op->epoch = w.fleet.nodes[r.node].epoch;
+		op->generation = w.fleet.generation;
+		op->guard_at = 0;
+		op->asked_at = w.now;
+	} else if (r.target == ROUTE_REPLICA) {
+		judge(op, policy.level, lasting(&w.node[r.node]));
 		replica_reads++;
 		wait_hits += waited;
 	} else {
@@ -312,10 +338,30 @@ static void op_runs_on_server(struct op *op)
 			/* The insert position, asked after the commit: others may have written since. */
 			op->captured = t->at += one_in(3) ? (uint64_t)below(5) : 0;
 		}
+	} else if (op->guarded && op->guard_at == 0) {
+		op->guard_at = t->at; /* and the read comes later */
+		return;
 	} else {
 		op->saw = lasting(t);
 	}
 	op->state = OP_DONE_ON_SERVER;
+}
+
+/* As the router judges it. False: the read is decided again. */
+static bool guard_holds(struct op *op)
+{
+	const struct node *n = &w.fleet.nodes[op->node];
+	struct position at = {op->guard_at};
+	bool counts = n->epoch == op->epoch && w.fleet.generation == op->generation &&
+	              fleet_replica_eligible(&w.fleet, op->node, w.now);
+	bool held = counts && (position_reached(at, op->route.need) ||
+	                       w.policy.fault == FAULT_GUARD_IGNORED);
+	if (counts)
+		fleet_replica_reached(&w.fleet, op->node, at, op->asked_at, w.now);
+	fleet_guard_answered(&w.fleet, op->node, held, w.now);
+	guards_held += held;
+	guards_missed += !held;
+	return held;
 }
 
 static void op_answered(struct op *op)
@@ -354,10 +400,18 @@ static void op_moves(struct op *op)
 		break;
 	case OP_DONE_ON_SERVER:
 		/* The answer may have left the server before it broke, or be lost with it. */
-		if (broken && one_in(2) && !op->write)
+		if (broken && one_in(2) && !op->write) {
 			op->state = OP_NONE;
-		else
+		} else if (op->guarded && !guard_holds(op)) {
+			op->unguarded = true;
+			op->since = w.now;
+			op_decide(op);
+		} else {
+			if (op->guarded)
+				judge(op, op->eventual ? LEVEL_EVENTUAL : LEVEL_SESSION, op->saw);
+			replica_reads += op->guarded;
 			op_answered(op);
+		}
 		break;
 	}
 }
@@ -416,13 +470,15 @@ int main(int argc, char **argv)
 	property_run(argc, argv, 1000, run_correct);
 	printf(
 		"%ld reads on replicas (%ld after a wait), %ld on the primary, %ld waits, "
-		"%ld discriminating\n",
-		replica_reads, wait_hits, primary_reads, waits, discriminating);
+		"%ld discriminating, %ld guards held, %ld missed\n",
+		replica_reads, wait_hits, primary_reads, waits, discriminating, guards_held, guards_missed);
 	if (argc > 1 || getenv("SEED") != NULL)
 		return 0;
-	require(replica_reads > primary_reads / 4 && wait_hits > 100 && discriminating > 1000,
+	require(replica_reads > primary_reads / 4 && wait_hits > 100 && discriminating > 1000 &&
+	            guards_held > 100 && guards_missed > 100,
 	        "the runs were too tame to prove anything");
 	must_catch(FAULT_NO_READ_MARKS, "no_read_marks");
 	must_catch(FAULT_GUARD_AFTER, "guard_after");
+	must_catch(FAULT_GUARD_IGNORED, "guard_ignored");
 	return 0;
 }

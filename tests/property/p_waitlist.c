@@ -70,7 +70,7 @@ static void fleet_moves(void)
 	} else if (!node->up) {
 		fleet_node_up(&fleet, n, n == 0 ? NODE_ROLE_PRIMARY : NODE_ROLE_REPLICA, 1, now);
 	} else {
-		struct position at = {node->at.lsn + (uint64_t)below(5)};
+		struct position at = {node->watched_at.lsn + (uint64_t)below(5)};
 		bool good = fleet_node_sampled(&fleet, n, at, now - below(3), now);
 		require(good, "refused a sample that does not go back");
 	}

@@ -20,6 +20,7 @@ static const char *const fault_names[] = {
 	[FAULT_WRITE_POINTER] = "write_pointer",
 	[FAULT_NO_READ_MARKS] = "no_read_marks",
 	[FAULT_GUARD_AFTER] = "guard_after",
+	[FAULT_GUARD_IGNORED] = "guard_ignored",
 };
 
 struct arguments {

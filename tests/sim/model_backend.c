@@ -33,6 +33,7 @@ enum statement_kind {
 	ST_INSERT_POSITION,
 	ST_WRITE_POSITION,
 	ST_CAPTURE_ANY,
+	ST_REPLAYED,
 	ST_IDENTIFY,
 	ST_HISTORY,
 	ST_BEGIN,
@@ -99,6 +100,7 @@ static const struct {
 	{"SELECT pg_catalog.pg_current_wal_insert_lsn()", ST_INSERT_POSITION},
 	{"SELECT pg_catalog.pg_current_wal_lsn()", ST_WRITE_POSITION},
 	{"SELECT CASE WHEN pg_catalog.pg_is_in_recovery()", ST_CAPTURE_ANY},
+	{"SELECT pg_catalog.pg_last_wal_replay_lsn()", ST_REPLAYED},
 	{"IDENTIFY_SYSTEM", ST_IDENTIFY},
 	{"TIMELINE_HISTORY ", ST_HISTORY},
 	{BLOCK_BEGIN UPDATE_TEXT, ST_UPDATE},
@@ -416,6 +418,9 @@ static void answer_now(struct backend *b)
 		position_row(b, NULL,
 		             b->node->replica ? node_replay_position(b->node)
 		                              : node_insert_position(b->node));
+		break;
+	case ST_REPLAYED:
+		position_row(b, NULL, node_replay_position(b->node));
 		break;
 	case ST_IDENTIFY:
 		answer_identify(b);

@@ -55,6 +55,66 @@ static void fleet_loss_throws_the_position_away(void **state)
 	assert_true(sample(A, 90, 50));
 }
 
+static void reached(uint64_t lsn, int64_t asked_us, int64_t now_us)
+{
+	fleet_replica_reached(&f, A, (struct position){lsn}, asked_us, now_us);
+}
+
+static void fleet_samples_of_pooled_connections_may_come_out_of_order(void **state)
+{
+	assert_true(sample(A, 100, 20));
+	reached(300, 30, 35);
+	assert_int_equal(f.nodes[A].at.lsn, 300);
+	assert_int_equal(f.nodes[A].sampled_at_us, 30);
+	/* The watcher's answer was overtaken: no contradiction, and nothing is forgotten. */
+	assert_true(fleet_node_sampled(&f, A, (struct position){200}, 25, 40));
+	assert_int_equal(f.nodes[A].at.lsn, 300);
+	assert_int_equal(f.nodes[A].sampled_at_us, 30);
+	reached(250, 28, 45);
+	assert_int_equal(f.nodes[A].at.lsn, 300);
+	/* A later question that was answered before the one of 300. */
+	assert_true(fleet_node_sampled(&f, A, (struct position){290}, 32, 50));
+	assert_int_equal(f.nodes[A].at.lsn, 300);
+	assert_int_equal(f.nodes[A].sampled_at_us, 32);
+	/* Against itself the watcher is held. */
+	assert_false(fleet_node_sampled(&f, A, (struct position){280}, 60, 60));
+	assert_false(f.nodes[A].up);
+	assert_false(position_is_set(f.nodes[A].at));
+}
+
+static void fleet_samples_of_pooled_connections_make_no_node_known(void **state)
+{
+	reached(300, 30, 35);
+	assert_false(position_is_set(f.nodes[A].at));
+	assert_true(sample(A, 100, 40));
+	fleet_node_lost(&f, A, 50);
+	reached(300, 60, 65);
+	assert_false(position_is_set(f.nodes[A].at));
+	fleet_replica_reached(&f, P, (struct position){300}, 60, 65);
+	assert_false(position_is_set(f.nodes[P].at));
+}
+
+static void fleet_guards_that_fail_pause_for_longer_and_longer(void **state)
+{
+	int64_t now = 5000;
+	assert_true(fleet_guard_pays(&f, A, now));
+	fleet_guard_answered(&f, A, false, now);
+	assert_false(fleet_guard_pays(&f, A, now + 999));
+	assert_true(fleet_guard_pays(&f, A, now + 1000));
+	assert_true(fleet_guard_pays(&f, B, now));
+	fleet_guard_answered(&f, A, false, now);
+	assert_false(fleet_guard_pays(&f, A, now + 2999));
+	for (int i = 0; i < 30; i++)
+		fleet_guard_answered(&f, A, false, now);
+	assert_false(fleet_guard_pays(&f, A, now + 999999));
+	assert_true(fleet_guard_pays(&f, A, now + 1000000));
+	now += 1000000;
+	for (int i = 0; i < 20; i++)
+		fleet_guard_answered(&f, A, true, now);
+	fleet_guard_answered(&f, A, false, now);
+	assert_true(fleet_guard_pays(&f, A, now + 1000));
+}
+
 static void fleet_position_that_goes_backwards_is_a_loss(void **state)
 {
 	assert_true(sample(A, 100, 20));
@@ -296,6 +356,9 @@ int main(void)
 		each(fleet_replica_without_a_sample_is_not_eligible),
 		each(fleet_old_sample_is_not_eligible),
 		each(fleet_loss_throws_the_position_away),
+		each(fleet_samples_of_pooled_connections_may_come_out_of_order),
+		each(fleet_samples_of_pooled_connections_make_no_node_known),
+		each(fleet_guards_that_fail_pause_for_longer_and_longer),
 		each(fleet_position_that_goes_backwards_is_a_loss),
 		each(fleet_two_primaries_are_none),
 		each(fleet_generation_stays_when_the_same_primary_returns),

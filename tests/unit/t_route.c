@@ -524,6 +524,55 @@ static void route_falls_back_only_for_want_of_a_replica(void **state)
 		assert_true(route_is_fallback(want[i]));
 }
 
+static void route_guards_a_read_on_a_replica_expected_there_by_now(void **state)
+{
+	wrote(1200);
+	assert_int_equal(decide(), ROUTE_WAIT); /* nobody can guard */
+	assert_int_equal(r.node, A);
+	policy.guard_within_us = 1000;
+	assert_int_equal(decide(), ROUTE_WAIT); /* expected in 2 ms */
+	policy.guard_within_us = 2000;
+	assert_replica(A, REASON_REPLICA_CAUGHT_UP);
+	assert_int_equal(r.need.lsn, 1200);
+	assert_true(r.discriminating);
+}
+
+static void route_does_not_guard_what_is_known_to_be_there(void **state)
+{
+	policy.guard_within_us = 1000000;
+	wrote(800);
+	assert_replica(A, REASON_REPLICA_FRESH);
+	assert_false(position_is_set(r.need));
+}
+
+static void route_does_not_guard_what_must_be_looked_up_first(void **state)
+{
+	policy.guard_within_us = 1000000;
+	session_wrote_unknown(&s, &f, NOW - 1);
+	assert_int_equal(decide(), ROUTE_WAIT);
+	assert_int_equal(r.reason, REASON_WAIT_SAMPLE);
+}
+
+static void route_guards_nothing_beyond_the_budget(void **state)
+{
+	policy.guard_within_us = 1000000;
+	policy.wait_timeout_us = 0;
+	wrote(1200);
+	assert_primary(REASON_TOO_FAR_BEHIND);
+}
+
+static void route_does_not_guard_where_guards_have_failed(void **state)
+{
+	policy.guard_within_us = 2000;
+	wrote(1200);
+	fleet_guard_answered(&f, A, false, NOW - 500);
+	assert_int_equal(decide(), ROUTE_WAIT);
+	f.nodes[A].replay_delay_us = 4000;
+	assert_int_equal(decide_at(0, NOW + 500), ROUTE_WAIT);
+	assert_int_equal(decide_at(0, NOW + 2500), ROUTE_REPLICA);
+	assert_int_equal(r.reason, REASON_REPLICA_CAUGHT_UP);
+}
+
 static void route_reasons_all_have_words(void **state)
 {
 	for (int i = 0; i < REASON_COUNT; i++) {
@@ -536,6 +585,11 @@ int main(void)
 {
 #define each(test) cmocka_unit_test_setup(test, setup)
 	const struct CMUnitTest tests[] = {
+		each(route_guards_a_read_on_a_replica_expected_there_by_now),
+		each(route_does_not_guard_what_is_known_to_be_there),
+		each(route_does_not_guard_what_must_be_looked_up_first),
+		each(route_guards_nothing_beyond_the_budget),
+		each(route_does_not_guard_where_guards_have_failed),
 		each(route_strong_reads_go_to_the_primary),
 		each(route_reads_go_to_a_replica_past_the_mark),
 		each(route_is_not_discriminating_when_all_replicas_are_past_the_mark),
