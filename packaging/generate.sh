@@ -27,6 +27,7 @@ one() { # SUBCOMMAND FILE
 }
 one --print-sample packaging/tidemark.ini.sample
 one --print-markdown docs/configuration.md
+one --print-migration docs/migrating-from-pgbouncer.md
 "$tidemark" check-config "$root/packaging/tidemark.ini.sample" >/dev/null
 
 # With every commented default switched on, the sample still says the same.

@@ -4,22 +4,87 @@
  */
 #include "cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "config/config.h"
 #include "config/options.h"
+#include "config/pgbouncer.h"
 
 #define EXIT_USAGE 2
 
+/* Passwords are in it: nobody else reads it, and no file is written over. */
+static bool write_file(const char *path, struct slice text)
+{
+	bool to_stdout = strcmp(path, "-") == 0;
+	int fd = to_stdout ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	bool ok = fd >= 0;
+
+	while (ok && text.len > 0) {
+		ssize_t n = write(fd, text.ptr, text.len);
+		ok = n > 0;
+		text = slice_from(text, ok ? (size_t)n : 0);
+	}
+	if (!ok)
+		fprintf(stderr, "%s: cannot be written: %s\n", path, strerror(errno));
+	if (fd >= 0 && !to_stdout)
+		ok = close(fd) == 0 && ok;
+	return ok;
+}
+
+static int write_translated(int argc, char **argv, const char *path)
+{
+	struct config_errors errors = {0}, notes = {0};
+	struct buf text;
+
+	buf_init(&text, 1024 * 1024);
+	bool ok = config_translate(argc, argv, &text, &errors, &notes);
+	config_errors_print(&notes, stderr);
+	config_errors_print(&errors, stderr);
+	ok = ok && write_file(path, buf_slice(&text));
+	if (text.data)
+		explicit_bzero(text.data, text.len);
+	buf_release(&text);
+	return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* Takes "--write FILE" out of the command line: no other subcommand knows it. */
+static const char *take_write(int *argc, char **argv)
+{
+	for (int i = 1; i + 1 < *argc; i++) {
+		if (strcmp(argv[i], "--write") != 0)
+			continue;
+		const char *path = argv[i + 1];
+		memmove(&argv[i], &argv[i + 2], (size_t)(*argc - i - 1) * sizeof(char *));
+		*argc -= 2;
+		return path;
+	}
+	return NULL;
+}
+
 static int run_check_config(int argc, char **argv)
 {
-	struct config_errors errors = {0};
-	struct settings *s = config_load(argc, argv, &errors);
+	struct config_errors errors = {0}, notes = {0};
+	const char *write_to = take_write(&argc, argv);
 
+	if (write_to)
+		return write_translated(argc, argv, write_to);
+	struct settings *s = config_load_noting(argc, argv, &errors, &notes);
+
+	config_errors_print(&notes, stderr);
 	if (!s) {
 		config_errors_print(&errors, stderr);
 		return EXIT_FAILURE;
 	}
 	config_free(s);
 	puts("OK");
+	return EXIT_SUCCESS;
+}
+
+static int run_print_migration(int argc, char **argv)
+{
+	pgbouncer_print_markdown(stdout);
 	return EXIT_SUCCESS;
 }
 
@@ -53,6 +118,7 @@ static const struct {
 	{"--print-sample", run_print_sample},
 	{"--print-markdown", run_print_markdown},
 	{"--print-scdoc", run_print_scdoc},
+	{"--print-migration", run_print_migration},
 };
 
 int main(int argc, char **argv)

@@ -60,11 +60,15 @@ static bool take_test_fault(struct router *r)
 
 static struct settings *load(const struct router *r, struct config_errors *errors)
 {
-	struct settings *s = config_load(r->argc, r->argv, errors);
+	struct config_errors notes = {0};
+	struct settings *s = config_load_noting(r->argc, r->argv, errors, &notes);
+	int shown = notes.count < CONFIG_ERRORS_MAX ? notes.count : CONFIG_ERRORS_MAX;
 
 	if (s) {
 		s->policy.fault = r->fault;
 		log_set_level((enum log_level)s->log_level);
+		for (int i = 0; i < shown; i++)
+			log_warn("%s", notes.lines[i]);
 	}
 	return s;
 }

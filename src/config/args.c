@@ -10,12 +10,12 @@ static const struct {
 	enum arg_kind kind;
 	bool takes_value;
 } specials[] = {
-	{"config", ARG_CONFIG, true},   {"c", ARG_CONFIG, true},
-	{"listen", ARG_LISTEN, true},   {"primary", ARG_PRIMARY, true},
-	{"replica", ARG_REPLICA, true}, {"verbose", ARG_VERBOSE, false},
-	{"v", ARG_VERBOSE, false},      {"version", ARG_VERSION, false},
-	{"V", ARG_VERSION, false},      {"help", ARG_HELP, false},
-	{"h", ARG_HELP, false},
+	{"config", ARG_CONFIG, true},    {"c", ARG_CONFIG, true},
+	{"from", ARG_FROM, true},        {"listen", ARG_LISTEN, true},
+	{"primary", ARG_PRIMARY, true},  {"replica", ARG_REPLICA, true},
+	{"verbose", ARG_VERBOSE, false}, {"v", ARG_VERBOSE, false},
+	{"version", ARG_VERSION, false}, {"V", ARG_VERSION, false},
+	{"help", ARG_HELP, false},       {"h", ARG_HELP, false},
 };
 
 static void unknown(struct args *a, const char *word, const char *name)

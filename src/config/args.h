@@ -13,6 +13,7 @@
 enum arg_kind {
 	ARG_OPTION, /* a row of the options table */
 	ARG_CONFIG, /* -c FILE, --config FILE, FILE */
+	ARG_FROM,   /* --from FILE: a pgbouncer.ini */
 	ARG_LISTEN,
 	ARG_PRIMARY,
 	ARG_REPLICA,

@@ -2,30 +2,30 @@
  *
  *   command line ──▶ file ──▶ sections ──▶ settings ◀── flags ──▶ checks across options
  *
- * The file is read by inih, through a reader of ours that counts lines and refuses long ones.
+ * --from translates a pgbouncer.ini first (pgbouncer.h); the text takes the place of the file.
  */
 #include "config.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <ini.h>
 #include <stdlib.h>
 
 #include "args.h"
 #include "conninfo.h"
-#include "options.h"
+#include "inifile.h"
 #include "keyfile.h"
+#include "options.h"
+#include "pgbouncer.h"
 #include "tls_config.h"
 #include "userlist.h"
 
-#define LINE_MAX_BYTES 2000
 #define OPTIONS_MAX 128
 
 struct loader {
 	struct settings *s;
 	struct config_errors *errors;
 	const char *path; /* of the file, or NULL */
-	FILE *file;
+	bool translated;  /* it is a pgbouncer.ini */
 	int line;
 	bool auth_type_given;
 	int seen_at[OPTIONS_MAX]; /* line of the option in the file; 0: not seen */
@@ -54,11 +54,12 @@ static void fault_secret(struct loader *l, const char *name, const char *why)
 
 static void unknown_option(struct loader *l, const char *name)
 {
-	const char *advice = options_foreign(name);
+	const char *advice = pgbouncer_advice(name);
 	const char *near = options_nearest(name);
 
 	if (advice)
-		config_errors_add(l->errors, "%s:%d: %s: %s", l->path, l->line, name, advice);
+		config_errors_add(l->errors, "%s:%d: %s: %s: remove the line", l->path, l->line, name,
+		                  advice);
 	else if (near)
 		config_errors_add(l->errors, "%s:%d: unknown option \"%.60s\"; did you mean \"%s\"?",
 		                  l->path, l->line, name, near);
@@ -251,10 +252,11 @@ static void file_database(struct loader *l, const char *name, const char *value)
 
 /* ---- the file ---- */
 
-static int on_pair(void *user, const char *section, const char *name, const char *value)
+static void on_pair(void *arg, int line, const char *section, const char *name, const char *value)
 {
-	struct loader *l = user;
+	struct loader *l = arg;
 
+	l->line = line;
 	if (!value || *name == '\0')
 		fault(l, "expected name = value");
 	else if (strcmp(section, "tidemark") == 0 || strcmp(section, "pgbouncer") == 0)
@@ -269,56 +271,51 @@ static int on_pair(void *user, const char *section, const char *name, const char
 		config_errors_add(
 			l->errors, "%s:%d: unknown section [%s]; expected [tidemark], [nodes] or [databases]",
 			l->path, l->line, section);
-	return 1;
-}
-
-/* inih's fgets: a line that does not fit would come in pieces, each parsed as a line. */
-static char *read_line(char *into, int cap, void *stream)
-{
-	struct loader *l = stream;
-
-	if (!fgets(into, cap, l->file))
-		return NULL;
-	l->line++;
-	size_t len = strlen(into);
-	if (len <= LINE_MAX_BYTES)
-		return into;
-	fault(l, "the line is longer than 2000 bytes");
-	for (int c = into[len - 1]; c != '\n' && c != EOF;)
-		c = fgetc(l->file);
-	into[0] = '\n';
-	into[1] = '\0';
-	return into;
 }
 
 static void load_file(struct loader *l)
 {
-	l->file = fopen(l->path, "re");
-	if (!l->file) {
+	FILE *file = fopen(l->path, "re");
+
+	if (!file) {
 		config_errors_add(l->errors, "%s: cannot be opened: %s", l->path, strerror(errno));
 		return;
 	}
-	/* No continuation lines and no comments behind a value, as in PgBouncer: a password may hold
-	 * anything. */
-	ini_allow_multiline = false;
-	ini_allow_inline_comments = false;
-	ini_allow_no_value = true;
-	ini_max_line = LINE_MAX_BYTES + 8;
-	int bad_line = ini_parse_stream(read_line, l, on_pair, l);
-	if (bad_line > 0)
-		config_errors_add(l->errors, "%s:%d: expected [section], name = value or a comment",
-		                  l->path, bad_line);
-	if (ferror(l->file))
-		config_errors_add(l->errors, "%s: cannot be read", l->path);
-	fclose(l->file);
+	inifile_read(file, l->path, l->errors, on_pair, l);
+	fclose(file);
+}
+
+static void load_pgbouncer(struct loader *l, const char *path, bool primary_given,
+                           struct config_errors *notes)
+{
+	struct buf text;
+
+	buf_init(&text, PGBOUNCER_TEXT_MAX);
+	l->translated = true;
+	l->path = path;
+	if (pgbouncer_translate(path, primary_given, &text, l->errors, notes)) {
+		FILE *stream = fmemopen(text.data, text.len, "r");
+		/* The lines are those of the text; its faults were told with lines of the file. */
+		l->path = "--from, as --write prints it";
+		if (stream) {
+			inifile_read(stream, l->path, l->errors, on_pair, l);
+			fclose(stream);
+		} else {
+			config_errors_add(l->errors, "out of memory");
+		}
+	}
+	if (text.data)
+		explicit_bzero(text.data, text.len);
+	buf_release(&text);
 }
 
 /* ---- the flags ---- */
 
-/* The servers of the command line take the place of the file's. */
-static void forget_file_nodes(struct loader *l, bool *forgotten)
+/* The servers of the command line take the place of the file's; but a pgbouncer.ini has no
+ * replicas, so that those of the command line join its primary. */
+static void forget_file_nodes(struct loader *l, enum arg_kind kind, bool *forgotten)
 {
-	if (*forgotten)
+	if (*forgotten || (l->translated && kind == ARG_REPLICA))
 		return;
 	*forgotten = true;
 	explicit_bzero(l->s->nodes, sizeof(l->s->nodes));
@@ -374,7 +371,7 @@ static void apply_flags(struct loader *l, int argc, char **argv)
 
 	while (args_next(&args, &a)) {
 		if (a.kind == ARG_PRIMARY || a.kind == ARG_REPLICA) {
-			forget_file_nodes(l, &forgotten);
+			forget_file_nodes(l, a.kind, &forgotten);
 			replicas += a.kind == ARG_REPLICA;
 			flag_node(l, &a, replicas);
 		} else if (a.kind == ARG_LISTEN) {
@@ -387,22 +384,30 @@ static void apply_flags(struct loader *l, int argc, char **argv)
 	}
 }
 
-static const char *find_file(int argc, char **argv, struct config_errors *errors)
+/* What the command line says of files, before anything is read. */
+struct named {
+	const char *path, *from; /* a tidemark.ini, or a pgbouncer.ini; or neither */
+	bool primary;
+};
+
+static struct named find_file(int argc, char **argv, struct config_errors *errors)
 {
 	struct args args = {.argc = argc, .argv = argv, .next = 1, .errors = errors};
 	struct arg a;
-	const char *path = NULL;
+	struct named n = {0};
 
 	while (args_next(&args, &a)) {
-		if (a.kind != ARG_CONFIG)
+		const char **into = a.kind == ARG_CONFIG ? &n.path : a.kind == ARG_FROM ? &n.from : NULL;
+		n.primary = n.primary || a.kind == ARG_PRIMARY;
+		if (!into)
 			continue;
-		if (path)
+		if (n.path || n.from)
 			config_errors_add(errors, "%s: a second configuration file; there is already %s",
-			                  a.value, path);
+			                  a.value, n.path ? n.path : n.from);
 		else
-			path = a.value;
+			*into = a.value;
 	}
-	return path;
+	return n;
 }
 
 enum config_action config_action(int argc, char **argv)
@@ -614,6 +619,24 @@ static bool derive(struct settings *s)
 
 struct settings *config_load(int argc, char **argv, struct config_errors *errors)
 {
+	struct config_errors notes = {0};
+
+	return config_load_noting(argc, argv, errors, &notes);
+}
+
+bool config_translate(int argc, char **argv, struct buf *out, struct config_errors *errors,
+                      struct config_errors *notes)
+{
+	struct named n = find_file(argc, argv, errors);
+
+	if (!n.from && errors->count == 0)
+		config_errors_add(errors, "--write needs --from, the pgbouncer.ini to be translated");
+	return errors->count == 0 && pgbouncer_translate(n.from, n.primary, out, errors, notes);
+}
+
+struct settings *config_load_noting(int argc, char **argv, struct config_errors *errors,
+                                    struct config_errors *notes)
+{
 	struct settings *s = calloc(1, sizeof(*s));
 	struct loader l = {.s = s, .errors = errors};
 
@@ -623,11 +646,17 @@ struct settings *config_load(int argc, char **argv, struct config_errors *errors
 		return NULL;
 	}
 	options_defaults(s);
-	l.path = find_file(argc, argv, errors);
-	if (l.path)
+	struct named n = find_file(argc, argv, errors);
+	l.path = n.path;
+	if (n.path)
 		load_file(&l);
-	apply_flags(&l, argc, argv);
-	check_all(&l);
+	else if (n.from)
+		load_pgbouncer(&l, n.from, n.primary, notes);
+	/* What is missing because the translation stopped is no fault of its own. */
+	if (!n.from || errors->count == 0) {
+		apply_flags(&l, argc, argv);
+		check_all(&l);
+	}
 	if (!derive(s))
 		config_errors_add(errors, "out of memory");
 	if (errors->count == 0)

@@ -6,6 +6,7 @@
 #ifndef TM_CONFIG_CONFIG_H
 #define TM_CONFIG_CONFIG_H
 
+#include "base/buf.h"
 #include "errors.h"
 #include "proxy/settings.h"
 
@@ -18,6 +19,15 @@ enum config_action config_action(int argc, char **argv);
  * with config_free(). Not to be called from two threads at once (inih's knobs are global). */
 [[gnu::warn_unused_result]] struct settings *config_load(int argc, char **argv,
                                                          struct config_errors *errors);
+/* The same; `notes` gets what a pgbouncer.ini (--from) says that is not needed or not honoured
+ * here. */
+[[gnu::warn_unused_result]] struct settings *config_load_noting(int argc, char **argv,
+                                                                struct config_errors *errors,
+                                                                struct config_errors *notes);
+/* Only the text that --from is translated to; it holds secrets. */
+[[gnu::warn_unused_result]] bool config_translate(int argc, char **argv, struct buf *out,
+                                                  struct config_errors *errors,
+                                                  struct config_errors *notes);
 /* Wipes the secrets. NULL is nothing. */
 void config_free(struct settings *s);
 

@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-#define CONFIG_ERRORS_MAX 20
+#define CONFIG_ERRORS_MAX 64
 
 struct config_errors {
 	int count; /* may be above CONFIG_ERRORS_MAX: the rest is only counted */

@@ -939,25 +939,6 @@ const struct option options[] = {
 
 const int options_count = (int)(sizeof(options) / sizeof(options[0]));
 
-/* PgBouncer keys that people bring along. They stay errors, since a line that does nothing
- * misleads; but the error says what to do. */
-static const struct {
-	const char *name, *advice;
-} foreign[] = {
-	{"pool_mode", "Tidemark always pools by transaction: remove the line"},
-	{"logfile", "Tidemark logs to stderr: remove the line"},
-	{"pidfile", "Tidemark runs in the foreground: remove the line"},
-	{"user", "start Tidemark as the user it should run as: remove the line"},
-	{"auth_query", "not supported yet: list the users in auth_file"},
-	{"auth_user", "not supported yet: list the users in auth_file"},
-	{"auth_hba_file", "not supported yet: use auth_type"},
-	{"server_reset_query", "Tidemark restores session state itself: remove the line"},
-	{"ignore_startup_parameters", "Tidemark passes startup parameters on: remove the line"},
-	{"client_tls_dheparams", "OpenSSL chooses: remove the line"},
-	{"client_tls_ecdhcurve", "OpenSSL chooses: remove the line"},
-	{"server_tls_sslmode", "TLS is not supported yet: remove the line"},
-};
-
 static char fold(char c)
 {
 	return c == '-' ? '_' : c;
@@ -977,15 +958,6 @@ const struct option *options_find(const char *name)
 	for (int i = 0; i < options_count; i++) {
 		if (name_equal(options[i].name, name))
 			return &options[i];
-	}
-	return NULL;
-}
-
-const char *options_foreign(const char *name)
-{
-	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
-		if (name_equal(foreign[i].name, name))
-			return foreign[i].advice;
 	}
 	return NULL;
 }

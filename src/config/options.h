@@ -67,10 +67,6 @@ void options_defaults(struct settings *s);
 const struct option *options_find(const char *name);
 /* What somebody who wrote `name` probably meant, or NULL. */
 const char *options_nearest(const char *name);
-/* What to say to somebody who brings along a PgBouncer key that has no counterpart here, or NULL.
- */
-const char *options_foreign(const char *name);
-
 /* False, with what is wrong and what would be right in `why`, and the field untouched. */
 [[gnu::warn_unused_result]] bool option_set(const struct option *o, struct settings *s,
                                             const char *text, char *why, size_t cap);

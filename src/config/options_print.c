@@ -144,6 +144,8 @@ void options_print_help(FILE *out, const char *program)
 	        "  %s demo [OPTION …]              a fleet and a workload on this machine\n"
 	        "  %s token --help                 what a token says; keys for the key file\n\n"
 	        "  -c, --config FILE      configuration file; the same as FILE alone\n"
+	        "      --from FILE        a pgbouncer.ini in its place; check-config --write FILE\n"
+	        "                         makes a tidemark.ini of it\n"
 	        "      --listen HOST:PORT listen_addr and listen_port at once\n"
 	        "      --primary CONNINFO the primary, as 'host=… port=…' or postgresql://…\n"
 	        "      --replica CONNINFO a replica; repeat it for more\n"

@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "config/conninfo.h"
 #include "config/keyfile.h"
+#include "config/pgbouncer.h"
 #include "config/userlist.h"
 
 static void on_fault(void *arg, int line, const char *what)
@@ -62,6 +63,25 @@ static void try_keyfile(struct slice text)
 	close(fd);
 }
 
+static bool names_files(struct slice text);
+
+static void try_pgbouncer(struct slice text)
+{
+	char path[64];
+	if (text.len > 0 && (names_files(text) || memmem(text.ptr, text.len, "include", 7)))
+		return;
+	int fd = as_file(text, path);
+	struct config_errors *told = calloc(2, sizeof(*told));
+	struct buf out;
+	assert(told);
+	buf_init(&out, PGBOUNCER_TEXT_MAX);
+	bool ok = pgbouncer_translate(path, false, &out, &told[0], &told[1]);
+	assert(ok == (told[0].count == 0));
+	buf_release(&out);
+	free(told);
+	close(fd);
+}
+
 /* A path in it would be opened, and the fuzzer is not to read whatever it thinks of. */
 static bool names_files(struct slice text)
 {
@@ -96,6 +116,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 'n':
 		try_conninfo(in);
+		break;
+	case 'p':
+		try_pgbouncer(in);
 		break;
 	case 'c':
 		try_config(in);

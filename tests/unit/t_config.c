@@ -145,7 +145,7 @@ static void errors_say_file_line_fault_and_remedy(void **state)
 	                    "\"wait_timeout\"?");
 	assert_false(load_text("[tidemark]\npool_mode = session\n" NODES));
 	assert_string_equal(first_error(),
-	                    ":2: pool_mode: Tidemark always pools by transaction: remove the line");
+	                    ":2: pool_mode: Tidemark pools by transaction and keeps session state for its client: settings are replayed, and what cannot be (LISTEN, temporary tables, session locks) binds the client to its connection; docs/session-state.md: remove the line");
 	assert_false(load_text("[tidemark]\nlisten_port = 1\nlisten_port = 2\n" NODES));
 	assert_string_equal(first_error(), ":3: listen_port is given twice; the first time in line 2");
 	assert_false(load_text("[tidemark]\nlisten_port\n" NODES));

@@ -167,8 +167,6 @@ static void a_slip_of_the_pen_finds_the_nearest_name(void **state)
 	assert_string_equal(options_nearest("wait_timout"), "wait_timeout");
 	assert_string_equal(options_nearest("listen-adr"), "listen_addr");
 	assert_null(options_nearest("zzzzzzzz"));
-	assert_non_null(options_foreign("pool_mode"));
-	assert_null(options_foreign("wait_timeout"));
 }
 
 static void copies_and_compares_a_field(void **state)
