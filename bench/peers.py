@@ -288,5 +288,10 @@ class TidemarkStrong(Tidemark):
     options = ("--consistency", "strong")
 
 
+class TidemarkEventual(Tidemark):
+    name = "tidemark-eventual"
+    options = ("--consistency", "eventual")
+
+
 # In the order in which tables show them.
 PEERS = [Relay, Direct, HAProxy, PgBouncer, PgPool, Tidemark]

@@ -238,21 +238,24 @@ def _share_targets(f, rows):
                 lambda v: v >= goal, lambda v: f"{v:.1%}")
 
 
-def _write_ratio(f, router, base, pace):
-    """Median over the rounds of the ratio within a round."""
-    return _median([r[router] / r[base] for r in f.results.get("writes", [])
-                    if r["pace"] == pace and r.get(router) and r.get(base)])
+def _write_ratios(f, router, base, pace):
+    """The ratio within each round."""
+    return [r[router] / r[base] for r in f.results.get("writes", [])
+            if r["pace"] == pace and r.get(router) and r.get(base)]
 
 
 def _write_targets(f, rows):
     for pace in ("flat out", "paced"):
         for router, words in (("tidemark", "scope = database"), ("tidemark-connection", "scope = connection")):
-            _at_most(rows, f"write p50 ÷ all on the primary, {words}, {pace}", "–", 1.05,
-                     _write_ratio(f, router, "tidemark-strong", pace))
+            control = _median(_write_ratios(f, "tidemark-eventual", "tidemark-strong", pace))
+            _at_most(rows, f"write p50 ÷ all on the primary, {words}, {pace}",
+                     f"level eventual {control:.2f}" if control else "–", 1.05,
+                     _median(_write_ratios(f, router, "tidemark-strong", pace)))
 
 
 def writes_table(f):
     titles = (("primary", "all on the primary, direct"), ("tidemark-strong", "all on the primary, through Tidemark"),
+              ("tidemark-eventual", "Tidemark, level eventual"),
               ("tidemark", "Tidemark, scope = database"), ("tidemark-connection", "Tidemark, scope = connection"))
     header, rows = ["pace", *(t for _, t in titles)], []
     for pace in ("flat out", "paced"):
@@ -260,10 +263,12 @@ def writes_table(f):
                  for name, _ in titles]
         if any(found):
             rows.append([pace, *("–" if v is None else _ms(v) for v in found)])
-    text = ("Medians over rounds in alternating order, no apply delay, ms. The standbys have a core of their own, as they have "
-            "machines of their own in real life: sharing cores, reads on replicas slow down whatever else runs there, "
-            "with or without a guarantee. The targets compare what Tidemark does with the same router at level strong; "
-            "a direct connection saves the hop, whatever is in between.")
+            rows.append([f"{pace}, ÷ level strong", *(_spread(_write_ratios(f, name, "tidemark-strong", pace)) for name, _ in titles)])
+    text = ("Medians over rounds in alternating order, no apply delay, ms; below them the ratio within a round, median (least–most). "
+            "The standbys have a core of their own, as they have machines of their own in real life, and the cores are kept awake by "
+            "a process of the lowest priority, as those of a busy server are. Level eventual reads from the same replicas and "
+            "guarantees nothing: it is the control, and what it differs from level strong by is not the guarantee's. The targets compare what Tidemark does with the same "
+            "router at level strong; a direct connection saves the hop, whatever is in between.")
     return "Write p50", text, header, rows
 
 
@@ -297,6 +302,7 @@ def targets_table(f):
     if f.results.get("ryw"):
         _stale_targets(f, rows)
         _share_targets(f, rows)
+    if f.results.get("writes"):
         _write_targets(f, rows)
     _session_targets(f, rows)
     text = "Medians of this run. The peers' figures beside them are from the same run."
@@ -349,6 +355,25 @@ def write_docs(results, path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as f:
         f.write("\n".join(lines) + "\n")
+
+
+def update_docs(results, path):
+    """Replaces what this run has measured of a report that is there: sections, and rows of the targets."""
+    with open(path) as f:
+        head, *sections = f.read().rstrip("\n").split("\n## ")
+    fresh = {title: (text, header, rows) for title, text, header, rows in tables(results)}
+    _, _, targets = fresh.pop("Targets", ("", [], []))
+    measured = {f"| {row[0]} |": "| " + " | ".join(row) + " |" for row in targets if row[3] != "not measured"}
+    for i, section in enumerate(sections):
+        title, lines = section.split("\n", 1)[0], section.split("\n")
+        if title in fresh:
+            text, header, rows = fresh[title]
+            text += f" Measured {results['date']} by `{results['command']}`."
+            sections[i] = "\n".join([title, "", *textwrap.wrap(text, 110), ""] + _markdown_table(header, rows) + [""])
+        elif title == "Targets":
+            sections[i] = "\n".join(next((new for old, new in measured.items() if line.startswith(old)), line) for line in lines)
+    with open(path, "w") as f:
+        f.write("\n## ".join([head] + sections).rstrip("\n") + "\n")
 
 
 def write_json(results, path):

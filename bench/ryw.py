@@ -4,17 +4,20 @@
 Every client raises the version of a row, then reads it; tidemark-workload checks every read.
 """
 
+import ctypes
 import glob
 import json
 import os
+import signal
 import subprocess
 
 from fleet import BenchError
 from measure import process_tree
-from peers import PgPoolAlways, Tidemark, TidemarkConnection, TidemarkStrong, Unavailable
+from peers import PgPoolAlways, Tidemark, TidemarkConnection, TidemarkEventual, TidemarkStrong, Unavailable
 
 PACES = {"flat out": (16, 0), "paced": (64, 50)}  # clients, think time in ms
 CONNECTIONS = ("same", "second")  # where the reads go
+PR_SET_PDEATHSIG = 1
 
 
 class Router:
@@ -53,6 +56,8 @@ def routers():
         Router("tidemark-connection", "Tidemark, scope = connection", TidemarkConnection,
                {"same": "own", "second": "named"}),
         Router("tidemark-strong", "Tidemark, all on the primary", TidemarkStrong),
+        # Reads on the same replicas and no guarantee: what of the cost is not the guarantee's.
+        Router("tidemark-eventual", "Tidemark, level eventual", TidemarkEventual),
     ]
 
 
@@ -109,7 +114,8 @@ def _start(router, stage, fleet, build):
 
 # ---- what the guarantee costs a write ------------------------------------------------------------
 
-WRITE_ROUTERS = ("primary", "tidemark", "tidemark-connection", "tidemark-strong")
+WRITE_ROUTERS = ("primary", "tidemark", "tidemark-connection", "tidemark-strong", "tidemark-eventual")
+WARM_UP_S = 1  # a router's first run pays for its connections
 
 
 def _pin(pid, cores):
@@ -120,9 +126,25 @@ def _pin(pid, cores):
             pass  # it has ended
 
 
+def _spin(core):
+    """A process that runs when nothing else wants the core, so that it never halts."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.sched_setaffinity(0, {core})
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            while True:
+                pass
+        finally:
+            os._exit(0)
+    return pid
+
+
 class Apart:
     """Replicas on a core of their own, everything else on the others: in real life they are other machines, and
-    reads that go there take nothing from the primary."""
+    reads that go there take nothing from the primary. The cores are kept awake, as those of a busy server are: else
+    what another core's answer has to wake from halt would be measured with it."""
 
     def __init__(self, fleet, routers):
         self.all = os.sched_getaffinity(0)
@@ -137,8 +159,12 @@ class Apart:
             _pin(pid, self.replica_cores)
         for pid in self.here:
             _pin(pid or os.getpid(), self.others)
+        self.spinners = [_spin(core) for core in self.all]
 
     def __exit__(self, *_):
+        for pid in self.spinners:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         for pid in self.there + self.here:
             _pin(pid or os.getpid(), self.all)
 
@@ -147,7 +173,14 @@ def _write_latency(program, fleet, routers, rounds, seconds, say):
     """[{pace, router: write p50 in µs}], a row for each round and pace; the order alternates."""
     rows = []
     routers = [r for r in routers if r.name in WRITE_ROUTERS]
+    if not rounds:
+        return rows
     with Apart(fleet, routers):
+        for router in routers:
+            try:
+                _one(program, fleet, router, ((0, 0), "flat out", "same"), WARM_UP_S)
+            except BenchError as e:
+                say(f"!! {router.title}: {e}")
         for number in range(rounds):
             for pace in PACES:
                 row = {"pace": pace}
@@ -190,7 +223,7 @@ def measure(stage, fleet, build, cells, seconds, write_rounds, wanted, say):
             for router in started:
                 if router.reads_elsewhere() and cell[2] == "same":
                     continue
-                if router.name == "tidemark-strong" and cell[2] != "same":
+                if router.name == "tidemark-strong" and cell[2] != "same" or router.name == "tidemark-eventual":
                     continue
                 say(f"read-your-writes: {delays[0]}/{delays[1]} ms, {cell[1]}, {cell[2]} connection: "
                     f"{router.title}", progress=True)
