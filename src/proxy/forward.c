@@ -258,6 +258,29 @@ static bool forget_outdated(struct forward *f)
 	return true;
 }
 
+/* The client is about to look at the statements that this connection has prepared: it finds none of the
+ * router's, nor, if it has named none itself, any of other clients'. */
+static bool hide_prepared(struct forward *f)
+{
+	struct server *s = f->s;
+	struct stmt *other;
+	if (s->replies.count > 0 || s->in_tx_after)
+		return true;
+	while (f->c->stmts.count == 0 && (other = server_stmts_oldest(&s->stmts)) != NULL) {
+		if (!close_prepared(f, other))
+			return false;
+	}
+	if (!s->capture_prepared)
+		return true;
+	struct buf close;
+	buf_init(&close, 128);
+	bool ok = write_close(&close, 'S', slice_str(CAPTURE_NAME));
+	chain_copy(f->out, close.data, close.len);
+	buf_release(&close);
+	s->capture_prepared = false;
+	return ok && push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
 /* Sends Parse for `stmt` under the given name; the entry is the caller's. */
 static void send_parse(struct forward *f, const struct stmt *stmt, struct slice name)
 {
@@ -875,6 +898,10 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		c->worker->stats.binds++;
 	}
 
+	if (flags & TRAIT_SEES_STATEMENTS && !hide_prepared(&f)) {
+		*why = f.why;
+		return false;
+	}
 	s->mid_batch |= u->type == FE_SYNC;
 	bool ok = (!position_is_set(s->guard) || push_guard(&f)) &&
 	          (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));

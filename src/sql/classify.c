@@ -43,6 +43,8 @@ static struct traits facts_to_traits(const struct query_facts *f)
 		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
 	if (f->user_code || (f->runs_code && (f->writes || f->server_local)))
 		t.flags |= TRAIT_USER_CODE;
+	if (f->statements)
+		t.flags |= TRAIT_SEES_STATEMENTS;
 	if (f->into_temp)
 		t = with_bind(t, BIND_TEMP);
 	if (f->binds)

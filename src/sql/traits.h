@@ -32,6 +32,7 @@ enum trait {
 	TRAIT_COPY = 1 << 17,           /* any COPY */
 	TRAIT_USER_CODE =
 		1 << 19, /* runs functions of the user's that may change session state unseen */
+	TRAIT_SEES_STATEMENTS = 1 << 28, /* reads pg_prepared_statements, where the router's own show */
 	TRAIT_RESULT_FREE = 1 << 18, /* returns no rows (utility without result): for Describe */
 };
 

@@ -140,6 +140,7 @@ static bool set_config_is_local(const FuncCall *call)
 static void visit_function_name(struct walk *w, const char *name, const FuncCall *call)
 {
 	enum function_safety safety = catalog_function(w->catalog, slice_str(name));
+	w->facts->statements |= strcmp(name, "pg_prepared_statement") == 0;
 	if (safety == FUNCTION_SAFE)
 		return;
 	w->facts->unsafe_function = true;
@@ -187,6 +188,7 @@ static void visit_relation(struct walk *w, const RangeVar *r)
 {
 	if (relation_is_temp(r) || !catalog_relation_safe(w->catalog, slice_str(r->relname)))
 		w->facts->server_local = true;
+	w->facts->statements |= strcmp(r->relname, "pg_prepared_statements") == 0;
 	w->facts->runs_code |= catalog_relation_runs_code(w->catalog, slice_str(r->relname));
 }
 

@@ -72,6 +72,25 @@ class Way:
         self.stop()
 
 
+class Bare:
+    """For suites that make their own servers: a directory, and which way it is."""
+
+    def __init__(self, name):
+        self.name = name
+        self.dir = tempfile.mkdtemp(prefix="tidemark-conformance-")
+        os.chown(self.dir, account().pw_uid, account().pw_gid)
+        os.chmod(self.dir, 0o755)
+
+    def notes(self):
+        return {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
 class Direct(Way):
     name = "direct"
 

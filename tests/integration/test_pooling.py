@@ -221,6 +221,21 @@ def test_reset_goes_back_to_the_startup_packet_at_once(single):
         a.close()
 
 
+def test_the_routers_own_statements_are_not_to_be_seen(single):
+    a, b = single.connect(), single.connect()
+    listed = "SELECT name FROM pg_prepared_statements"
+    for _ in range(3):
+        rows(b, "INSERT INTO scratch VALUES (4242, 'x') ON CONFLICT (id) DO UPDATE SET v = 'x'")
+        assert rows(a, listed) == [] and rows(a, "SELECT name FROM pg_prepared_statement()") == []
+        rows(b, "UPDATE scratch SET v = 'y' WHERE id = 4242")
+        assert rows(a, "SELECT v FROM scratch WHERE id = 4242") == [("y",)]
+    b.close()
+    rows(a, "PREPARE mine AS SELECT 1")
+    rows(a, "UPDATE scratch SET v = 'z' WHERE id = 4242")
+    assert rows(a, listed) == [("mine",)]
+    rows(a, "DELETE FROM scratch")
+
+
 def test_set_datestyle_changes_one_half_of_it(router):
     """… on whichever server it is replayed."""
     t = router(scope="connection")
