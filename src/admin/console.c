@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "act.h"
 #include "show.h"
 #include "table.h"
 
@@ -12,63 +13,7 @@
 
 /* ----------------------------------------------------------------- commands */
 
-static void run_reload(struct worker *w, struct buf *out)
-{
-	if (!w->reload)
-		write_error(out, "ERROR", "0A000", "there is no configuration to read again", NULL);
-	else if (w->reload(w->reload_arg))
-		write_command_complete(out, "RELOAD");
-	else
-		write_error(out, "ERROR", "F0000", "the configuration has errors; the running one stays",
-		            "The router's log names each of them.");
-}
-
-static void run_shutdown(struct worker *w, struct buf *out)
-{
-	worker_shutdown(w);
-	write_command_complete(out, "SHUTDOWN");
-}
-
-static void drain_node(struct worker *w, struct slice name, bool drain, struct buf *out)
-{
-	switch (worker_drain(w, name, drain)) {
-	case DRAIN_DONE:
-		write_command_complete(out, drain ? "DRAIN" : "UNDRAIN");
-		break;
-	case DRAIN_NO_SUCH_NODE:
-		write_error(out, "ERROR", "42704", "there is no server of this name",
-		            "SHOW FLEET lists them; names are case-sensitive.");
-		break;
-	case DRAIN_IS_PRIMARY:
-		write_error(out, "ERROR", "55000",
-		            "the primary cannot be drained: writes have nowhere else to go",
-		            "Promote a replica first; then this server may be drained.");
-		break;
-	}
-}
-
-static void run_drain(struct worker *w, struct slice name, struct buf *out)
-{
-	drain_node(w, name, true, out);
-}
-
-static void run_undrain(struct worker *w, struct slice name, struct buf *out)
-{
-	drain_node(w, name, false, out);
-}
-
 static void show_help(struct worker *w, struct buf *out);
-
-/* Commands that take the name of a server. */
-static const struct node_command {
-	const char *word;
-	void (*run)(struct worker *w, struct slice name, struct buf *out);
-	const char *help;
-} node_commands[] = {
-	{"DRAIN", run_drain, "NAME: sends no new reads to a replica; what runs there ends"},
-	{"UNDRAIN", run_undrain, "NAME: sends reads to it again"},
-};
-#define NODE_COMMANDS (sizeof(node_commands) / sizeof(node_commands[0]))
 
 static const struct command {
 	const char *words[2]; /* the second may be NULL */
@@ -101,8 +46,6 @@ static const struct command {
 	{{"SHOW", "PEERS"}, show_peers, "always empty: there are no peers"},
 	{{"SHOW", "PEER_POOLS"}, show_peer_pools, "always empty"},
 	{{"SHOW", "VERSION"}, show_version, "this program's version"},
-	{{"RELOAD", NULL}, run_reload, "reads the configuration again, as SIGHUP does"},
-	{{"SHUTDOWN", NULL}, run_shutdown, "ends when running transactions have, as SIGTERM does"},
 };
 
 static void show_help(struct worker *w, struct buf *out)
@@ -116,9 +59,9 @@ static void show_help(struct worker *w, struct buf *out)
 		table_text(&t, c->help);
 		table_row_end(&t);
 	}
-	for (size_t i = 0; i < NODE_COMMANDS; i++) {
-		table_text(&t, node_commands[i].word);
-		table_text(&t, node_commands[i].help);
+	for (const struct act *a = acts; a->word; a++) {
+		table_text(&t, a->word);
+		table_text(&t, a->help);
 		table_row_end(&t);
 	}
 	table_end(&t, "SHOW");
@@ -168,17 +111,39 @@ static const struct command *command_find(struct slice text)
 	return NULL;
 }
 
-/* `text` is trimmed, so whatever follows the word is the name; without the quotes of an identifier.
- */
-static bool run_node_command(struct worker *w, struct slice text, struct buf *out)
+/* `text` is trimmed, so whatever follows the word is its argument. */
+static bool run_act(struct client *by, struct slice text, struct buf *out)
 {
-	struct slice word = next_word(&text), name = trimmed(text);
-	if (name.len >= 2 && name.ptr[0] == '"' && name.ptr[name.len - 1] == '"')
-		name = slice_of(name.ptr + 1, name.len - 2);
-	for (size_t i = 0; i < NODE_COMMANDS; i++) {
-		if (!slice_ieq_str(word, node_commands[i].word))
+	struct slice word = next_word(&text);
+	for (const struct act *a = acts; a->word; a++) {
+		if (!slice_ieq_str(word, a->word))
 			continue;
-		node_commands[i].run(w, name, out);
+		a->run(by, trimmed(text), out);
+		return true;
+	}
+	return false;
+}
+
+/* SHOW of what drivers ask any server for. */
+static bool show_drivers(struct slice text, struct buf *out)
+{
+	static const char *const known[][2] = {
+		{"client_encoding", "UTF8"},
+		{"standard_conforming_strings", "on"},
+		{"datestyle", "ISO, MDY"},
+		{"timezone", "GMT"},
+		{"default_transaction_isolation", "read committed"},
+	};
+	struct table t;
+	(void)next_word(&text);
+	text = trimmed(text);
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (!slice_ieq_str(text, known[i][0]))
+			continue;
+		table_begin(&t, out, NULL, &known[i][0], 1);
+		table_text(&t, known[i][1]);
+		table_row_end(&t);
+		table_end(&t, "SHOW");
 		return true;
 	}
 	return false;
@@ -197,10 +162,9 @@ static void say_unknown(struct slice text, struct buf *out)
 }
 
 /* SHOW is for everybody who was let in. */
-static bool may(const struct client *by, struct slice text)
+static bool is_show(struct slice text)
 {
-	struct slice word = next_word(&text);
-	return by->console->admin || slice_ieq_str(word, "SHOW");
+	return slice_ieq_str(next_word(&text), "SHOW");
 }
 
 void console_run(void *arg, struct client *by, struct slice sql, struct buf *out)
@@ -210,7 +174,7 @@ void console_run(void *arg, struct client *by, struct slice sql, struct buf *out
 		message_end(out, message_begin(out, BE_EMPTY_QUERY));
 		return;
 	}
-	if (!may(by, text)) {
+	if (!by->console->admin && !is_show(text)) {
 		write_error(out, "ERROR", "42501", "only admin_users may do that; stats_users may look",
 		            NULL);
 		return;
@@ -219,7 +183,7 @@ void console_run(void *arg, struct client *by, struct slice sql, struct buf *out
 	if (!c) {
 		if (slice_ieq_str(text, "SHOW FDS"))
 			write_error(out, "ERROR", "0A000", "descriptors are not handed over", NULL);
-		else if (!run_node_command(by->worker, text, out))
+		else if (!run_act(by, text, out) && !(is_show(text) && show_drivers(text, out)))
 			say_unknown(text, out);
 		return;
 	}

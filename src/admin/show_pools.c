@@ -28,6 +28,13 @@ static void pool_row(struct table *t, const struct worker *w, const struct accou
 		if (of.longest_wait_us > sum.longest_wait_us)
 			sum.longest_wait_us = of.longest_wait_us;
 	}
+	sum.waiting_clients += (uint64_t)a->pause_count;
+	list_each_const(it, &w->await_resume)
+	{
+		const struct client *c = container_of(it, struct client, queue);
+		if (c->account == a && now - c->turn_queued_at_us > sum.longest_wait_us)
+			sum.longest_wait_us = now - c->turn_queued_at_us;
+	}
 	open = (uint64_t)a->client_count > sum.waiting_clients
 	           ? (uint64_t)a->client_count - sum.waiting_clients
 	           : 0;

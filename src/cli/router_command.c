@@ -100,6 +100,20 @@ static bool reload(void *arg)
 	return true;
 }
 
+/* SET at the console. */
+static bool set_option(void *arg, const char *name, const char *value, char *why, size_t cap)
+{
+	struct router *r = arg;
+	struct settings *next = config_with(r->settings, name, value, why, cap);
+
+	if (!next)
+		return false;
+	worker_reload(r->worker, next);
+	config_free(r->settings);
+	r->settings = next;
+	return true;
+}
+
 static void *router_thread(void *arg)
 {
 	struct router *r = arg;
@@ -112,6 +126,7 @@ static void *router_thread(void *arg)
 		return NULL;
 	}
 	worker_set_reload(r->worker, reload, r);
+	worker_set_set(r->worker, set_option);
 	worker_set_console(r->worker, console_run, NULL);
 	if (r->settings->http_listen_port != 0)
 		http = admin_http_new(r->worker, error, sizeof(error));

@@ -1320,7 +1320,7 @@ void option_format(const struct option *o, const struct settings *s, char *out, 
  * checked. */
 bool option_changeable(const struct option *o)
 {
-	return !o->fixed && !o->secret && o->group != GROUP_AUTH && o->type != OPTION_STRING &&
+	return !o->fixed && !o->secret && o->group != GROUP_AUTH && o->group != GROUP_TLS && o->type != OPTION_STRING &&
 	       o->type != OPTION_HOSTPORT;
 }
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cancel.h"
 #include "marks.h"
+#include "operate.h"
 #include "pool.h"
 #include "server.h"
 #include "settle.h"
@@ -226,6 +227,8 @@ void client_close(struct client *c)
 	marks_release(c);
 	settle_release(c);
 	pool_decline(c);
+	operate_let_go(c);
+	w->consoles_waiting -= c->console && c->console->waits;
 	cancel_unregister(w, c);
 	if (c->account)
 		c->account->client_count--;
@@ -279,7 +282,8 @@ static size_t console_message(struct client *c, struct slice in)
 	struct buf out;
 	buf_init(&out, CONSOLE_OUT_MAX);
 	c->worker->console(c->worker->console_arg, c, sql, &out);
-	write_ready(&out, TX_IDLE);
+	if (!c->console->waits)
+		write_ready(&out, TX_IDLE);
 	c->out.max = CONSOLE_OUT_MAX;
 	client_say(c, out.data, out.len);
 	buf_release(&out);
@@ -303,7 +307,7 @@ static size_t handle(struct client *c, struct slice in)
 			n = startup_answer(c, rest);
 			break;
 		case CLIENT_CONSOLE:
-			n = console_message(c, rest);
+			n = c->console->waits ? 0 : console_message(c, rest);
 			break;
 		case CLIENT_READY:
 			n = turn_from_client(c, rest);
@@ -436,6 +440,7 @@ void client_resume(struct client *c)
 		return;
 	waitlist_remove(&c->worker->waitlist, &c->waiter);
 	pool_leave_queue(c);
+	operate_let_go(c);
 	if (c->state == CLIENT_WAIT_MARK)
 		marks_resume(c);
 	if (c->state == CLIENT_WAIT_MARK || c->state == CLIENT_DEAD)

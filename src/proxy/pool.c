@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "client.h"
+#include "operate.h"
 #include "server.h"
 #include "worker.h"
 
@@ -460,6 +461,8 @@ void pool_decline(struct client *c)
 void pool_kick(struct pool *p)
 {
 	struct worker *w = p->account->database->worker;
+	if (database_paused(p->account->database))
+		return;
 	int free_servers = p->idle_count;
 	while (free_servers-- > 0 && !list_empty(&p->waiting)) {
 		struct client *c = container_of(list_first(&p->waiting), struct client, queue);

@@ -85,6 +85,7 @@ struct account {
 	struct list welcomes;
 	int welcome_count;
 	int client_count;
+	int pause_count; /* clients held by PAUSE */
 	struct pool pools[FLEET_NODES_MAX];
 };
 
@@ -312,15 +313,21 @@ struct client_login {
 	struct scram_server *server; /* while a SASL exchange runs */
 };
 
+enum console_wait { CONSOLE_WAITS_NOT, CONSOLE_WAITS_PAUSE, CONSOLE_WAITS_CLOSE };
+
 /* Somebody at the admin console. */
 struct console {
 	char user[NAME_MAX_BYTES];
 	bool admin; /* of admin_users; else of stats_users, who may only look */
+	/* Its answer comes when … is done; what it says meanwhile has to wait. */
+	enum console_wait waits;
+	struct database *waits_for; /* NULL: all */
 };
 
 struct client {
 	struct list link;  /* worker.clients, worker.dead */
-	struct list queue; /* pool.waiting, pool.held, worker.await_primary, worker.runnable; else alone */
+	struct list queue; /* pool.waiting, pool.held, worker.await_primary, await_resume, runnable; else
+	                      alone */
 	struct worker *worker;
 	struct net_stream *stream;
 	struct account *account;
@@ -357,6 +364,7 @@ struct client {
 	bool local_portal_open; /* the unnamed portal is a statement of the router's own */
 	bool paused;            /* not reading: what came in has to wait, and there is enough of it */
 	bool wants_more;        /* what came in cannot be judged before more of it is here */
+	bool in_pause;          /* held by PAUSE: in worker.await_resume, or was until just now */
 	bool cancelled;         /* a cancel request came while it waited */
 	uint8_t timed_out;      /* enum timeout: waited longer than query_wait_timeout */
 	bool held;              /* WAIT_SERVER: in pool.held */
@@ -409,7 +417,9 @@ struct client {
  */
 typedef void (*console_fn)(void *arg, struct client *by, struct slice sql, struct buf *out);
 
-enum worker_state { WORKER_RUNNING, WORKER_DRAINING, WORKER_STOPPED };
+/* LEAVING: nobody new comes in, and who is here is served until it goes. DRAINING: … until its
+ * transaction ends. */
+enum worker_state { WORKER_RUNNING, WORKER_LEAVING, WORKER_DRAINING, WORKER_STOPPED };
 
 struct worker {
 	enum worker_state state;
@@ -438,6 +448,8 @@ struct worker {
 	uint32_t by_id_cap, by_id_next;
 	struct list runnable;
 	struct list await_primary;
+	struct list await_resume; /* held by PAUSE */
+	int consoles_waiting;
 	uint32_t primary_epoch; /* of the primary as last seen up, with the generation below */
 	uint32_t primary_generation;
 	struct list dead_clients, dead_servers;
@@ -452,6 +464,7 @@ struct worker {
 	console_fn console;
 	void *console_arg;
 	bool (*reload)(void *arg);
+	bool (*set)(void *arg, const char *name, const char *value, char *why, size_t cap);
 	void *reload_arg;
 	uint8_t chunk[READ_CHUNK];
 };

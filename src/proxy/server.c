@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "client.h"
+#include "operate.h"
 #include "pool.h"
 #include "relay.h"
 #include "settle.h"
@@ -703,7 +704,8 @@ void server_release(struct server *s)
 		return;
 	}
 	if (s->close_after || !s->vars || !server_trusted(s) || pool_unwanted(p) ||
-	    p->idle_count + p->busy_count > pool_size(p) || s->worker->state != WORKER_RUNNING) {
+	    p->idle_count + p->busy_count > pool_size(p) || s->worker->state >= WORKER_DRAINING ||
+	    database_paused(p->account->database)) {
 		server_close(s, NULL);
 		return;
 	}

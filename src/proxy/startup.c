@@ -9,6 +9,7 @@
 #include "cancel.h"
 #include "client.h"
 #include "local.h"
+#include "operate.h"
 #include "pool.h"
 #include "server.h"
 #include "worker.h"
@@ -503,6 +504,8 @@ void startup_welcome(struct client *c)
 	struct worker *w = c->worker;
 	struct server *s = c->server;
 	if (!s) {
+		if (database_paused(c->account->database))
+			return; /* the tick asks again, until client_login_timeout */
 		int node = worker_primary(w);
 		for (int i = 0; i < w->fleet.count && node == NODE_NONE; i++) {
 			if (fleet_replica_asked(&w->fleet, i, net_loop_now_us(w->loop)))
@@ -580,6 +583,11 @@ static bool enter_database(struct client *c)
 		return false;
 	}
 	struct database *db = database_get(c->worker, name);
+	if (db && db->disabled) {
+		client_fatal(c, "57P03", "the database is disabled",
+		             "An administrator has said DISABLE; ENABLE lets clients in again.");
+		return false;
+	}
 	c->account = db ? account_get(db, slice_str(c->login->user)) : NULL;
 	if (c->account)
 		c->account->client_count++;

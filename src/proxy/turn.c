@@ -10,6 +10,7 @@
 #include "local.h"
 #include "marks.h"
 #include "observe.h"
+#include "operate.h"
 #include "pool.h"
 #include "relay.h"
 #include "server.h"
@@ -464,6 +465,8 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 static enum dispatch dispatch(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;
+	if (operate_hold(c))
+		return DISPATCH_WAIT;
 	struct route r = decide(c, u);
 	if (r.reason == REASON_WAIT_STORE) {
 		c->state = CLIENT_WAIT_STORE;

@@ -11,6 +11,7 @@
 #include "forward.h"
 #include "marks.h"
 #include "observe.h"
+#include "operate.h"
 #include "pool.h"
 #include "relay.h"
 #include "server.h"
@@ -295,6 +296,15 @@ static void judge_latency(struct worker *w, int64_t now)
 	         n->name, (double)took_us / 1e3, (double)n->health.slow_for_us / 1e6);
 }
 
+static void tend_leaving(struct worker *w)
+{
+	for (const struct list *it = w->clients.next; it != &w->clients; it = it->next) {
+		if (container_of(it, struct client, link)->state != CLIENT_CONSOLE)
+			return;
+	}
+	worker_stop(w);
+}
+
 static void on_tick(void *arg)
 {
 	struct worker *w = arg;
@@ -307,6 +317,8 @@ static void on_tick(void *arg)
 	turn_stats(w, now);
 	if (w->state == WORKER_DRAINING)
 		tend_draining(w, now);
+	else if (w->state == WORKER_LEAVING)
+		tend_leaving(w);
 	net_timer_start(w->tick_timer, w->state == WORKER_DRAINING ? TICK_US / 10 : TICK_US);
 }
 
@@ -334,6 +346,7 @@ enum drain_answer worker_drain(struct worker *w, struct slice name, bool drain)
 static void after_turn(void *arg)
 {
 	struct worker *w = arg;
+	operate_tend(w);
 	for (int rounds = 0; rounds < 1000 && !list_empty(&w->runnable); rounds++) {
 		struct list now_runnable;
 		list_init(&now_runnable);
@@ -359,15 +372,35 @@ static void after_turn(void *arg)
 
 /* ------------------------------------------------------------------ signals */
 
-void worker_shutdown(struct worker *w)
+static void stop_listening(struct worker *w)
 {
-	if (w->state != WORKER_RUNNING)
-		return;
-	w->state = WORKER_DRAINING;
-	w->drain_until_us = net_now_us() + w->settings->shutdown_timeout_us;
 	net_listener_close(w->tcp);
 	net_listener_close(w->unix_socket);
 	w->tcp = w->unix_socket = NULL;
+}
+
+void worker_stop(struct worker *w)
+{
+	w->state = WORKER_STOPPED;
+	net_loop_stop(w->loop);
+}
+
+void worker_leave(struct worker *w)
+{
+	if (w->state != WORKER_RUNNING)
+		return;
+	w->state = WORKER_LEAVING;
+	stop_listening(w);
+	log_info("shutting down: waiting for clients to leave");
+}
+
+void worker_shutdown(struct worker *w)
+{
+	if (w->state != WORKER_RUNNING && w->state != WORKER_LEAVING)
+		return;
+	w->state = WORKER_DRAINING;
+	w->drain_until_us = net_now_us() + w->settings->shutdown_timeout_us;
+	stop_listening(w);
 	log_info("shutting down: waiting for running transactions");
 	net_timer_start(w->tick_timer, 0);
 }
@@ -375,7 +408,7 @@ void worker_shutdown(struct worker *w)
 static void on_terminate(void *arg, int signum)
 {
 	struct worker *w = arg;
-	if (w->state == WORKER_RUNNING) {
+	if (w->state == WORKER_RUNNING || w->state == WORKER_LEAVING) {
 		worker_shutdown(w);
 		return;
 	}
@@ -394,6 +427,12 @@ void worker_set_reload(struct worker *w, bool (*fn)(void *arg), void *arg)
 {
 	w->reload = fn;
 	w->reload_arg = arg;
+}
+
+void worker_set_set(struct worker *w, bool (*fn)(void *arg, const char *name, const char *value,
+                                                 char *why, size_t cap))
+{
+	w->set = fn;
 }
 
 void worker_set_console(struct worker *w, console_fn fn, void *arg)
@@ -498,6 +537,7 @@ struct worker *worker_new(const struct settings *s, char *error, size_t cap)
 	list_init(&w->clients);
 	list_init(&w->runnable);
 	list_init(&w->await_primary);
+	list_init(&w->await_resume);
 	list_init(&w->dead_clients);
 	list_init(&w->dead_servers);
 	list_init(&w->cancels);

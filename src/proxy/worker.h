@@ -19,6 +19,13 @@ void worker_set_reload(struct worker *w, bool (*fn)(void *arg), void *arg);
  * table sizes stay as they are until a restart. */
 void worker_reload(struct worker *w, const struct settings *s);
 void worker_set_console(struct worker *w, console_fn fn, void *arg);
+/* Changes one option of the running router; with `why` if it cannot. Gets the reload's `arg`. */
+void worker_set_set(struct worker *w, bool (*fn)(void *arg, const char *name, const char *value,
+                                                 char *why, size_t cap));
+/* Ends after this turn of the loop. */
+void worker_stop(struct worker *w);
+/* Stops accepting, ends when the last client has gone; SIGTERM or worker_shutdown() hurries it. */
+void worker_leave(struct worker *w);
 /* Stops accepting, lets transactions end, ends. */
 void worker_shutdown(struct worker *w);
 void worker_free(struct worker *w);

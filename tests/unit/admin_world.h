@@ -145,6 +145,10 @@ static inline void world_init(struct world *x)
 	x->w->last_primary = NODE_NONE;
 	list_init(&x->w->databases);
 	list_init(&x->w->clients);
+	list_init(&x->w->await_resume);
+	list_init(&x->w->runnable);
+	list_init(&x->w->dead_clients);
+	list_init(&x->w->dead_servers);
 	x->w->loop = net_loop_new();
 	assert(x->w->loop);
 	world_fleet(x);
