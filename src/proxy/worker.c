@@ -168,6 +168,10 @@ static void on_fleet(void *arg, int node)
 	primary_came(w);
 	int64_t now = net_now_us();
 	const struct node *n = &w->fleet.nodes[node];
+	/* It has become somebody's replica. If it is primary once more, on what its connections say may
+	 * be built only when its timeline is known. */
+	if (node == w->last_primary && n->up && n->role == NODE_ROLE_REPLICA)
+		w->last_primary = NODE_NONE;
 	struct waiter *it;
 	if (!n->up) {
 		tend_pools_of(w, node);
