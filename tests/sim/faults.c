@@ -8,6 +8,7 @@
 #define LAG_MAX_US 150000
 #define SLOW_MAX_US 30000
 #define CUT_MAX_US 1500000
+#define BLINK_MAX_US 50000
 #define HANG_MAX_US 3500000 /* longer than the watcher's patience */
 #define DOWN_MIN_US 1000 /* an immediate restart may be over before anybody looks */
 #define DOWN_MAX_US 900000
@@ -18,7 +19,7 @@ struct faults {
 	struct net_timer *next;
 	struct clients *judged;
 	struct faults_settings settings;
-	struct net_timer *promote, *end_stray;
+	struct net_timer *promote, *end_stray, *blink;
 	int stray; /* -1: none */
 	int clients, router;
 	struct {
@@ -132,8 +133,10 @@ static bool may_crash(const struct faults *f, int node)
 
 static void crash_for(struct faults *f, int node, int64_t down_us)
 {
-	if (node == model_primary(f->model) && model_async_commit(f->model))
+	if (node == model_primary(f->model) && model_async_commit(f->model)) {
 		loses(f);
+		ledger_open_all(clients_ledger(f->judged));
+	}
 	model_crash(f->model, node, sim_chance(30));
 	net_timer_start(f->node[node].back, sim_between(0, down_us));
 }
@@ -172,8 +175,16 @@ static void blink_primary(struct faults *f)
 	int node = model_primary(f->model);
 	if (!model_up(f->model, node) || !may_crash(f, node))
 		return;
-	sim_link_lossy(f->router, model_host(f->model, node), 30);
-	crash_for(f, node, DOWN_MIN_US);
+	sim_link_lossy(f->router, model_host(f->model, node), 12);
+	net_timer_start(f->blink, sim_between(1000, BLINK_MAX_US));
+}
+
+static void on_blink(void *arg)
+{
+	struct faults *f = arg;
+	int node = model_primary(f->model);
+	if (model_up(f->model, node) && may_crash(f, node))
+		crash_for(f, node, DOWN_MIN_US);
 }
 
 /* The primary goes for good; on_promote() follows. */
@@ -203,6 +214,7 @@ static void fail_over_beside(struct faults *f)
 	if (!model_promote(f->model, sim_chance(50)))
 		return;
 	loses(f);
+	ledger_promoted(clients_ledger(f->judged));
 	f->stray = old;
 	net_timer_start(f->end_stray, sim_between(0, DOWN_MAX_US));
 	repair_others(f);
@@ -235,11 +247,14 @@ static void on_promote(void *arg)
 		net_timer_start(f->node[old].back, 0); /* nobody is left: back to the old one */
 		return;
 	}
+	ledger_promoted(clients_ledger(f->judged));
 	if (lossy)
 		loses(f);
 	if (f->settings.lossy && f->stray < 0 && sim_chance(30)) {
 		f->stray = model_promote_stray(f->model);
 		loses(f);
+		/* Which of the two the router sees first is chance. */
+		ledger_open_all(clients_ledger(f->judged));
 		net_timer_start(f->end_stray, sim_between(0, DOWN_MAX_US));
 	}
 	repair_others(f);
@@ -299,6 +314,7 @@ struct faults *faults_new(const struct faults_settings *s, struct model *m, stru
 	f->clients = sim_host("clients");
 	f->next = net_timer_new(f->loop, on_next, f);
 	f->promote = net_timer_new(f->loop, on_promote, f);
+	f->blink = net_timer_new(f->loop, on_blink, f);
 	f->end_stray = net_timer_new(f->loop, on_end_stray, f);
 	for (int i = 0; i < model_nodes(m); i++) {
 		f->node[i].all = f;
@@ -318,6 +334,7 @@ void faults_heal(struct faults *f)
 	sim_trace("all is healed");
 	net_timer_stop(f->next);
 	net_timer_stop(f->promote);
+	net_timer_stop(f->blink);
 	end_stray(f);
 	for (int i = 0; i < model_nodes(f->model); i++) {
 		net_timer_stop(f->node[i].back);
@@ -344,6 +361,7 @@ void faults_free(struct faults *f)
 	net_timer_free(f->next);
 	net_timer_free(f->promote);
 	net_timer_free(f->end_stray);
+	net_timer_free(f->blink);
 	for (int i = 0; i < model_nodes(f->model); i++)
 		net_timer_free(f->node[i].back);
 	free(f);

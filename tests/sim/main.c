@@ -35,10 +35,11 @@ static void print_result(uint64_t seed, const struct run_result *r)
 	const struct client_counts *c = &r->counts;
 	printf("seed %" PRIu64 ": hash %016" PRIx64 ", %" PRIu64 " reads (%" PRIu64
 	       " by replicas, %" PRIu64 " waited), %" PRIu64 " writes, %" PRIu64 " errors; %" PRIu64
-	       " stale, %" PRIu64 " backward, %" PRIu64 " hangs, %" PRIu64
-	       " protocol, %d mistaken, %d overdue, %d leaks, %d stuck\n",
+	       " stale, %" PRIu64 " backward, %" PRIu64 " writes back, %" PRIu64
+	       " not following, %" PRIu64 " told (%" PRIu64 " of nothing), %" PRIu64
+	       " not told, %" PRIu64 " hangs, %" PRIu64 " protocol, %d mistaken, %d overdue, %d leaks, %d stuck\n",
 	       seed, r->hash, c->reads, r->reads_replica, r->waited, c->writes, c->errors, c->stale,
-	       c->backward, c->hangs, c->protocol, r->mistaken, r->overdue, r->leaks, r->stuck);
+	       c->backward, c->write_back, c->not_follow, c->told, c->told_of_nothing, c->untold, c->hangs, c->protocol, r->mistaken, r->overdue, r->leaks, r->stuck);
 }
 
 static bool run_twice(uint64_t seed)
@@ -78,6 +79,7 @@ static void add(struct run_result *sum, const struct run_result *r)
 	sum->counts.writes += r->counts.writes;
 	sum->counts.errors += r->counts.errors;
 	sum->counts.unjudged += r->counts.unjudged;
+	sum->counts.told += r->counts.told;
 	sum->model.crashes += r->model.crashes;
 	sum->model.promotions += r->model.promotions;
 	sum->reads_replica += r->reads_replica;
@@ -100,9 +102,9 @@ static bool expect_clean(const struct arguments *a)
 	}
 	printf("%" PRIu64 " runs, %" PRIu64 " reads (%" PRIu64 " by replicas, %" PRIu64
 	       " waited, %" PRIu64 " not judged), %" PRIu64 " writes, %" PRIu64 " errors, %" PRIu64
-	       " crashes, %" PRIu64 " promotions: no violation\n",
+	       " crashes, %" PRIu64 " promotions, %" PRIu64 " told of a loss: no violation\n",
 	       a->count, sum.counts.reads, sum.reads_replica, sum.waited, sum.counts.unjudged,
-	       sum.counts.writes, sum.counts.errors, sum.model.crashes, sum.model.promotions);
+	       sum.counts.writes, sum.counts.errors, sum.model.crashes, sum.model.promotions, sum.counts.told);
 	return a->count == 1 || worth_it(&sum);
 }
 

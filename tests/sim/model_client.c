@@ -48,6 +48,7 @@ struct clients {
 	struct client_counts counts;
 	struct net_loop *loop;
 	struct history history;
+	struct ledger ledger;
 	bool resting, judging;
 	uint64_t age; /* of what the checker knows */
 	struct model_client it[];
@@ -110,7 +111,6 @@ static void send_read(struct model_client *c)
 {
 	char sql[64];
 	(void)snprintf(sql, sizeof(sql), "SELECT v FROM t WHERE k = %d", c->key);
-	c->view = history_read_started(&c->all->history, c->session, (size_t)c->key);
 	send_either(c, sql);
 }
 
@@ -128,6 +128,7 @@ static void begin(struct model_client *c)
 		c->operation = sim_chance(70) ? OP_WRITE : sim_chance(50) ? OP_TRANSACTION : OP_BLOCK;
 	sim_trace("client %d: %s of %d", c->number, operation_names[c->operation], c->key);
 	net_timer_start(c->timer, CLIENT_LIMIT_US);
+	c->view = history_read_started(&c->all->history, c->session, (size_t)c->key);
 	if (c->operation == OP_READ)
 		send_read(c);
 	else if (c->operation == OP_WRITE)
@@ -160,8 +161,10 @@ static void dial(struct model_client *c)
 {
 	c->state = LOGIN;
 	c->all->counts.connects++;
-	if (c->all->settings.scope == SESSIONS_CONNECTION)
+	if (c->all->settings.scope == SESSIONS_CONNECTION) {
 		history_forget(&c->all->history, c->session);
+		ledger_forget(&c->all->ledger, (int)c->session);
+	}
 	net_timer_start(c->timer, CLIENT_LIMIT_US);
 	c->stream = net_connect(c->all->loop, "router", ROUTER_PORT, CONNECT_LIMIT_US, on_stream, c);
 }
@@ -170,6 +173,8 @@ static void lost(struct model_client *c, const char *why)
 {
 	sim_trace("client %d: connection lost: %s", c->number, why);
 	c->all->counts.errors++;
+	if (c->state == BUSY && c->operation != OP_READ)
+		ledger_open(&c->all->ledger, (int)c->session);
 	if (c->errand != ERRAND_NONE)
 		broke_protocol(c, "lost in the last round, which nothing disturbs");
 	go_away(c);
@@ -214,9 +219,21 @@ static void judge_read(struct model_client *c)
 
 static void judge_write(struct model_client *c)
 {
-	c->all->counts.writes++;
-	if (judged(c))
-		history_wrote(&c->all->history, c->session, (size_t)c->key, c->version);
+	struct client_counts *n = &c->all->counts;
+	n->writes++;
+	ledger_wrote(&c->all->ledger, (int)c->session, c->key, (uint32_t)c->version);
+	if (!judged(c))
+		return;
+	if (c->version <= c->view.written) {
+		n->write_back++;
+		sim_trace("client %d: WRITE BACK: wrote %llu after %llu", c->number,
+		          (unsigned long long)c->version, (unsigned long long)c->view.written);
+	} else if (c->version <= c->view.read) {
+		n->not_follow++;
+		sim_trace("client %d: NOT FOLLOWING: wrote %llu, had read %llu", c->number,
+		          (unsigned long long)c->version, (unsigned long long)c->view.read);
+	}
+	history_wrote(&c->all->history, c->session, (size_t)c->key, c->version);
 }
 
 /* ================= answers ================= */
@@ -294,6 +311,19 @@ static void on_error(struct model_client *c, struct slice body)
 		broke_protocol(c, "an error in the last round, which nothing disturbs");
 }
 
+static void on_notice(struct model_client *c, struct slice body)
+{
+	struct error_fields e = {0};
+	if (!msg_error_parse(body, &e) || !slice_eq_str(e.sqlstate, "01000"))
+		return;
+	sim_trace("client %d: is told: %.*s", c->number, SLICE_ARG(e.message));
+	c->all->counts.told++;
+	if (!ledger_told(&c->all->ledger, (int)c->session)) {
+		c->all->counts.told_of_nothing++;
+		sim_trace("client %d: TOLD OF NO LOSS", c->number);
+	}
+}
+
 static uint64_t number(struct slice text)
 {
 	uint64_t n = 0;
@@ -315,6 +345,9 @@ static void on_message(struct model_client *c, const struct frame *f)
 		break;
 	case BE_ERROR:
 		on_error(c, frame_body(f));
+		break;
+	case BE_NOTICE:
+		on_notice(c, frame_body(f));
 		break;
 	case BE_READY:
 		on_ready(c, f->body[0]);
@@ -395,7 +428,7 @@ static size_t session_of(const struct client_settings *s, int client)
 	}
 }
 
-struct clients *clients_new(const struct client_settings *s)
+struct clients *clients_new(const struct client_settings *s, const struct model *m)
 {
 	struct clients *all = calloc(1, sizeof(*all) + (size_t)s->count * sizeof(all->it[0]));
 	assert(all);
@@ -404,6 +437,7 @@ struct clients *clients_new(const struct client_settings *s)
 	all->judging = true;
 	bool good = history_init(&all->history, (size_t)s->count, MODEL_KEYS);
 	assert(good);
+	ledger_init(&all->ledger, m, s->count);
 	for (int i = 0; i < s->count; i++) {
 		struct model_client *c = &all->it[i];
 		c->all = all;
@@ -427,6 +461,7 @@ void clients_free(struct clients *all)
 		buf_release(&c->out);
 	}
 	history_release(&all->history);
+	ledger_release(&all->ledger);
 	free(all);
 }
 
@@ -478,4 +513,17 @@ void clients_judge(struct clients *all, bool judge)
 bool clients_judged(const struct clients *all)
 {
 	return all->judging;
+}
+
+struct ledger *clients_ledger(struct clients *all)
+{
+	return &all->ledger;
+}
+
+void clients_judge_losses(struct clients *all)
+{
+	int untold = all->settings.scope == SESSIONS_CONNECTION ? 0 : ledger_untold(&all->ledger);
+	if (untold > 0)
+		sim_trace("%d sessions were NOT TOLD of their loss", untold);
+	all->counts.untold += (uint64_t)untold;
 }

@@ -153,6 +153,8 @@ static void step(struct run *r)
 	case REST:
 	case LAST:
 		if (clients_at_rest(r->clients)) {
+			if (r->phase == LAST)
+				clients_judge_losses(r->clients);
 			clients_close(r->clients);
 			enter(r, r->phase == REST ? REST_EMPTY : END_EMPTY, PATIENCE_US);
 			return;
@@ -216,7 +218,7 @@ static void build(struct run *r, enum route_fault fault)
 	          (int)c.scope, r->settings.default_pool_size,
 	          async_commit ? "asynchronous" : "synchronous");
 	r->model = model_new(nodes, async_commit);
-	r->clients = clients_new(&c);
+	r->clients = clients_new(&c, r->model);
 	const struct faults_settings f = {
 		.every_us = sim_between(20 * MS, 400 * MS),
 		.failover = sim_chance(50),
@@ -262,7 +264,8 @@ struct run_result run_seed(uint64_t seed, enum route_fault fault, bool verbose)
 
 bool run_inconsistent(const struct run_result *r)
 {
-	return r->counts.stale + r->counts.backward > 0;
+	const struct client_counts *c = &r->counts;
+	return c->stale + c->backward + c->write_back + c->not_follow + c->untold + c->told_of_nothing > 0;
 }
 
 bool run_violated(const struct run_result *r)
