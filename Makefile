@@ -55,6 +55,20 @@ conformance:
 	@$(MAKE) --no-print-directory all
 	/usr/bin/python3 tests/conformance/run.py --write docs/conformance.md
 
+# FAULTS (60) of real servers, links and routers in network namespaces, under checked sessions; SEED replays the
+# order, BAD=no_read_marks is a router that has to be caught. A short form is part of check.
+torture:
+	@packaging/bootstrap.sh build check
+	@$(MAKE) --no-print-directory all
+	/usr/bin/python3 tests/integration/torture.py --faults $(or $(FAULTS),60) $(if $(SEED),--seed $(SEED)) \
+		$(if $(BAD),--bad $(BAD))
+
+# HOURS (8) of the simulation, from SEED on or from one that no run had before.
+sim-nightly:
+	@packaging/bootstrap.sh build check
+	@$(MAKE) --no-print-directory all
+	@tests/sim/nightly.sh $(BUILD)/tests/sim/tidemark-sim $(or $(HOURS),8) $(SEED)
+
 bench:
 	@packaging/bootstrap.sh build bench
 	@$(MAKE) --no-print-directory all
@@ -73,4 +87,4 @@ format:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all demo check fuzz sim soak conformance bench generate install format clean
+.PHONY: all demo check fuzz sim sim-nightly soak torture conformance bench generate install format clean

@@ -151,6 +151,7 @@ class Soak:
     def fail(self, why):
         with self.lock:
             self.failures.append(why)
+        self.say(f"FAILED: {why}")
         self.stop.set()
 
     # ---- jobs ----
@@ -312,7 +313,14 @@ class Soak:
                                 preexec_fn=harness._die_with_parent(signal.SIGKILL))
 
     def _judge_workload(self, name, process):
-        out, err = process.communicate(timeout=90)
+        if self.failures:
+            process.terminate()  # it would go on to its end
+        try:
+            out, err = process.communicate(timeout=90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            self.failures.append(f"{name}: the workload does not end")
+            return
         if process.returncode != 0:
             self.failures.append(f"{name}: {err}")
             return
@@ -338,10 +346,10 @@ class Soak:
         os.killpg(pid, signal.SIGCONT)
 
     def pause_replay(self):
-        i = self.dice.choice((1, 2))
-        self.fleet.pause_replay(i)
+        replica = self.dice.choice(self.fleet.standbys)
+        replica.sql("SELECT pg_wal_replay_pause()")
         self.stop.wait(self.dice.uniform(0.1, 1.5))
-        self.fleet.resume_replay(i)
+        replica.sql("SELECT pg_wal_replay_resume()")
 
     def terminate_backends(self):
         self._any_server().sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' AND "
