@@ -48,7 +48,6 @@ struct node {
 	int64_t sampled_at_us;      /* when the sample was started; 0: none */
 	struct position watched_at; /* the watcher's own last sample: it must not go backwards */
 	uint32_t outstanding;  /* statements in flight, kept by the pool; for balancing */
-	struct health health;  /* how much it is asked */
 	/* How long after it was written on the primary a position is replayed here, as observed,
 	 * smoothed; LAG_UNKNOWN until observed. Used to guess catch-up time, never for eligibility
 	 * of `session` reads. */
@@ -59,6 +58,7 @@ struct node {
 	/* After guards that did not hold (route.h): none before this moment. The pause doubles with
 	 * each one that fails and halves with each that holds. */
 	int64_t guard_pause_us, guard_again_at_us;
+	struct health health; /* how much it is asked */
 };
 
 /* One known position of the primary. Times differ because knowledge does: between two samples the

@@ -34,19 +34,19 @@
 #define SLOW_MIN_US INT64_C(10000000)
 #define SLOW_MAX_US INT64_C(300000000)
 
+/* What every decision reads comes first. */
 struct health {
 	int weight;         /* 0: watched, and asked for nothing */
 	bool drained;       /* the operator said DRAIN: no new reads */
+	bool unreachable;   /* the watcher reaches it, pooled connections do not: not asked until one does */
 	int64_t back_at_us; /* when it was last let in (again) */
-	/* The watcher reaches it and pooled connections do not: not asked until one does. */
-	bool unreachable;
-	int64_t probe_at_us, probe_after_us;
-	/* From sending a read to its first row: the batch under way, sorted, and the last median. */
-	int batch_count;
-	uint32_t batch[LATENCY_BATCH];
-	int64_t median_us, median_at_us; /* at 0: none */
 	/* Its reads took far longer than those of all others: not asked before, if there are others. */
 	int64_t slow_until_us, slow_for_us;
+	int64_t probe_at_us, probe_after_us; /* unreachable: the next attempt */
+	/* From sending a read to its first row: the last median, and the batch under way, sorted. */
+	int64_t median_us, median_at_us; /* at 0: none */
+	int batch_count;
+	uint32_t batch[LATENCY_BATCH];
 };
 
 /* The operator wants it asked. */
@@ -83,9 +83,17 @@ static inline int64_t health_latency_us(const struct health *h, int64_t now_us)
 	return known ? h->median_us : 0;
 }
 
+/* Of one unit of weight, `back_us` after it was let in. */
+uint32_t health_part(int64_t back_us, int64_t slow_start_us);
+
 /* What it may have outstanding is in proportion to this; never 0 for one that is asked. A
  * slow_start_us of 0 is no slow start. Only ratios count: where all have just come back, all are
  * equal. */
-uint32_t health_share(const struct health *h, int64_t slow_start_us, int64_t now_us);
+static inline uint32_t health_share(const struct health *h, int64_t slow_start_us, int64_t now_us)
+{
+	int64_t back_us = now_us - h->back_at_us;
+	uint32_t part = back_us >= slow_start_us ? SHARE_WHOLE : health_part(back_us, slow_start_us);
+	return (uint32_t)h->weight * part;
+}
 
 #endif

@@ -129,11 +129,15 @@ static int least_busy(const struct fleet *f, const struct session_mark *mark, no
 {
 	int start = has_read(mark) ? mark->last_node : anywhere(f, set, now_us);
 	int best = NODE_NONE;
+	struct load least = {0};
 	for (int i = 0, node = start; i < f->count; i++, node = node + 1 == f->count ? 0 : node + 1) {
 		if (!set_has(set, node))
 			continue;
-		if (best == NODE_NONE || no_busier(load_of(f, node, now_us), 1, load_of(f, best, now_us)))
-			best = node;
+		struct load its = load_of(f, node, now_us);
+		if (best != NODE_NONE && !no_busier(its, 1, least))
+			continue;
+		best = node;
+		least = its;
 	}
 	return best;
 }
