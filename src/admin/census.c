@@ -119,6 +119,8 @@ static void count_client(const struct client *c, struct census *out)
 {
 	out->clients[client_activity(c)]++;
 	out->clients_bound += c->bound != 0;
+	if (c->bound != 0 && c->bound < BIND_COUNT)
+		out->bound_by[c->bound]++;
 }
 
 static void count_account(const struct worker *w, const struct account *a, int64_t now_us,

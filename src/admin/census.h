@@ -44,7 +44,7 @@ void pool_census(const struct pool *p, int64_t now_us, struct pool_census *out);
 
 struct census {
 	uint64_t clients[CLIENT_ACTIVITIES];
-	uint64_t clients_bound;
+	uint64_t clients_bound, bound_by[BIND_COUNT];
 	uint64_t servers[FLEET_NODES_MAX][SERVER_ACTIVITIES];
 	uint64_t fallback, held; /* of all pools */
 	uint64_t databases, accounts, pools; /* pools that have or want a connection */

@@ -331,6 +331,10 @@ static void connections(const struct worker *w, const struct census *c, struct b
 	       "Clients that hold a server connection.");
 	single(out, "tidemark_client_bound", GAUGE, c->clients_bound,
 	       "Clients bound to their primary connection by session state.");
+	head(out, "tidemark_client_bound_by", GAUGE, "Clients bound by session state, by its kind");
+	for (int i = 1; i < BIND_COUNT; i++)
+		buf_printf(out, "tidemark_client_bound_by{reason=\"%s\"} %" PRIu64 "\n",
+		           bind_reason_name((enum bind_reason)i), c->bound_by[i]);
 	single(out, "tidemark_waiting", GAUGE, (uint64_t)w->waitlist.count,
 	       "Statements that wait for a replica or a sample now.");
 	single(out, "tidemark_waiting_max", GAUGE, (uint64_t)w->waitlist.max,

@@ -158,6 +158,8 @@ static void clients_and_servers_are_counted(void **state)
 	assert_int_equal(sample("tidemark_clients"), 3);
 	assert_int_equal(sample("tidemark_client_active"), 1);
 	assert_int_equal(sample("tidemark_client_bound"), 1);
+	assert_int_equal(sample("tidemark_client_bound_by{reason=\"listen\"}"), 1);
+	assert_int_equal(sample("tidemark_client_bound_by{reason=\"role\"}"), 0);
 	assert_int_equal(sample("tidemark_servers{node=\"p\",state=\"idle\"}"), 1);
 	assert_int_equal(sample("tidemark_servers{node=\"p\",state=\"active\"}"), 1);
 	assert_int_equal(sample("tidemark_servers{node=\"lost\",state=\"idle\"}"), 0);
