@@ -569,6 +569,10 @@ static void load_tls(struct loader *l)
 
 	if (!tls_config_clients(&l->s->client_tls, &l->s->client_tls_context, why, sizeof(why)))
 		config_errors_add(l->errors, "%s", why);
+	for (int i = 0; i < l->s->node_count; i++) {
+		if (!tls_config_node(&l->s->server_tls, &l->s->nodes[i], why, sizeof(why)))
+			config_errors_add(l->errors, "[nodes]: %s: %s", l->s->nodes[i].name, why);
+	}
 }
 
 /* One server under two names would be seen as two primaries, and two primaries are none. */
@@ -719,9 +723,25 @@ void config_free(struct settings *s)
 		explicit_bzero(s->users, (size_t)s->user_count * sizeof(*s->users));
 	free(s->users);
 	tls_context_free(s->client_tls_context);
+	for (int i = 0; i < FLEET_NODES_MAX; i++)
+		tls_context_free(s->nodes[i].tls);
 	free(s->databases);
 	explicit_bzero(s, sizeof(*s));
 	free(s);
+}
+
+/* The watchers know the contexts of the nodes by address: what was read anew moves into those. The
+ * new settings point to them, and do not own them yet. */
+static void keep_contexts(struct settings *next, const struct settings *now)
+{
+	for (int i = 0; i < FLEET_NODES_MAX; i++) {
+		struct watch_node *n = &next->nodes[i];
+		const struct watch_node *o = &now->nodes[i];
+		if (n->tls && o->tls && n->sslmode == o->sslmode && strcmp(n->name, o->name) == 0)
+			tls_context_swap(o->tls, n->tls);
+		tls_context_free(n->tls);
+		n->tls = o->tls;
+	}
 }
 
 /* Servers stay as they are until a restart, but for their weights. */
@@ -735,13 +755,16 @@ static void keep_nodes(struct settings *next, const struct settings *now,
 	}
 	for (int i = 0; i < next->node_count; i++)
 		next->nodes[i].weight = now->nodes[i].weight;
+	keep_contexts(next, now);
 	if (next->node_count != now->node_count ||
 	    memcmp(next->nodes, now->nodes, sizeof(next->nodes)) != 0)
 		fn(arg, "[nodes]");
 	memcpy(next->nodes, now->nodes, sizeof(next->nodes));
 	next->node_count = now->node_count;
-	for (int i = 0; i < next->node_count; i++)
+	for (int i = 0; i < next->node_count; i++) {
 		next->nodes[i].weight = weights[i];
+		(void)tls_context_share(next->nodes[i].tls);
+	}
 }
 
 void config_keep_fixed(struct settings *next, const struct settings *now,

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "options.h"
+
 static bool is_space(char c)
 {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -133,13 +135,18 @@ static bool put_weight(struct watch_node *node, const char *value, char *why, si
 	return true;
 }
 
-static bool put_sslmode(const char *value, char *why, size_t cap)
+static bool put_sslmode(struct watch_node *node, const char *value, char *why, size_t cap)
 {
-	if (strcmp(value, "disable") == 0 || strcmp(value, "allow") == 0 ||
-	    strcmp(value, "prefer") == 0)
-		return true;
-	snprintf(why, cap, "sslmode=%s: TLS to servers is not supported yet; expected disable", value);
-	return false;
+	int word;
+	char detail[160];
+
+	if (!option_parse_word(words_sslmode, value, &word, detail, sizeof(detail))) {
+		snprintf(why, cap, "sslmode=%.40s: %s", value, detail);
+		return false;
+	}
+	node->sslmode = (enum sslmode)word;
+	node->has_sslmode = true;
+	return true;
 }
 
 static bool node_pair(void *arg, const char *key, const char *value, char *why, size_t cap)
@@ -159,11 +166,18 @@ static bool node_pair(void *arg, const char *key, const char *value, char *why, 
 		return put(node->secret, sizeof(node->secret), key, value, why, cap);
 	}
 	if (strcmp(key, "sslmode") == 0)
-		return put_sslmode(value, why, cap);
+		return put_sslmode(node, value, why, cap);
+	if (strcmp(key, "sslrootcert") == 0)
+		return put(node->sslrootcert, sizeof(node->sslrootcert), key, value, why, cap);
+	if (strcmp(key, "sslcert") == 0)
+		return put(node->sslcert, sizeof(node->sslcert), key, value, why, cap);
+	if (strcmp(key, "sslkey") == 0)
+		return put(node->sslkey, sizeof(node->sslkey), key, value, why, cap);
 	if (strcmp(key, "weight") == 0)
 		return put_weight(node, value, why, cap);
 	snprintf(why, cap,
-	         "unknown keyword \"%s\"; expected host, port, user, password, dbname, sslmode or weight",
+	         "unknown keyword \"%s\"; expected host, port, user, password, dbname, sslmode, "
+	         "sslrootcert, sslcert, sslkey or weight",
 	         key);
 	return false;
 }

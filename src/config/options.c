@@ -26,7 +26,7 @@ static const struct option_word words_auth[] = {
 	{NULL, 0},
 };
 
-static const struct option_word words_sslmode[] = {
+const struct option_word words_sslmode[] = {
 	{"disable", SSLMODE_DISABLE},
 	{"allow", SSLMODE_ALLOW},
 	{"prefer", SSLMODE_PREFER},
@@ -203,6 +203,72 @@ const struct option options[] = {
 		.doc =
 			"A list in the notation of OpenSSL. default, secure, normal and fast are all the same: AES-GCM and ChaCha20 with forward secrecy.",
 		.pgbouncer = "client_tls_ciphers",
+	},
+	{
+		.name = "server_tls_sslmode",
+		.group = GROUP_TLS,
+		.type = OPTION_ENUM,
+		FIELD(server_tls.mode),
+		.preset = "prefer",
+		.words = words_sslmode,
+		.help = "Whether TLS is spoken to servers whose line in [nodes] has no sslmode",
+		.doc =
+			"disable: no TLS. allow, prefer: TLS if the server has it, without asking who it is. require: TLS or nothing; who the server is counts only if there are authorities. verify-ca: its certificate must be vouched for. verify-full: and made out to the host of the node. Watchers and cancel requests do the same as pooled connections. A reload reads the files again; another mode needs a restart.",
+		.pgbouncer = "server_tls_sslmode",
+		.fixed = true,
+	},
+	{
+		.name = "server_tls_ca_file",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(server_tls.ca_file),
+		.preset = "",
+		.help = "Authorities that vouch for servers without an sslrootcert",
+		.doc =
+			"PEM; or the word system, for those that the system trusts.",
+		.pgbouncer = "server_tls_ca_file",
+	},
+	{
+		.name = "server_tls_cert_file",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(server_tls.cert_file),
+		.preset = "",
+		.help = "Certificate shown to servers without an sslcert",
+		.pgbouncer = "server_tls_cert_file",
+	},
+	{
+		.name = "server_tls_key_file",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(server_tls.key_file),
+		.preset = "",
+		.help = "Its private key",
+		.doc =
+			"PEM, without a passphrase.",
+		.pgbouncer = "server_tls_key_file",
+	},
+	{
+		.name = "server_tls_protocols",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(server_tls.protocols),
+		.preset = "secure",
+		.help = "TLS versions spoken to servers",
+		.doc =
+			"As client_tls_protocols.",
+		.pgbouncer = "server_tls_protocols",
+	},
+	{
+		.name = "server_tls_ciphers",
+		.group = GROUP_TLS,
+		.type = OPTION_STRING,
+		FIELD(server_tls.ciphers),
+		.preset = "default",
+		.help = "Ciphers of TLS 1.2 spoken to servers",
+		.doc =
+			"As client_tls_ciphers.",
+		.pgbouncer = "server_tls_ciphers",
 	},
 
 	/* ---- who may come in ---- */

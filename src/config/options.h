@@ -76,6 +76,7 @@ const char *options_nearest(const char *name);
                                                    size_t cap);
 extern const struct option_word words_consistency[];
 extern const struct option_word words_scope[];
+extern const struct option_word words_sslmode[];
 
 /* "HOST:PORT", "[v6]:PORT", ":PORT" (host "*") or "PORT" (host "127.0.0.1"). */
 [[gnu::warn_unused_result]] bool option_parse_hostport(const char *text, char *host, size_t cap,

@@ -86,3 +86,36 @@ bool tls_config_clients(const struct tls_options *o, struct tls_context **out, c
 	                                        : TLS_VERIFY_NONE;
 	return load(o, &s, out, why, cap);
 }
+
+static const char *said_or(const char *text, const char *otherwise)
+{
+	return text[0] ? text : otherwise;
+}
+
+bool tls_config_node(const struct tls_options *o, struct watch_node *node, char *why, size_t cap)
+{
+	struct tls_settings s = {.side = TLS_CLIENT};
+	struct tls_options mine = *o;
+	mine.mode = node->sslmode = node->has_sslmode ? node->sslmode : o->mode;
+	snprintf(mine.ca_file, sizeof(mine.ca_file), "%s", said_or(node->sslrootcert, o->ca_file));
+	snprintf(mine.cert_file, sizeof(mine.cert_file), "%s", said_or(node->sslcert, o->cert_file));
+	snprintf(mine.key_file, sizeof(mine.key_file), "%s", said_or(node->sslkey, o->key_file));
+	node->tls = NULL;
+	if (mine.mode == SSLMODE_DISABLE)
+		return true;
+	if (mine.mode >= SSLMODE_VERIFY_CA && !mine.ca_file[0]) {
+		snprintf(why, cap,
+		         "sslmode=verify-ca and verify-full need to know who vouches for the server: set "
+		         "sslrootcert or server_tls_ca_file to a file, or to system");
+		return false;
+	}
+	if (mine.mode == SSLMODE_VERIFY_FULL)
+		s.verify = TLS_VERIFY_NAME;
+	else if (mine.mode >= SSLMODE_REQUIRE && mine.ca_file[0])
+		s.verify = TLS_VERIFY_CA; /* libpq, too, looks at who it is where it can */
+	else
+		s.verify = TLS_VERIFY_NONE;
+	if (strcmp(mine.ca_file, "system") == 0)
+		mine.ca_file[0] = '\0';
+	return load(&mine, &s, &node->tls, why, cap);
+}

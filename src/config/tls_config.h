@@ -13,4 +13,8 @@
                                                     struct tls_context **out, char *why,
                                                     size_t cap);
 
+/* Fills in what the node does not say itself from `o`, and makes node->tls. Likewise. */
+[[gnu::warn_unused_result]] bool tls_config_node(const struct tls_options *o,
+                                                 struct watch_node *node, char *why, size_t cap);
+
 #endif

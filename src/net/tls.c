@@ -13,6 +13,7 @@
 
 struct tls_context {
 	SSL_CTX *ssl;
+	int users;
 	enum tls_side side;
 	enum tls_verify verify;
 };
@@ -151,6 +152,7 @@ struct tls_context *tls_context_new(const struct tls_settings *s, char *error, s
 	const SSL_METHOD *method = s->side == TLS_SERVER ? TLS_server_method() : TLS_client_method();
 	(void)snprintf(error, error_cap, "no memory");
 	if (c && (c->ssl = SSL_CTX_new(method)) && context_fill(c->ssl, s, error, error_cap)) {
+		c->users = 1;
 		c->side = s->side;
 		c->verify = s->verify;
 		return c;
@@ -159,9 +161,16 @@ struct tls_context *tls_context_new(const struct tls_settings *s, char *error, s
 	return NULL;
 }
 
+struct tls_context *tls_context_share(struct tls_context *c)
+{
+	if (c)
+		c->users++;
+	return c;
+}
+
 void tls_context_free(struct tls_context *c)
 {
-	if (!c)
+	if (!c || --c->users > 0)
 		return;
 	SSL_CTX_free(c->ssl);
 	free(c);
@@ -171,6 +180,8 @@ void tls_context_swap(struct tls_context *into, struct tls_context *from)
 {
 	struct tls_context old = *into;
 	*into = *from;
+	into->users = old.users;
+	old.users = from->users;
 	*from = old;
 }
 

@@ -19,6 +19,16 @@
 struct tls_context; /* what all connections to a service, or of a listener, have in common */
 struct tls;
 
+/* libpq's words for what somebody wants of TLS. */
+enum sslmode {
+	SSLMODE_DISABLE,
+	SSLMODE_ALLOW,
+	SSLMODE_PREFER,
+	SSLMODE_REQUIRE,
+	SSLMODE_VERIFY_CA,
+	SSLMODE_VERIFY_FULL,
+};
+
 /* Whom the other side has to be. */
 enum tls_verify {
 	TLS_VERIFY_NAME,     /* client: a certificate the authorities vouch for, made out to the name */
@@ -40,6 +50,8 @@ struct tls_settings {
 };
 /* NULL: `error` gets a sentence. */
 struct tls_context *tls_context_new(const struct tls_settings *s, char *error, size_t error_cap);
+/* Whoever gets it frees it once. */
+struct tls_context *tls_context_share(struct tls_context *c);
 /* Connections may outlive it. NULL is fine. */
 void tls_context_free(struct tls_context *c);
 /* `into` gets the files and rules that `from` has read, for connections to come; `from` gets the

@@ -5,6 +5,7 @@
 
 #include "client.h"
 #include "server.h"
+#include "watch/dial.h"
 #include "worker.h"
 
 #define CANCEL_TIMEOUT_US 5000000
@@ -100,7 +101,7 @@ void cancel_send(struct server *s)
 	k->key_len = s->key_len;
 	memcpy(k->key, s->key, s->key_len);
 	k->timer = net_timer_new(w->loop, on_timeout, k);
-	k->stream = net_connect(w->loop, n->host, n->port, CANCEL_TIMEOUT_US, on_event, k);
+	k->stream = dial(w->loop, n, CANCEL_TIMEOUT_US, on_event, k);
 	if (!k->stream || !k->timer) {
 		net_stream_close(k->stream);
 		net_timer_free(k->timer);

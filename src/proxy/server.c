@@ -10,6 +10,7 @@
 #include "pool.h"
 #include "relay.h"
 #include "settle.h"
+#include "watch/dial.h"
 #include "worker.h"
 
 #define LOGIN_OUT_MAX (16 * 1024)
@@ -134,8 +135,7 @@ void server_connect(struct pool *p)
 	list_push_front(&p->busy, &s->link);
 	p->busy_count++;
 	w->stats.server_connects++;
-	s->stream = net_connect(w->loop, n->host, n->port, w->settings->server_connect_timeout_us,
-	                        server_event, s);
+	s->stream = dial(w->loop, n, w->settings->server_connect_timeout_us, server_event, s);
 	if (!s->stream) {
 		server_close(s, "out of descriptors or memory");
 		pool_failed(p, "53000", "the router is out of descriptors or memory");
@@ -164,7 +164,7 @@ static bool hangs(const struct server *s, int64_t now_us)
 	return !n->up && now_us - n->lost_at_us > s->worker->settings->watch.answer_timeout_us;
 }
 
-/* net_connect() bounds the connecting alone: a host that loses power after that says nothing. */
+/* dial() bounds the connecting alone: a host that loses power after that says nothing. */
 void server_tend(struct server *s, int64_t now_us)
 {
 	if (s->state <= SERVER_VERIFY &&

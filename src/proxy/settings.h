@@ -16,16 +16,6 @@
 #define SETTINGS_USERS_MAX 4096
 #define SETTINGS_DATABASES_MAX 256
 
-/* libpq's words. */
-enum sslmode {
-	SSLMODE_DISABLE,
-	SSLMODE_ALLOW,
-	SSLMODE_PREFER,
-	SSLMODE_REQUIRE,
-	SSLMODE_VERIFY_CA,
-	SSLMODE_VERIFY_FULL,
-};
-
 struct tls_options {
 	enum sslmode mode;
 	char ca_file[256], cert_file[256], key_file[256];
@@ -65,7 +55,7 @@ struct settings {
 	char http_listen_addr[256];
 	int http_listen_port; /* 0: no HTTP */
 
-	struct tls_options client_tls;
+	struct tls_options client_tls, server_tls; /* the latter where [nodes] says nothing */
 	struct tls_context *client_tls_context; /* made from it; NULL: clients come in clear */
 
 	/* the fleet; nodes[0] is the configured primary, which says nothing of its role */

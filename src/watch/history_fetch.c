@@ -5,7 +5,7 @@
  *   WAITING                   try again
  *   LOGIN, IDENTIFY, HISTORY  the answer is late: give up, and try again later
  *
- * (CONNECTING is bounded by net_connect().) Both questions are simple queries, which is all that a
+ * (CONNECTING is bounded by dial().) Both questions are simple queries, which is all that a
  * replication connection takes, and the answer to either is one row.
  */
 #include "history_fetch.h"
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "dial.h"
 #include "pgwire/message.h"
 
 #define READ_CHUNK 4096
@@ -344,13 +345,12 @@ static void on_stream(void *owner, unsigned events)
 	}
 }
 
-static void dial(struct history_fetch *f)
+static void begin(struct history_fetch *f)
 {
 	buf_init(&f->in, MESSAGE_MAX + READ_CHUNK);
 	buf_init(&f->out, READ_CHUNK);
 	f->state = FETCH_CONNECTING;
-	f->stream = net_connect(f->loop, f->server->host, f->server->port,
-	                        f->settings.connect_timeout_us, on_stream, f);
+	f->stream = dial(f->loop, f->server, f->settings.connect_timeout_us, on_stream, f);
 	if (!f->stream)
 		FAIL(f, "cannot open a socket: out of memory or descriptors (ulimit -n)");
 }
@@ -360,7 +360,7 @@ static void on_timer(void *arg)
 	struct history_fetch *f = arg;
 	switch (f->state) {
 	case FETCH_WAITING:
-		dial(f);
+		begin(f);
 		break;
 	case FETCH_LOGIN:
 		FAIL(f, "no answer to the login within %lld ms",
@@ -419,7 +419,7 @@ void history_fetch_start(struct history_fetch *f, const struct watch_node *serve
 	f->system_identifier = system_identifier;
 	f->timeline = timeline;
 	f->backoff_us = f->settings.backoff_min_us;
-	dial(f);
+	begin(f);
 }
 
 void history_fetch_stop(struct history_fetch *f)

@@ -8,7 +8,7 @@
  *   LEARN, ASKED    the answer is late: give up
  *   IDLE            ask
  *
- * (CONNECTING is bounded by net_connect().) A question is Bind/Execute/Sync of a prepared
+ * (CONNECTING is bounded by dial().) A question is Bind/Execute/Sync of a prepared
  * statement and its answer one row, whatever is asked; LEARN comes back every LEARN_INTERVAL_US
  * because a live standby may follow its primary to another timeline without a word.
  *
@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "dial.h"
 #include "history_fetch.h"
 #include "pgwire/message.h"
 
@@ -635,13 +636,13 @@ static void on_stream(void *owner, unsigned events)
 	}
 }
 
-static void dial(struct member *m)
+static void begin(struct member *m)
 {
 	buf_init(&m->in, MESSAGE_MAX + READ_CHUNK);
 	buf_init(&m->out, READ_CHUNK);
 	m->state = WATCH_CONNECTING;
-	m->stream = net_connect(m->watch->loop, m->config.host, m->config.port,
-	                        m->watch->settings.connect_timeout_us, on_stream, m);
+	m->stream =
+		dial(m->watch->loop, &m->config, m->watch->settings.connect_timeout_us, on_stream, m);
 	if (!m->stream)
 		drop(m, "cannot open a socket: out of memory or descriptors (ulimit -n)");
 }
@@ -656,7 +657,7 @@ static void on_down_timer(struct member *m)
 	if (left_us > 0)
 		net_timer_start(m->timer, left_us);
 	else
-		dial(m);
+		begin(m);
 }
 
 static void on_timer(void *arg)

@@ -36,6 +36,10 @@ struct watch_node {
 	char database[64];
 	enum secret_kind secret_kind;
 	char secret[256];
+	enum sslmode sslmode;
+	bool has_sslmode; /* said for this node */
+	char sslrootcert[256], sslcert[256], sslkey[256];
+	struct tls_context *tls; /* shared; NULL: in clear. A reload changes what is in it */
 	int weight; /* its share of the reads; nothing to the watcher */
 };
 

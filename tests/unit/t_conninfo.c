@@ -72,8 +72,15 @@ static void faults_are_named(void **state)
 	assert_false(parse("host=a,b"));
 	assert_false(parse("host=''"));
 	assert_false(parse("=x"));
-	assert_false(parse("sslmode=require"));
+	assert_false(parse("sslmode=on"));
+	assert_non_null(strstr(why, "verify-full"));
 	assert_true(parse("sslmode=disable"));
+	assert_true(n.has_sslmode && n.sslmode == SSLMODE_DISABLE);
+	assert_true(parse("sslmode=verify-full sslrootcert=/a sslcert=/b sslkey=/c"));
+	assert_int_equal(n.sslmode, SSLMODE_VERIFY_FULL);
+	assert_string_equal(n.sslrootcert, "/a");
+	assert_string_equal(n.sslcert, "/b");
+	assert_string_equal(n.sslkey, "/c");
 }
 
 static void too_long_is_refused_not_cut(void **state)
