@@ -67,7 +67,7 @@ SAMPLE_S = 0.5
 QUIET_S = 4       # more than server_idle_timeout: pools have shrunk
 WARM_UP = 0.25    # of the run
 GROWTH_KB = 8192  # and a twentieth of what it was
-GROWTH_FDS = 6    # a login more or less
+GROWTH_FDS = 20    # reloads change the size of six pools by as much
 NAMES = 500
 PATIENCE_S = 60
 

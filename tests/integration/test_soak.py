@@ -29,7 +29,7 @@ def test_the_verdict_on_a_run_that_is_flat_behind_its_warm_up():
     assert soak.complaints(FLAT_KB, FLAT_FDS) == []
 
 
-@pytest.mark.parametrize("kb, fds, what", [(400, 0, "memory"), (0, 0.2, "descriptors"), (400, 0.2, "memory")])
+@pytest.mark.parametrize("kb, fds, what", [(400, 0, "memory"), (0, 0.6, "descriptors"), (400, 0.6, "memory")])
 def test_the_verdict_on_a_run_that_grows(kb, fds, what):
     found = soak.complaints([n + int(i * kb) for i, n in enumerate(FLAT_KB)],
                             [n + int(i * fds) for i, n in enumerate(FLAT_FDS)])

@@ -48,6 +48,8 @@ NODES = 3
 FAILOVER_TIMEOUT = 10
 BACK_WITHIN = FAILOVER_TIMEOUT + 2
 APPLY_DELAY_MS = 30  # of the last node: there is always somebody behind
+# It had received more than the one that was promoted.
+CANNOT_FOLLOW = "ahead of the WAL flush position", "forked off current database system timeline"
 OWN_WORDS = "may have been lost"
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -340,7 +342,7 @@ class Cluster:
             while not node.value("SELECT coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)", want):
                 if time.monotonic() > end:
                     raise AssertionError(f"{node.name} does not follow:\n{harness.tail(node.log, 12)}")
-                if "ahead of the WAL flush position" in harness.tail(node.log, 3):
+                if any(words in harness.tail(node.log, 6) for words in CANNOT_FOLLOW):
                     self.rejoin(node)
                 time.sleep(0.05)
 
