@@ -63,6 +63,8 @@ struct client {
 	int written_key;
 	uint64_t version; /* of the write under way */
 	int read_key;
+	struct conn *read_tx; /* its reads are in a transaction, which is open on this one */
+	bool read_tx_control; /* … whose BEGIN or COMMIT is under way */
 	struct history_view view; /* of the read under way */
 	uint64_t cycles;
 	unsigned next_read_conn;
@@ -86,7 +88,7 @@ struct workload {
 	struct latency write_latency;
 };
 
-enum step { STEP_BEGIN, STEP_WRITE, STEP_COMMIT, STEP_PREPARE, STEP_COMMIT_PREPARED };
+enum step { STEP_BEGIN, STEP_READ, STEP_WRITE, STEP_COMMIT, STEP_PREPARE, STEP_COMMIT_PREPARED };
 
 struct script {
 	size_t length;
@@ -96,6 +98,7 @@ struct script {
 static const struct script scripts[] = {
 	[WORKLOAD_AUTOCOMMIT] = {1, {STEP_WRITE}},
 	[WORKLOAD_EXPLICIT] = {3, {STEP_BEGIN, STEP_WRITE, STEP_COMMIT}},
+	[WORKLOAD_READ_WRITE] = {4, {STEP_BEGIN, STEP_READ, STEP_WRITE, STEP_COMMIT}},
 	[WORKLOAD_TWO_PHASE] = {4, {STEP_BEGIN, STEP_WRITE, STEP_PREPARE, STEP_COMMIT_PREPARED}},
 };
 
@@ -411,7 +414,7 @@ static int choose_read_key(const struct client *c)
 {
 	struct workload *w = c->workload;
 	const struct workload_options *o = w->options;
-	bool just_written = c->step == 0 && (o->reads_per_write > 1 || !o->read_any);
+	bool just_written = c->state == CLIENT_READING && c->step == 0 && (o->reads_per_write > 1 || !o->read_any);
 	if (just_written || (o->read_any && random_below(w, 2) == 0))
 		return c->written_key;
 	return o->read_any ? (int)random_below(w, (unsigned)o->keys) : own_key(c);
@@ -436,6 +439,24 @@ static void send_write(struct client *c)
 	conn_send(conn, "tm_w", sql, takes_version(o) ? 2 : 1, params);
 }
 
+static void send_read_on(struct client *c, struct conn *conn)
+{
+	struct workload *w = c->workload;
+	char sql[SQL_SIZE], key[16];
+	c->read_key = choose_read_key(c);
+	snprintf(key, sizeof(key), "%d", c->read_key);
+	c->began_us = clock_us();
+	c->view = history_read_started(&w->history, session_of(c), (size_t)c->read_key);
+	if (w->options->protocol == WORKLOAD_SIMPLE) {
+		read_sql(sql, key);
+		conn_sent(conn, PQsendQuery(conn->pg, sql));
+		return;
+	}
+	const char *params[] = {key};
+	read_sql(sql, "$1");
+	conn_send(conn, "tm_r", sql, 1, params);
+}
+
 static void send_write_step(struct client *c)
 {
 	struct conn *conn = &c->conns[0];
@@ -443,6 +464,9 @@ static void send_write_step(struct client *c)
 	switch (scripts[c->workload->options->tx].steps[c->step]) {
 	case STEP_BEGIN:
 		conn_sent(conn, PQsendQuery(conn->pg, "BEGIN"));
+		break;
+	case STEP_READ:
+		send_read_on(c, conn);
 		break;
 	case STEP_WRITE:
 		send_write(c);
@@ -467,29 +491,12 @@ static struct conn *next_read_conn(struct client *c)
 	return readers == 0 ? &c->conns[0] : &c->conns[1 + c->next_read_conn++ % (unsigned)readers];
 }
 
-static void send_read(struct client *c)
-{
-	struct workload *w = c->workload;
-	struct conn *conn = next_read_conn(c);
-	char sql[SQL_SIZE], key[16];
-	c->read_key = choose_read_key(c);
-	snprintf(key, sizeof(key), "%d", c->read_key);
-	c->began_us = clock_us();
-	c->view = history_read_started(&w->history, session_of(c), (size_t)c->read_key);
-	if (w->options->protocol == WORKLOAD_SIMPLE) {
-		read_sql(sql, key);
-		conn_sent(conn, PQsendQuery(conn->pg, sql));
-		return;
-	}
-	const char *params[] = {key};
-	read_sql(sql, "$1");
-	conn_send(conn, "tm_r", sql, 1, params);
-}
-
 static void client_start_cycle(struct client *c)
 {
 	c->state = CLIENT_WRITING;
 	c->step = 0;
+	c->read_tx = NULL;
+	c->read_tx_control = false;
 	c->written_key = own_key(c);
 	c->began_us = clock_us();
 	send_write_step(c);
@@ -501,18 +508,63 @@ static void end_cycle(struct client *c)
 	client_rest(c, think_us(c->workload));
 }
 
+static void control_read_tx(struct client *c, const char *sql)
+{
+	c->read_tx_control = true;
+	conn_sent(c->read_tx, PQsendQuery(c->read_tx->pg, sql));
+}
+
 static void start_read(struct client *c)
 {
-	if (c->step >= (size_t)c->workload->options->reads_per_write || run_is_over(c->workload))
+	const struct workload_options *o = c->workload->options;
+	bool done = c->step >= (size_t)o->reads_per_write || run_is_over(c->workload);
+	if (done && c->read_tx) {
+		control_read_tx(c, "COMMIT");
+	} else if (done) {
 		end_cycle(c);
-	else
-		send_read(c);
+	} else if (o->read_tx && !c->read_tx) {
+		c->read_tx = next_read_conn(c);
+		control_read_tx(c, o->read_tx);
+	} else {
+		send_read_on(c, c->read_tx ? c->read_tx : next_read_conn(c));
+	}
+}
+
+/* The BEGIN or the COMMIT around the reads of a cycle. */
+static void read_tx_answered(struct client *c)
+{
+	c->read_tx_control = false;
+	if (PQtransactionStatus(c->read_tx->pg) == PQTRANS_IDLE) {
+		c->read_tx = NULL;
+		end_cycle(c);
+	} else {
+		start_read(c);
+	}
+}
+
+static void judge_read(struct client *c, const struct conn *conn)
+{
+	struct workload *w = c->workload;
+	w->result->reads++;
+	switch (
+		history_read_ended(&w->history, session_of(c), (size_t)c->read_key, c->view, conn->value)) {
+	case HISTORY_OK:
+		break;
+	case HISTORY_STALE:
+		w->result->stale++;
+		break;
+	case HISTORY_BACKWARD:
+		w->result->backward++;
+		break;
+	}
 }
 
 static void write_step_answered(struct client *c, const struct conn *conn)
 {
 	struct workload *w = c->workload;
 	const struct script *script = &scripts[w->options->tx];
+	if (script->steps[c->step] == STEP_READ)
+		judge_read(c, conn);
 	if (script->steps[c->step] == STEP_WRITE && !takes_version(w->options))
 		c->version = conn->value;
 	if (++c->step < script->length) {
@@ -530,19 +582,12 @@ static void write_step_answered(struct client *c, const struct conn *conn)
 static void read_answered(struct client *c, const struct conn *conn)
 {
 	struct workload *w = c->workload;
-	latency_record(&w->read_latency, clock_us() - c->began_us);
-	w->result->reads++;
-	switch (
-		history_read_ended(&w->history, session_of(c), (size_t)c->read_key, c->view, conn->value)) {
-	case HISTORY_OK:
-		break;
-	case HISTORY_STALE:
-		w->result->stale++;
-		break;
-	case HISTORY_BACKWARD:
-		w->result->backward++;
-		break;
+	if (c->read_tx_control) {
+		read_tx_answered(c);
+		return;
 	}
+	latency_record(&w->read_latency, clock_us() - c->began_us);
+	judge_read(c, conn);
 	c->step++;
 	start_read(c);
 }

@@ -28,6 +28,7 @@ enum workload_protocol { WORKLOAD_SIMPLE, WORKLOAD_EXTENDED, WORKLOAD_PREPARED }
 enum workload_tx {
 	WORKLOAD_AUTOCOMMIT,
 	WORKLOAD_EXPLICIT,  /* BEGIN; write; COMMIT */
+	WORKLOAD_READ_WRITE, /* BEGIN; read; write; COMMIT: the read is judged as well */
 	WORKLOAD_TWO_PHASE, /* BEGIN; write; PREPARE TRANSACTION; COMMIT PREPARED */
 };
 
@@ -55,6 +56,7 @@ struct workload_options {
 	int clients;
 	int keys;              /* at least 1; key k is written by client k modulo clients */
 	int reads_per_write;   /* the first reads the key just written */
+	const char *read_tx;   /* a BEGIN: the reads of a cycle are one transaction; or NULL */
 	bool read_any;         /* half of the other reads take any key, not one of their own */
 	double seconds;        /* stop after; 0: by transactions alone */
 	uint64_t transactions; /* cycles a client makes; 0: by seconds alone */

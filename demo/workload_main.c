@@ -44,6 +44,8 @@ static const char help[] =
 	"  --simple, --extended, --prepared\n"
 	"                         protocol (--simple)\n"
 	"  --explicit-tx          BEGIN; write; COMMIT\n"
+	"  --read-write-tx        BEGIN; read; write; COMMIT\n"
+	"  --read-tx BEGIN        the reads of a cycle in one transaction that begins so\n"
 	"  --two-phase            BEGIN; write; PREPARE TRANSACTION; COMMIT PREPARED\n"
 	"  --set-version          write version = n, not version + 1 RETURNING version; needs --setup\n"
 	"  --write-function NAME  write by SELECT NAME(key), which returns the new version\n"
@@ -75,6 +77,8 @@ enum option_id {
 	OPT_EXTENDED,
 	OPT_PREPARED,
 	OPT_EXPLICIT,
+	OPT_READ_WRITE,
+	OPT_READ_TX,
 	OPT_TWO_PHASE,
 	OPT_SET_VERSION,
 	OPT_FUNCTION,
@@ -105,6 +109,8 @@ static const struct option long_options[] = {
 	{"extended", no_argument, NULL, OPT_EXTENDED},
 	{"prepared", no_argument, NULL, OPT_PREPARED},
 	{"explicit-tx", no_argument, NULL, OPT_EXPLICIT},
+	{"read-write-tx", no_argument, NULL, OPT_READ_WRITE},
+	{"read-tx", required_argument, NULL, OPT_READ_TX},
 	{"two-phase", no_argument, NULL, OPT_TWO_PHASE},
 	{"set-version", no_argument, NULL, OPT_SET_VERSION},
 	{"write-function", required_argument, NULL, OPT_FUNCTION},
@@ -231,7 +237,13 @@ static void parse(int argc, char **argv, struct command *cmd)
 		case OPT_EXPLICIT:
 			o->tx = WORKLOAD_EXPLICIT;
 			break;
-		case OPT_TWO_PHASE:
+		case OPT_READ_WRITE:
+		o->tx = WORKLOAD_READ_WRITE;
+		break;
+	case OPT_READ_TX:
+		o->read_tx = optarg;
+		break;
+	case OPT_TWO_PHASE:
 			o->tx = WORKLOAD_TWO_PHASE;
 			break;
 		case OPT_SET_VERSION:

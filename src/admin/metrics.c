@@ -65,6 +65,7 @@ static const char *target_of(enum route_reason reason)
 	case REASON_REPLICA_BOUNDED:
 	case REASON_REPLICA_EVENTUAL:
 	case REASON_REPLICA_RETRIED:
+	case REASON_REPLICA_TRANSACTION:
 		return "replica";
 	case REASON_WAIT_STORE:
 	case REASON_WAIT_REPLICA:
@@ -87,7 +88,8 @@ static void routing(const struct worker *w, struct buf *out)
 			           route_reason_name((enum route_reason)i), st->by_reason[i]);
 	}
 	name = "tidemark_reads_total";
-	head(out, name, COUNTER, "Plain reads outside transactions by who answered.");
+	head(out, name, COUNTER, "Plain reads outside transactions, and statements of READ ONLY transactions on replicas, "
+	     "by who answered.");
 	buf_printf(out, "%s{target=\"replica\"} %" PRIu64 "\n", name, st->reads_replica);
 	buf_printf(out, "%s{target=\"primary\"} %" PRIu64 "\n", name, st->reads_primary);
 	name = "tidemark_retries_total";

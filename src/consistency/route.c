@@ -431,6 +431,8 @@ static const struct {
 	[REASON_REPLICA_BOUNDED] = {"replica_bounded", "a replica is within tidemark.max_lag"},
 	[REASON_REPLICA_EVENTUAL] = {"replica_eventual", "any healthy replica will do at this level"},
 	[REASON_REPLICA_RETRIED] = {"replica_retried", "a replica failed it, another one answered it"},
+	[REASON_REPLICA_TRANSACTION] = {"replica_transaction",
+                                    "the statement is part of a transaction on a replica"},
 	[REASON_WAIT_STORE] = {"wait_store", "waits for the store of session marks"},
 	[REASON_WAIT_REPLICA] = {"wait_replica", "a replica is about to catch up with the session"},
 	[REASON_WAIT_SAMPLE] = {"wait_sample", "what the session has seen is being looked up"},

@@ -28,6 +28,7 @@ enum route_reason {
 	REASON_REPLICA_BOUNDED,   /* within max_lag */
 	REASON_REPLICA_EVENTUAL,  /* any healthy replica */
 	REASON_REPLICA_RETRIED,   /* one of the above, after another replica failed it */
+	REASON_REPLICA_TRANSACTION, /* its transaction runs there */
 	/* wait */
 	REASON_WAIT_STORE,   /* the session's mark is being asked for elsewhere */
 	REASON_WAIT_REPLICA, /* a replica is expected to catch up within the budget */

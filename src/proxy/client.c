@@ -64,6 +64,13 @@ struct client_options *client_options(struct client *c)
 	return c->options;
 }
 
+void client_drop_unnamed(struct client *c)
+{
+	if (c->unnamed)
+		stmt_put(c->account->database->cache, c->unnamed);
+	c->unnamed = NULL;
+}
+
 void client_reset_options(struct client *c)
 {
 	const struct client_options *start = c->startup_options;

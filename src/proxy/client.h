@@ -34,6 +34,8 @@ bool client_scope_mark(struct client *c);
 bool client_set_session(struct client *c, struct slice name);
 /* The configured scope is another now: what the connection has seen is owed to its new mark. */
 void client_scope_changed(struct client *c);
+/* A simple query destroys the unnamed prepared statement. */
+void client_drop_unnamed(struct client *c);
 struct client_options *client_options(struct client *c);
 /* RESET ALL, DISCARD ALL: the router's own settings go back to those of the startup packet. */
 void client_reset_options(struct client *c);

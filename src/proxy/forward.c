@@ -7,6 +7,8 @@
 #include "client.h"
 #include "local.h"
 #include "server.h"
+#include "sql/begin.h"
+#include "transaction.h"
 
 #define CAPTURE_NAME STMT_NAME_PREFIX "position"
 #define GUARD_NAME STMT_NAME_PREFIX "replayed"
@@ -147,7 +149,7 @@ static bool ends_at_rest(const struct server *s, struct traits t)
  * inside, the next sample does. */
 static bool wants_capture(const struct client *c, const struct server *s, const struct unit *u)
 {
-	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE || u->traits.flags & TRAIT_MAY_WRITE;
+	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE;
 	bool told = client_is_told(c) && (c->batch_bits & TURN_RAN || u->type == FE_QUERY);
 	return (wrote || told) && !c->sent_blind && !(c->batch_bits & TURN_BLIND) &&
 	       ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
@@ -855,6 +857,40 @@ static bool query(struct forward *f, struct slice in)
 	       (!capture || push_capture(f));
 }
 
+/* Inside a transaction nothing is closed, so it is done before one. */
+static bool tidy_up(struct forward *f)
+{
+	struct server *s = f->s;
+	int max = f->c->worker->settings->max_prepared_statements;
+	int before = s->stmts.count;
+	bool ok = forget_outdated(f);
+	while (ok && s->stmts.count > max)
+		ok = close_prepared(f, server_stmts_oldest(&s->stmts));
+	if (!ok || s->stmts.count == before)
+		return ok;
+	static const uint8_t sync[] = {FE_SYNC, 0, 0, 0, 4};
+	chain_range(f->out, sync, sizeof(sync));
+	return push(f, REPLY_SYNC, REPLY_NOBODY, TAG_BEGIN, NULL);
+}
+
+/* The BEGIN that was held back goes ahead of the transaction's first statement. What would not be
+ * done while a transaction is open is done first. */
+static bool push_begin(struct forward *f)
+{
+	char sql[BEGIN_TEXT_MAX];
+	struct buf query;
+	buf_init(&query, 2 * BEGIN_TEXT_MAX);
+	write_query(&query, slice_of(sql, begin_text(f->c->begin, sql)));
+	struct slice bytes = buf_slice(&query);
+	bool ok = tidy_up(f);
+	chain_copy(f->out, bytes.ptr, bytes.len);
+	buf_release(&query);
+	server_unnamed(f, NULL);
+	f->s->in_tx_after = true;
+	f->c->hold = HOLD_SENT;
+	return ok && push(f, REPLY_QUERY, REPLY_NOBODY, TAG_BEGIN, NULL);
+}
+
 /* A SET counts if the transaction that it stands in commits, which is told by how that transaction
  * ends in a unit of its own. Any other end, or a return to a savepoint, leaves it open which SETs
  * counted. */
@@ -880,7 +916,8 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		c->sent_blind = false;
 	}
 	s->barrier |= (flags & TRAIT_DEALLOCATE_ALL) != 0;
-	if (flags & TRAIT_MAY_WRITE)
+	/* A replica has no writes: a COMMIT there is none. */
+	if (flags & TRAIT_MAY_WRITE && !s->on_replica)
 		c->batch_bits |= TURN_WROTE;
 	if (flags & TRAIT_MAY_WRITE && !(flags & TRAIT_CAPTURABLE))
 		c->batch_bits |= TURN_BLIND;
@@ -902,8 +939,9 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		*why = f.why;
 		return false;
 	}
+	bool ok = c->hold != HOLD_HELD || push_begin(&f);
 	s->mid_batch |= u->type == FE_SYNC;
-	bool ok = (!position_is_set(s->guard) || push_guard(&f)) &&
+	ok = ok && (!position_is_set(s->guard) || push_guard(&f)) &&
 	          (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
 	if (flags & TRAIT_TX_BEGIN)
 		s->in_tx_after = true;

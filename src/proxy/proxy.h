@@ -149,6 +149,7 @@ struct server {
 	enum server_task task;
 	struct client *client; /* ACTIVE, SYNC */
 	int64_t incarnation;   /* postmaster start of the server it talks to, µs since 1970 */
+	bool read_committed;   /* its default_transaction_isolation, at login */
 	struct login *login;   /* while logging in */
 
 	struct replies replies;
@@ -180,6 +181,7 @@ struct server {
 	                   open */
 	bool counted;   /* in the fleet's outstanding */
 	bool on_replica;  /* the turn runs on a replica */
+	bool pinned;      /* … and its transaction cannot move from there: transaction.h */
 	bool observed;    /* … on the primary, though it could have (mode = observe) */
 	bool reading;     /* the turn is a plain read on a replica: may be run again elsewhere */
 	bool many;        /* … of more than one statement: held until it is complete */
@@ -245,6 +247,7 @@ enum reply_tag {
 	TAG_CAPTURE_PARSE,
 	TAG_GUARD, /* part of a guard: position asked before a read */
 	TAG_GUARD_PARSE,
+	TAG_BEGIN, /* a BEGIN that was held back: the client has its answer */
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
 };
 
@@ -346,6 +349,8 @@ struct client {
 	bool greeted;       /* its first packet has come */
 	bool direct_tls;    /* it began with TLS, unasked */
 	uint8_t bound;      /* enum bind_reason */
+	uint8_t hold;       /* enum transaction_hold */
+	uint8_t begin;      /* … of a transaction with these options */
 	bool to_sync;       /* skipping everything up to Sync after an error of ours */
 	bool batch_failed;  /* the same, where the server was made to fail too and is sent the Sync */
 	bool tx_wrote;      /* the open transaction may have written, by what was answered */

@@ -7,6 +7,7 @@
 #include "client.h"
 #include "server.h"
 #include "settle.h"
+#include "transaction.h"
 #include "turn.h"
 #include "worker.h"
 
@@ -289,6 +290,7 @@ bool relay_rerun(struct server *s, enum rerun_cause cause)
 	take_back(s, c);
 	c->tried |= UINT32_C(1) << s->pool->node;
 	c->rerun = (uint8_t)where_again(c, cause);
+	transaction_unsent(c);
 	return true;
 }
 
@@ -351,7 +353,7 @@ static size_t failed(struct server *s, struct slice in)
 		         SLICE_ARG(e.sqlstate), SLICE_ARG(e.message));
 	struct reply after[CAPTURE_REPLIES];
 	int count = keep_captures(s, after);
-	bool prepared = s->capture_prepared;
+	bool prepared = s->capture_prepared, in_transaction = s->in_tx_after;
 	if (!relay_rerun(s, cause))
 		return 0;
 	struct reply ready = {.kind = REPLY_QUERY, .to = REPLY_NOBODY};
@@ -360,7 +362,7 @@ static size_t failed(struct server *s, struct slice in)
 		ok = replies_push(&s->replies, after[i]) && ok;
 	s->captures = count > 0;
 	s->capture_prepared = prepared;
-	return ok ? used : 0;
+	return ok && (!in_transaction || server_roll_back(s)) ? used : 0;
 }
 
 /* --------------------------------------------------------------- guarded reads */
@@ -604,12 +606,17 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 		note_error(s, c, f);
 	if (f->type == BE_ERROR && s->replies.count == 0) {
 		/* Unasked: the server says why it is about to go. */
-		if (ch)
+		if (c && transaction_may_move(c))
+			s->fatal_seen = false;
+		else if (ch)
 			chain_range(ch, at.ptr, here);
 		return s->fatal_seen;
 	}
 	struct reply_step step = replies_step(&s->replies, f);
 	if (step.verdict == REPLY_STEP_INVALID)
+		return false;
+	/* A BEGIN that cannot fail: the client has been told that it is in a transaction. */
+	if (f->type == BE_ERROR && step.entry.tag == TAG_BEGIN)
 		return false;
 	if (f->type == BE_COPY_IN && step.entry.kind == REPLY_EXECUTE && !sync_owed(s))
 		s->mid_batch = true;
@@ -694,21 +701,51 @@ static void note_latency(struct server *s)
 		                now - s->client->query_started_us, now);
 }
 
+/* What the router sent ahead of the client's statement: it says nothing of that. */
+static bool goes_ahead(struct server *s)
+{
+	const struct reply *head = replies_head(&s->replies);
+	return head && (head->tag == TAG_BEGIN || head->tag == TAG_CLOSE_EVICTED);
+}
+
+/* The answer to a BEGIN that was held back, and the like. Bytes used up. */
+static size_t answer_ahead(struct server *s, struct slice in, struct chain *ch, bool *broken)
+{
+	size_t used = 0;
+	struct frame f;
+	while (goes_ahead(s) && !*broken) {
+		struct slice at = slice_from(in, used);
+		if (frame_peek(at, &f) != PARSE_OK || !frame_complete(&f, at))
+			break;
+		size_t size = frame_size(&f);
+		*broken = !asynchronous(s, &f, at, size, ch) && !answer(s, NULL, &f, at, size, ch);
+		used += size;
+	}
+	return used;
+}
+
 size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bool *broken)
 {
 	struct client *c = s->client;
 	size_t used = 0;
+	if (goes_ahead(s)) {
+		used = answer_ahead(s, in, ch, broken);
+		if (*broken || goes_ahead(s))
+			return used;
+	}
 	if (s->reading && !position_is_set(s->guard)) {
 		if (guarded_after(s))
-			return 0;
-		switch (look_ahead(s, in)) {
+			return used;
+		size_t refusal;
+		switch (look_ahead(s, slice_from(in, used))) {
 		case OUTLOOK_OPEN:
-			return 0;
+			return used;
 		case OUTLOOK_FAILED:
-			used = failed(s, in);
-			*broken = used == 0;
+			refusal = failed(s, slice_from(in, used));
+			*broken = refusal == 0;
 			if (*broken)
-				return 0;
+				return used;
+			used += refusal;
 			s->state = SERVER_DRAIN;
 			s->reading = false;
 			c = NULL;

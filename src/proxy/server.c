@@ -10,6 +10,7 @@
 #include "pool.h"
 #include "relay.h"
 #include "settle.h"
+#include "transaction.h"
 #include "watch/dial.h"
 #include "worker.h"
 
@@ -19,7 +20,8 @@
 
 static const char verify_query[] =
 	"SELECT (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, "
-	"pg_catalog.pg_is_in_recovery()";
+	"pg_catalog.pg_is_in_recovery(), "
+	"pg_catalog.current_setting('default_transaction_isolation') = 'read committed'";
 
 static void server_event(void *owner, unsigned events);
 
@@ -231,7 +233,7 @@ static bool login_message(struct server *s, const struct frame *f)
  * position learnt by the one is a promise about the other. */
 static void verify_row(struct server *s, struct slice body)
 {
-	struct slice start, recovery;
+	struct slice start, recovery, isolation;
 	if (!msg_data_row_column(body, 0, &start) || !msg_data_row_column(body, 1, &recovery) ||
 	    !start.ptr || !recovery.ptr || recovery.len != 1) {
 		s->own_failed = true;
@@ -241,6 +243,7 @@ static void verify_row(struct server *s, struct slice body)
 	for (size_t i = 0; i < start.len && start.ptr[i] >= '0' && start.ptr[i] <= '9' && i < 18; i++)
 		us = us * 10 + (start.ptr[i] - '0');
 	s->incarnation = us;
+	s->read_committed = msg_data_row_column(body, 2, &isolation) && slice_eq_str(isolation, "t");
 
 	int node = s->pool->node;
 	const struct watch_facts *facts = watch_facts(s->worker->watch, node);
@@ -688,6 +691,7 @@ static void forget_turn(struct server *s)
 	s->mid_batch = false;
 	s->reading = false;
 	s->many = false;
+	s->pinned = false;
 	s->rolled_back = false;
 	s->guard = s->guard_after = (struct position){0};
 	buf_reset(&s->replay);
@@ -722,6 +726,17 @@ void server_release(struct server *s)
 		pool_kick(p);
 }
 
+bool server_roll_back(struct server *s)
+{
+	struct buf out;
+	buf_init(&out, 64);
+	bool ok = write_query(&out, slice_str("ROLLBACK")) &&
+	          replies_push(&s->replies, (struct reply){.kind = REPLY_QUERY, .to = REPLY_NOBODY}) &&
+	          server_send(s, &out);
+	buf_release(&out);
+	return ok;
+}
+
 void server_abandon(struct server *s)
 {
 	relay_void_all(s, s->client);
@@ -739,7 +754,7 @@ void server_close(struct server *s, const char *why)
 		log_info("node=%s database=%s user=%s pid=%u server connection closed: %s",
 		         node_of(p)->name, p->account->database->name, p->account->user, s->pid, why);
 
-	bool rerun = c && s->state == SERVER_ACTIVE && relay_rerun(s, RERUN_LOST);
+	bool rerun = c && s->state == SERVER_ACTIVE && (relay_rerun(s, RERUN_LOST) || transaction_lost(c));
 	if (!rerun && (s->replies.count > 0))
 		relay_void_all(s, c);
 	bool was_idle = s->state == SERVER_IDLE;

@@ -25,6 +25,8 @@ void server_attach(struct server *s, struct client *c);
 void server_release(struct server *s);
 /* The client is gone or must not wait: whatever is owed is read and thrown away. */
 void server_abandon(struct server *s);
+/* Nobody wants its transaction any more: behind what is owed, it rolls back. False: cannot. */
+bool server_roll_back(struct server *s);
 /* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
 void server_reset(struct server *s);
 /* The server carries this client's settings and nothing of others that it could see. `sequences`:

@@ -11,6 +11,7 @@
 #include "pool.h"
 #include "server.h"
 #include "tokens.h"
+#include "transaction.h"
 #include "worker.h"
 
 /* ---------------------------------------------------------- whose turn it is */
@@ -267,6 +268,7 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		c->tx_wrote |= (bits & TURN_WROTE) != 0;
 		c->tx_ddl |= (bits & TURN_DDL) != 0;
 	}
+	transaction_ready(c, s, tx);
 	if (tx != TX_FAILED)
 		c->turn_error = false;
 	/* ROLLBACK TO SAVEPOINT says the same, and ends nothing. */

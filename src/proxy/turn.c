@@ -8,6 +8,7 @@
 #include "client.h"
 #include "forward.h"
 #include "local.h"
+#include "local_batch.h"
 #include "marks.h"
 #include "observe.h"
 #include "operate.h"
@@ -17,6 +18,7 @@
 #include "settle.h"
 #include "sql/tags.h"
 #include "tokens.h"
+#include "transaction.h"
 #include "unit.h"
 #include "worker.h"
 
@@ -24,14 +26,9 @@
 
 /* ------------------------------------------------------- refusing, locally */
 
-static uint8_t tx_status(const struct client *c)
-{
-	return c->server && c->server->replies.tx ? c->server->replies.tx : TX_IDLE;
-}
-
 static void say_ready(struct client *c)
 {
-	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, tx_status(c)};
+	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, transaction_status(c)};
 	client_say(c, ready, sizeof(ready));
 }
 
@@ -44,6 +41,7 @@ static void refuse_unit(struct client *c, const struct unit *u, const char *sqls
 	write_error(&b, "ERROR", sqlstate, message, hint);
 	client_say(c, b.data, b.len);
 	buf_release(&b);
+	transaction_refused(c);
 	if (u->ends)
 		say_ready(c);
 	else
@@ -160,11 +158,25 @@ static struct route again(struct route r)
 	return r;
 }
 
-/* A guarded read may have to be run again, elsewhere: one statement, kept whole, and one try. */
+/* A guarded read may have to be run again, elsewhere: one statement, alone, kept whole, and one try. */
 static bool may_guard(const struct client *c, const struct unit *u)
 {
 	bool first_try = !c->guard_missed && c->rerun == RERUN_NONE && c->waiting_since_us == 0;
-	return first_try && !(u->traits.flags & TRAIT_MULTI) && u->executes <= 1 && u->size <= HOLD_MAX;
+	bool alone = c->hold == HOLD_NONE && !u->begin && !transaction_may_move(c);
+	return first_try && alone && !(u->traits.flags & TRAIT_MULTI) && u->executes <= 1 && u->size <= HOLD_MAX;
+}
+
+/* REASON_COUNT: as far as the statements go, a replica may answer. */
+static enum route_reason statement_objection(const struct client *c, const struct unit *u)
+{
+	uint8_t begin = transaction_begins(c, u);
+	if (begin)
+		return transaction_objection(c, u, begin);
+	if (transaction_may_move(c))
+		return REASON_COUNT;
+	if (!(u->traits.flags & TRAIT_READ))
+		return (enum route_reason)u->traits.reason;
+	return u->open ? REASON_PIPELINE : REASON_COUNT;
 }
 
 static struct route decide(struct client *c, const struct unit *u)
@@ -175,16 +187,17 @@ static struct route decide(struct client *c, const struct unit *u)
 	enum route_reason objection = REASON_COUNT;
 	if (u->traits.flags & TRAIT_COMMENTED && w->settings->query_tags)
 		objection = apply_tags(c, u, &policy);
+	/* The transaction began with its BEGIN, in the session that the connection had. */
+	c->scope_joins |= c->hold == HOLD_HELD && c->turn_mark != c->mark;
 	if (objection == REASON_COUNT && c->token_doubted && c->turn_mark == c->mark)
 		objection = REASON_TOKEN_REFUSED;
 	if (c->rerun == RERUN_PRIMARY)
 		return to_primary(REASON_RETRIED);
 	if (u->statements == 0)
 		return to_primary(REASON_PIPELINE);
-	if (!(u->traits.flags & TRAIT_READ))
-		return to_primary(u->traits.reason);
-	if (u->open)
-		return to_primary(REASON_PIPELINE);
+	enum route_reason first = statement_objection(c, u);
+	if (first != REASON_COUNT)
+		return to_primary(first);
 	if (objection != REASON_COUNT)
 		return to_primary(objection);
 
@@ -305,7 +318,9 @@ static void count_route(struct client *c, const struct unit *u, const struct rou
 	st->by_reason[r->reason]++;
 	if (r->reason == REASON_OBSERVED)
 		observe_count(c, u, r);
-	if (!(u->traits.flags & TRAIT_READ))
+	bool read = transaction_begins(c, u) ? statement_objection(c, u) == REASON_COUNT
+	                                     : u->traits.flags & TRAIT_READ;
+	if (!read && r->target != ROUTE_REPLICA)
 		return;
 	st->reads_total++;
 	st->discriminating += r->discriminating;
@@ -526,33 +541,38 @@ static void share_raised_mark(struct client *c)
 		client_fatal(c, "53200", "out of memory", NULL);
 }
 
-/* Statements of the router's own, simple protocol. False: it waits first. */
-static bool answer_locally(struct client *c, const struct unit *u)
+/* One text or batch that needs no server; all answers but ReadyForQuery. */
+static void run_locally(struct client *c, struct slice in, const struct unit *u, struct buf *out)
+{
+	if (u->type == FE_SYNC) {
+		local_batch_run(c, in, u, out);
+	} else if (u->begin || u->traits.flags & TRAIT_TX_PLAIN_END) {
+		client_drop_unnamed(c);
+		write_command_complete(out, transaction_control(c, u->traits));
+	} else if (transaction_status(c) == TX_FAILED) {
+		transaction_write_failed(out);
+	} else {
+		client_drop_unnamed(c);
+		local_execute(c, u->text, true, out);
+	}
+}
+
+/* Statements of the router's own. False: it waits first. */
+static bool answer_locally(struct client *c, struct slice in, const struct unit *u)
 {
 	if (!look_mark_up(c, u))
 		return false;
-	if (u->type != FE_QUERY) {
-		c->waiting_since_us = 0;
-		return true;
-	}
-
 	const struct session_mark *mark = c->mark;
 	struct position before = session_known(mark);
 	struct buf b;
 	buf_init(&b, 8192);
-	if (tx_status(c) == TX_FAILED)
-		write_error(
-			&b, "ERROR", "25P02",
-			"current transaction is aborted, commands ignored until end of transaction block",
-			NULL);
-	else
-		local_execute(c, u->text, true, &b);
+	run_locally(c, in, u, &b);
 	c->waiting_since_us = 0;
 	tokens_report(c, &b);
 	client_say(c, b.data, b.len);
 	buf_release(&b);
 	bool raised = c->mark == mark && !position_reached(before, mark->brought);
-	if (raised && tx_status(c) == TX_IDLE)
+	if (raised && transaction_status(c) == TX_IDLE)
 		share_raised_mark(c);
 	else
 		say_ready(c);
@@ -566,6 +586,17 @@ static bool apply_inside(struct client *c, const struct unit *u)
 		return true;
 	refuse_unit(c, u, e.sqlstate, e.message, NULL);
 	return false;
+}
+
+/* Needs no server, or, if attached to one, waits for none of its answers. */
+static bool is_local(struct client *c, struct slice in, const struct unit *u)
+{
+	if (u->type == FE_QUERY && u->local_only)
+		return true;
+	if (c->server)
+		return false;
+	return u->type == FE_QUERY ? transaction_controls(c->hold, u->traits) >= 0
+	                           : local_batch_is(c, in, u);
 }
 
 static bool names_session(const struct client *c, const struct unit *u)
@@ -605,6 +636,9 @@ static void keep_for_rerun(struct server *s, struct slice in, const struct unit 
 	if (!s->on_replica)
 		return;
 	buf_reset(&s->replay);
+	s->reading = false;
+	if (s->pinned && s->replies.tx != TX_IDLE)
+		return;
 	s->reading = buf_append(&s->replay, in.ptr, u->size);
 	s->many = u->executes > 1 || u->traits.flags & TRAIT_MULTI;
 }
@@ -638,7 +672,8 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 		c->query_started_us = net_loop_now_us(c->worker->loop);
 	chain_init(&ch, s->stream, &s->out);
 	keep_for_rerun(s, in, u);
-	if (u->traits.flags & TRAIT_MAY_WRITE && s->sequence_user != c->serial)
+	transaction_sent(c, s, u);
+	if (u->traits.flags & TRAIT_MAY_WRITE && !s->on_replica && s->sequence_user != c->serial)
 		s->sequence_user = s->sequence_user == 0 ? c->serial : UINT64_MAX;
 	if (u->traits.flags & TRAIT_USER_CODE && s->code_user != c->serial)
 		s->code_user = s->code_user == 0 ? c->serial : UINT64_MAX;
@@ -768,6 +803,40 @@ static void refuse_waiting(struct client *c, const struct unit *u)
 		            "Raise default_pool_size, or shorten transactions.");
 }
 
+/* The next statement of a client that has a server. Of a transaction on a replica it may be the
+ * last one there: then the client has none. False: refused. */
+static bool goes_on(struct client *c, const struct unit *u)
+{
+	struct server *s = c->server;
+	if (!s->on_replica || s->replies.tx == TX_IDLE)
+		return true;
+	struct route r = {.target = ROUTE_REPLICA, .reason = REASON_REPLICA_TRANSACTION};
+	switch (transaction_next(c, u)) {
+	case TRANSACTION_STAYS:
+		count_route(c, u, &r);
+		break;
+	case TRANSACTION_ASKS:
+		r = decide(c, u);
+		if (r.target == ROUTE_REPLICA && r.node == s->pool->node) {
+			end_wait(c);
+			count_route(c, u, &r);
+			break;
+		}
+		transaction_leave(c);
+		break;
+	case TRANSACTION_MOVES:
+		transaction_leave(c);
+		break;
+	case TRANSACTION_FAILS:
+		transaction_leave(c);
+		refuse_unit(c, u, "0A000",
+		            "session state cannot be made in a READ ONLY transaction that runs on a replica",
+		            "Make it outside the transaction, or in one that is not READ ONLY.");
+		return false;
+	}
+	return true;
+}
+
 /* One unit, or one message that needs no judgement. 0: cannot go on now. */
 static size_t step(struct client *c, struct slice in)
 {
@@ -797,7 +866,7 @@ static size_t step(struct client *c, struct slice in)
 
 	struct unit u;
 	size_t used = 0;
-	r = unit_scan(c, in, c->server != NULL, &u);
+	r = unit_scan(c, in, c->server && !transaction_may_move(c), &u);
 	if (r == PARSE_INVALID) {
 		unit_release(c, &u);
 		return protocol_error(c, "invalid or unexpected message");
@@ -818,26 +887,39 @@ static size_t step(struct client *c, struct slice in)
 		goto out;
 	}
 	c->seen_at_us = net_loop_now_us(c->worker->loop);
-	if (u.local_only && u.statements > 0) {
-		if (!answer_locally(c, &u))
-			goto out;
-		if (u.type == FE_QUERY) {
+	if (is_local(c, in, &u)) {
+		if (answer_locally(c, in, &u))
 			used = u.size;
+		goto out;
+	}
+	if (c->hold == HOLD_FAILED && u.size > FRAME_HEADER) {
+		refuse_unit(c, &u, "25P02",
+		            "current transaction is aborted, commands ignored until end of transaction block",
+		            NULL);
+		used = u.size;
+		goto out;
+	}
+	if (u.local_only && u.statements > 0) {
+		if (!look_mark_up(c, &u))
 			goto out;
-		}
+		c->waiting_since_us = 0;
 	}
 	if (u.type == FE_SYNC && u.ends && u.size == FRAME_HEADER && !c->server) {
 		say_ready(c);
 		used = u.size;
 		goto out;
 	}
-	bool attached = c->server != NULL;
 	if (!apply_inside(c, &u)) {
 		end_wait(c);
 		used = u.size;
 		goto out;
 	}
-	if (!c->server) {
+	if (c->server && !goes_on(c, &u)) {
+		used = u.size;
+		goto out;
+	}
+	bool attached = c->server != NULL;
+	if (!attached) {
 		enum dispatch d = dispatch(c, &u);
 		if (d == DISPATCH_REFUSED)
 			used = u.size;
@@ -848,6 +930,8 @@ static size_t step(struct client *c, struct slice in)
 		c->turn_started_us = net_loop_now_us(c->worker->loop);
 		c->last_reason = REASON_BOUND;
 		c->worker->stats.by_reason[REASON_BOUND]++;
+	} else if (c->server->on_replica) {
+		/* goes_on() has counted it. */
 	} else if (c->server->replies.tx != TX_IDLE) {
 		if (u.traits.flags & TRAIT_TX_PARTIAL && c->pending_sets && !c->bound) {
 			/* Which of the SETs outlive the savepoint is the server's to know. */

@@ -8,9 +8,26 @@ static struct stmt_cache *cache_of(const struct client *c)
 	return c->account->database->cache;
 }
 
+/* What the transaction that this is part of must know. */
+static void note_for_transaction(struct unit *u, struct traits t)
+{
+	if (u->statements == 0 && t.begin) {
+		u->begin = t.begin;
+		return;
+	}
+	bool read = t.flags & (TRAIT_READ | TRAIT_CURSOR);
+	if (u->plain && !read && !(t.flags & (TRAIT_TX_PLAIN_END | TRAIT_EMPTY))) {
+		u->plain = false;
+		u->reason = t.reason;
+	}
+	u->reads |= read;
+	u->keeps |= (t.flags & TRAIT_CURSOR) != 0;
+}
+
 static void unite(struct unit *u, struct traits t, struct slice text)
 {
 	struct traits *all = &u->traits;
+	note_for_transaction(u, t);
 	if (u->statements++ == 0) {
 		*all = t;
 		u->text = text;
@@ -129,6 +146,13 @@ static enum parse_result bind_name(struct slice in, const struct frame *f, struc
 	return here.len == f->body_len || here.len > HOLD_MAX ? PARSE_INVALID : PARSE_PARTIAL;
 }
 
+/* The unnamed portal, all its rows. */
+static bool execute_is_whole(struct slice body)
+{
+	static const uint8_t whole[] = {0, 0, 0, 0, 0};
+	return slice_eq(body, slice_of(whole, sizeof(whole)));
+}
+
 static enum parse_result scan_batch(struct client *c, struct slice in, bool attached,
                                     struct unit *u)
 {
@@ -157,6 +181,7 @@ static enum parse_result scan_batch(struct client *c, struct slice in, bool atta
 				goto cut;
 			if (!scan_bind(c, name, u))
 				return PARSE_INVALID;
+			u->keeps |= f.body[0] != 0;
 			if (!whole) {
 				/* Its values pass by as they come. */
 				u->local_only = false;
@@ -174,6 +199,7 @@ static enum parse_result scan_batch(struct client *c, struct slice in, bool atta
 			break;
 		case FE_EXECUTE:
 			u->executes++;
+			u->keeps |= !execute_is_whole(frame_body(&f));
 			break;
 		case FE_CLOSE:
 			break;
@@ -210,6 +236,9 @@ enum parse_result unit_scan(struct client *c, struct slice in, bool attached, st
 	u->ends = u->open = u->local_only = false;
 	u->statements = u->executes = u->parsed_count = 0;
 	u->traits = (struct traits){0};
+	u->begin = u->reason = 0;
+	u->plain = true;
+	u->reads = u->keeps = false;
 	u->text = (struct slice){0};
 
 	struct frame f;

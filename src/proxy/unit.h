@@ -20,6 +20,12 @@ struct unit {
 	int statements;  /* parsed or bound, or 1 */
 	int executes;
 	struct traits traits; /* of all; TRAIT_CAPTURABLE only if all that may write are */
+	/* For transaction.h. What is said of "the rest" leaves the BEGIN out, if one comes first. */
+	uint8_t begin;   /* its first statement is a BEGIN with these options; 0: it is not */
+	bool plain;      /* the rest are plain reads, cursors over such, COMMIT and ROLLBACK */
+	bool reads;      /* … with a read or cursor among them */
+	bool keeps;      /* may leave a cursor or a portal open behind itself */
+	uint8_t reason;  /* !plain: of the first that is none of these */
 	struct slice text;    /* of the first statement; borrows the input or the cache */
 	/* The statements of its Parse messages, in order, counted; further ones are looked up again. */
 	int parsed_count;

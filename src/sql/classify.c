@@ -4,6 +4,7 @@
  * catalog.
  */
 #include "tree.h"
+#include "begin.h"
 #include "opaque.h"
 #include "tags.h"
 
@@ -45,6 +46,8 @@ static struct traits facts_to_traits(const struct query_facts *f)
 		t.flags |= TRAIT_USER_CODE;
 	if (f->statements)
 		t.flags |= TRAIT_SEES_STATEMENTS;
+	if (f->transaction_time)
+		t.flags |= TRAIT_TX_TIME;
 	if (f->into_temp)
 		t = with_bind(t, BIND_TEMP);
 	if (f->binds)
@@ -122,13 +125,80 @@ static struct traits classify_copy(const CopyStmt *s, const struct catalog *c)
 	return t;
 }
 
+static const struct {
+	const char *value;
+	uint8_t option;
+} isolation_levels[] = {{"read uncommitted", BEGIN_READ_UNCOMMITTED},
+                        {"read committed", BEGIN_READ_COMMITTED},
+                        {"repeatable read", BEGIN_REPEATABLE_READ},
+                        {"serializable", BEGIN_SERIALIZABLE}};
+
+static uint8_t isolation_option(const A_Const *value)
+{
+	if (!IsA(&value->val.node, String))
+		return 0;
+	for (size_t i = 0; i < sizeof(isolation_levels) / sizeof(isolation_levels[0]); i++) {
+		if (strcasecmp(value->val.sval.sval, isolation_levels[i].value) == 0)
+			return isolation_levels[i].option;
+	}
+	return 0;
+}
+
+static uint8_t begin_option(const DefElem *option)
+{
+	if (!option->arg || !IsA(option->arg, A_Const))
+		return 0;
+	const A_Const *value = (const A_Const *)option->arg;
+	if (strcmp(option->defname, "transaction_isolation") == 0)
+		return isolation_option(value);
+	if (!IsA(&value->val.node, Integer))
+		return 0;
+	bool on = value->val.ival.ival != 0;
+	if (strcmp(option->defname, "transaction_read_only") == 0)
+		return on ? BEGIN_READ_ONLY : BEGIN_READ_WRITE;
+	if (strcmp(option->defname, "transaction_deferrable") == 0)
+		return on ? BEGIN_DEFERRABLE : BEGIN_NOT_DEFERRABLE;
+	return 0;
+}
+
+/* What an option excludes: the others of its kind, and itself. */
+static uint8_t option_kind(uint8_t option)
+{
+	if (option & BEGIN_ISOLATION)
+		return BEGIN_ISOLATION;
+	return option & (BEGIN_READ_ONLY | BEGIN_READ_WRITE) ? BEGIN_READ_ONLY | BEGIN_READ_WRITE
+	                                                     : BEGIN_DEFERRABLE | BEGIN_NOT_DEFERRABLE;
+}
+
+/* 0 for what PostgreSQL should judge itself. */
+static uint8_t begin_options(const TransactionStmt *s)
+{
+	uint8_t all = BEGIN_PLAIN;
+	const ListCell *cell;
+	foreach (cell, s->options) {
+		uint8_t option = begin_option(lfirst(cell));
+		if (option == 0 || all & option_kind(option))
+			return 0;
+		all |= option;
+	}
+	return all;
+}
+
+static struct traits classify_begin(const TransactionStmt *s)
+{
+	uint32_t start = s->kind == TRANS_STMT_START ? TRAIT_TX_START : 0;
+	struct traits t = utility(TRAIT_TX_BEGIN | start, REASON_TRANSACTION);
+	t.begin = begin_options(s);
+	return t;
+}
+
 static struct traits classify_transaction(const TransactionStmt *s)
 {
-	uint32_t chain = s->chain ? TRAIT_TX_BEGIN : 0;
+	uint32_t chain = s->chain ? TRAIT_TX_BEGIN : TRAIT_TX_PLAIN_END;
 	switch (s->kind) {
 	case TRANS_STMT_BEGIN:
 	case TRANS_STMT_START:
-		return utility(TRAIT_TX_BEGIN, REASON_TRANSACTION);
+		return classify_begin(s);
 	case TRANS_STMT_COMMIT:
 		return utility(TRAIT_TX_END | TRAIT_MAY_WRITE | chain, REASON_TRANSACTION);
 	case TRANS_STMT_ROLLBACK:
@@ -222,6 +292,8 @@ static struct traits classify_declare(const DeclareCursorStmt *s, const struct c
 		return with_bind(t, BIND_HOLD);
 	/* Its query runs at FETCH, inside the transaction, whose end is captured. */
 	t.flags &= ~(uint32_t)TRAIT_MAY_WRITE;
+	if (query.flags & TRAIT_READ)
+		t.flags |= TRAIT_CURSOR | (query.flags & TRAIT_TX_TIME);
 	return t;
 }
 
@@ -413,6 +485,7 @@ static void traits_merge(struct traits *all, struct traits one)
 		all->reason = one.reason;
 	if (all->binds == BIND_NONE)
 		all->binds = one.binds;
+	all->begin = one.begin;
 	all->flags = ((all->flags | one.flags) & ~(uint32_t)TRAITS_OF_ALL) |
 	             (all->flags & one.flags & TRAITS_OF_ALL);
 }
@@ -442,6 +515,8 @@ static struct traits classify_list(const List *statements, const struct catalog 
 		all.flags &= ~(uint32_t)TRAIT_CAPTURABLE;
 	if (list_length(statements) > 1) {
 		all.flags |= TRAIT_MULTI;
+		all.flags &= ~(uint32_t)TRAIT_TX_PLAIN_END;
+		all.begin = 0;
 		if (all.flags & TRAIT_ROUTER)
 			all.flags ^= TRAIT_ROUTER | TRAIT_ROUTER_INSIDE;
 		if ((all.flags & TRAIT_SETS) && transaction_control)

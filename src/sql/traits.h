@@ -34,6 +34,12 @@ enum trait {
 		1 << 19, /* runs functions of the user's that may change session state unseen */
 	TRAIT_SEES_STATEMENTS = 1 << 28, /* reads pg_prepared_statements, where the router's own show */
 	TRAIT_RESULT_FREE = 1 << 18, /* returns no rows (utility without result): for Describe */
+	/* COMMIT or ROLLBACK and nothing more: not AND CHAIN, not PREPARE TRANSACTION, alone. */
+	TRAIT_TX_PLAIN_END = 1 << 20,
+	TRAIT_TX_START = 1 << 23, /* START TRANSACTION, which answers by its own name */
+	TRAIT_CURSOR = 1 << 21, /* DECLARE, without hold, over what would be a plain read */
+	/* May show when its transaction began: now() and the like, or a function of the user's. */
+	TRAIT_TX_TIME = 1 << 22,
 };
 
 enum bind_reason {
@@ -57,6 +63,7 @@ struct traits {
 	uint32_t flags; /* enum trait */
 	uint8_t reason; /* enum route_reason: why it may not go to a replica; unused for TRAIT_READ */
 	uint8_t binds;  /* enum bind_reason */
+	uint8_t begin;  /* the text is one BEGIN that cannot fail: its options (begin.h); else 0 */
 };
 
 #endif

@@ -117,6 +117,20 @@ def test_every_way_to_commit(router, fleet, args):
     Run(t, "--session", "own", "--reads-per-write", "3", *args, seconds=2.5).check()
 
 
+@pytest.mark.parametrize("args", [
+    ["--session", "own", "--read-tx", "BEGIN READ ONLY"],
+    ["--session", "own", "--read-tx", "BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ", "--extended"],
+    ["--session", "shared", "--second-connection", "--read-tx", "BEGIN READ ONLY", "--prepared"],
+    ["--session", "own", "--read-tx", "BEGIN READ ONLY", "--read-write-tx"],
+], ids=lambda a: " ".join(a))
+def test_reads_in_read_only_transactions(router, fleet, args):
+    t = router(**({"scope": "connection"} if "own" in args else {}))
+    delays(fleet, 0, 50)
+    r = Run(t, "--reads-per-write", "3", *args)
+    r.check()
+    assert r.counted["reads_replica"] >= 50, f"inconclusive: {r}"
+
+
 def test_server_default_of_asynchronous_commit(router, fleet):
     fleet.set_primary("synchronous_commit", "off")
     try:

@@ -207,9 +207,9 @@ static void answer_position(struct backend *b)
 static void answer_verify(struct backend *b)
 {
 	char start[NUMBER_TEXT];
-	text_row(b, 2,
+	text_row(b, 3,
 	         (const char *const[]){number_text(start, node_started(b->node)),
-	                               b->node->replica ? "t" : "f"});
+	                               b->node->replica ? "t" : "f", "t"});
 }
 
 static void answer_identify(struct backend *b)

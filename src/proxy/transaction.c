@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: PostgreSQL */
+#include "transaction.h"
+
+#include "chain.h"
+#include "client.h"
+#include "server.h"
+#include "sql/begin.h"
+#include "sql/tags.h"
+
+uint8_t transaction_status(const struct client *c)
+{
+	if (c->server && c->server->replies.tx)
+		return c->hold == HOLD_HELD ? TX_OPEN : c->server->replies.tx;
+	if (c->hold == HOLD_FAILED)
+		return TX_FAILED;
+	return c->hold == HOLD_HELD ? TX_OPEN : TX_IDLE;
+}
+
+/* ------------------------------------------------------------- held back */
+
+int transaction_controls(uint8_t hold, struct traits t)
+{
+	if (t.begin && hold == HOLD_NONE)
+		return HOLD_HELD;
+	if (t.flags & TRAIT_TX_PLAIN_END && (hold == HOLD_HELD || hold == HOLD_FAILED))
+		return HOLD_NONE;
+	return -1;
+}
+
+const char *transaction_control(struct client *c, struct traits t)
+{
+	bool failed = c->hold == HOLD_FAILED;
+	c->hold = (uint8_t)transaction_controls(c->hold, t);
+	if (t.begin) {
+		c->begin = t.begin;
+		return t.flags & TRAIT_TX_START ? "START TRANSACTION" : "BEGIN";
+	}
+	return t.flags & TRAIT_MAY_WRITE && !failed ? "COMMIT" : "ROLLBACK";
+}
+
+void transaction_write_failed(struct buf *out)
+{
+	write_error(out, "ERROR", "25P02",
+	            "current transaction is aborted, commands ignored until end of transaction block",
+	            NULL);
+}
+
+void transaction_refused(struct client *c)
+{
+	if (c->hold == HOLD_HELD)
+		c->hold = HOLD_FAILED;
+}
+
+/* --------------------------------------------------------- where it may run */
+
+uint8_t transaction_begins(const struct client *c, const struct unit *u)
+{
+	return c->hold == HOLD_HELD ? c->begin : u->begin;
+}
+
+static bool names_session(const struct client *c, const struct unit *u)
+{
+	struct tags t;
+	if (!(u->traits.flags & TRAIT_COMMENTED) || !c->worker->settings->query_tags)
+		return false;
+	tags_parse(u->text, &t);
+	return t.present && t.session[0];
+}
+
+static bool is_serializable(uint8_t begin)
+{
+	return (begin & BEGIN_ISOLATION) == BEGIN_SERIALIZABLE;
+}
+
+/* What the session's default is, where the BEGIN names none, is the server's to know: the client
+ * may have set it. */
+static bool default_was_set(const struct client *c)
+{
+	return vars_find(c->vars, "default_transaction_isolation") ||
+	       vars_find(c->vars, "default_transaction_deferrable");
+}
+
+enum route_reason transaction_objection(const struct client *c, const struct unit *u, uint8_t begin)
+{
+	bool by_default = (begin & BEGIN_ISOLATION) == 0 && default_was_set(c);
+	if (!(begin & BEGIN_READ_ONLY) || is_serializable(begin) || by_default ||
+	    c->worker->observing || names_session(c, u))
+		return REASON_TRANSACTION;
+	if (!u->plain)
+		return (enum route_reason)u->reason;
+	return u->reads && !u->open ? REASON_COUNT : REASON_TRANSACTION;
+}
+
+/* ------------------------------------------------------------- on a replica */
+
+/* Each statement has a snapshot of its own. */
+static bool is_read_committed(const struct server *s, uint8_t begin)
+{
+	switch (begin & BEGIN_ISOLATION) {
+	case BEGIN_READ_UNCOMMITTED:
+	case BEGIN_READ_COMMITTED:
+		return true;
+	case 0:
+		return s->read_committed;
+	default:
+		return false;
+	}
+}
+
+bool transaction_may_move(const struct client *c)
+{
+	const struct server *s = c->server;
+	return s && s->on_replica && s->replies.tx == TX_OPEN && !s->pinned;
+}
+
+enum transaction_next transaction_next(const struct client *c, const struct unit *u)
+{
+	const struct server *s = c->server;
+	if (!s->on_replica || s->replies.tx != TX_OPEN || s->replies.count > 0)
+		return TRANSACTION_STAYS;
+	uint32_t flags = u->traits.flags;
+	/* What AND CHAIN begins is another transaction: the mark counts anew. */
+	bool chains = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
+	if (s->pinned && chains && !c->pending_sets)
+		return TRANSACTION_MOVES;
+	if (s->pinned)
+		return flags & TRAIT_BINDS || chains ? TRANSACTION_FAILS : TRANSACTION_STAYS;
+	if (!u->plain || u->open || names_session(c, u))
+		return TRANSACTION_MOVES;
+	return u->reads ? TRANSACTION_ASKS : TRANSACTION_STAYS;
+}
+
+void transaction_leave(struct client *c)
+{
+	struct server *s = c->server;
+	c->server = NULL;
+	c->hold = HOLD_HELD;
+	s->client = NULL;
+	s->state = SERVER_DRAIN;
+	if (!server_roll_back(s))
+		server_close(s, "the server closed the connection");
+}
+
+bool transaction_lost(struct client *c)
+{
+	if (!transaction_may_move(c) || c->server->replies.count > 0)
+		return false;
+	c->server->client = NULL;
+	c->server = NULL;
+	c->hold = HOLD_HELD;
+	return true;
+}
+
+void transaction_sent(struct client *c, struct server *s, const struct unit *u)
+{
+	uint8_t begin = transaction_begins(c, u);
+	if (begin && s->replies.tx == TX_IDLE) {
+		c->begin = begin;
+		s->pinned = !is_read_committed(s, begin);
+	}
+	s->pinned |= u->keeps;
+}
+
+void transaction_ready(struct client *c, const struct server *s, uint8_t tx)
+{
+	if (tx == TX_IDLE) {
+		c->hold = HOLD_NONE;
+	} else if (s->on_replica) {
+		c->hold = HOLD_SENT;
+		/* The next one may go to any replica. */
+		c->rerun = RERUN_NONE;
+		c->tried = 0;
+	}
+}
+
+void transaction_unsent(struct client *c)
+{
+	if (c->hold == HOLD_SENT)
+		c->hold = HOLD_HELD;
+}
