@@ -240,7 +240,7 @@ class Soak:
     def state(self, dice):
         c = self._connect(dice)
         try:
-            size = f"{dice.randrange(64, 4096)}kB"
+            size = f"{dice.randrange(65, 4096, 2)}kB"  # 2048kB would be shown as 2MB
             rows(c, f"SET work_mem = '{size}'")
             for _ in range(3):
                 rows(c, "UPDATE soaked SET n = n + 1 WHERE id = %s", dice.randrange(64) + 1)

@@ -221,7 +221,11 @@ static void judge_write(struct model_client *c)
 {
 	struct client_counts *n = &c->all->counts;
 	n->writes++;
-	ledger_wrote(&c->all->ledger, (int)c->session, c->key, (uint32_t)c->version);
+	/* Of a whole transaction in one Query the router knows no position, and so of no loss. */
+	if (c->operation == OP_BLOCK)
+		ledger_open(&c->all->ledger, (int)c->session);
+	else
+		ledger_wrote(&c->all->ledger, (int)c->session, c->key, (uint32_t)c->version);
 	if (!judged(c))
 		return;
 	if (c->version <= c->view.written) {
