@@ -100,17 +100,14 @@ static bool reload(void *arg)
 	return true;
 }
 
-/* SET at the console. */
+/* SET at the console. In place: what settings own besides (users, TLS contexts) stays theirs. */
 static bool set_option(void *arg, const char *name, const char *value, char *why, size_t cap)
 {
 	struct router *r = arg;
-	struct settings *next = config_with(r->settings, name, value, why, cap);
 
-	if (!next)
+	if (!config_change(r->settings, name, value, why, cap))
 		return false;
-	worker_reload(r->worker, next);
-	config_free(r->settings);
-	r->settings = next;
+	worker_reload(r->worker, r->settings);
 	return true;
 }
 

@@ -669,50 +669,28 @@ struct settings *config_load_noting(int argc, char **argv, struct config_errors 
 	return NULL;
 }
 
-static struct settings *config_copy(const struct settings *s)
-{
-	struct settings *copy = malloc(sizeof(*copy));
-
-	if (!copy)
-		return NULL;
-	*copy = *s;
-	copy->users = s->users ? malloc((size_t)s->user_count * sizeof(*s->users)) : NULL;
-	copy->databases = malloc(SETTINGS_DATABASES_MAX * sizeof(*s->databases));
-	if ((s->users && !copy->users) || !copy->databases) {
-		copy->user_count = copy->users ? copy->user_count : 0;
-		config_free(copy);
-		return NULL;
-	}
-	if (s->users)
-		memcpy(copy->users, s->users, (size_t)s->user_count * sizeof(*s->users));
-	memcpy(copy->databases, s->databases, SETTINGS_DATABASES_MAX * sizeof(*s->databases));
-	return copy;
-}
-
-struct settings *config_with(const struct settings *s, const char *name, const char *value,
-                             char *why, size_t cap)
+bool config_change(struct settings *s, const char *name, const char *value, char *why, size_t cap)
 {
 	const struct option *o = options_find(name);
-	struct settings *copy;
 
 	if (!o) {
 		snprintf(why, cap, "there is no option of this name");
-		return NULL;
+		return false;
 	}
 	if (!option_changeable(o)) {
-		snprintf(why, cap, o->fixed ? "%s: a change needs a restart"
-		                            : "%s is changed in the configuration, then RELOAD", o->name);
-		return NULL;
+		snprintf(why, cap,
+		         o->fixed ? "%s: a change needs a restart"
+		                  : "%s is changed in the configuration, then RELOAD",
+		         o->name);
+		return false;
 	}
-	copy = config_copy(s);
-	if (!copy) {
-		snprintf(why, cap, "out of memory");
-		return NULL;
+	/* What routers share hangs together (take_store). */
+	if (s->session_store == SESSION_STORE_REDIS &&
+	    (strcmp(o->name, "strategy") == 0 || strcmp(o->name, "session_ttl") == 0)) {
+		snprintf(why, cap, "%s is changed in the configuration with session_store = redis", o->name);
+		return false;
 	}
-	if (option_set(o, copy, value, why, cap))
-		return copy;
-	config_free(copy);
-	return NULL;
+	return option_set(o, s, value, why, cap);
 }
 
 void config_free(struct settings *s)

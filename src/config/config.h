@@ -28,9 +28,10 @@ enum config_action config_action(int argc, char **argv);
 [[gnu::warn_unused_result]] bool config_translate(int argc, char **argv, struct buf *out,
                                                   struct config_errors *errors,
                                                   struct config_errors *notes);
-/* A copy with one option changed (option_changeable). NULL with `why`. */
-[[gnu::warn_unused_result]] struct settings *config_with(const struct settings *s, const char *name,
-                                                         const char *value, char *why, size_t cap);
+/* Changes one option in place: a number, a switch or a word, of which nothing else is derived
+ * (option_changeable). False with `why`, and nothing changed. */
+[[gnu::warn_unused_result]] bool config_change(struct settings *s, const char *name,
+                                               const char *value, char *why, size_t cap);
 /* Wipes the secrets. NULL is nothing. */
 void config_free(struct settings *s);
 

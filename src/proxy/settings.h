@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * Everything the configuration says, as the proxy wants to read it. config/ fills it from the
- * options table; nothing here parses text. An instance is immutable once the worker has it: a
- * reload makes a new one.
+ * options table; nothing here parses text. An instance is immutable once the worker has it, but
+ * for SET at the console, which changes one option and says worker_reload(): a reload makes a new one.
  */
 #ifndef TM_PROXY_SETTINGS_H
 #define TM_PROXY_SETTINGS_H

@@ -9,6 +9,7 @@
 
 #include "config/args.h"
 #include "config/config.h"
+#include "config/options.h"
 
 static char path[] = "/tmp/t_config.XXXXXX";
 static struct config_errors errors;
@@ -211,13 +212,13 @@ static void secrets_never_show_in_messages(void **state)
 	char text[512], secret[300];
 	memset(secret, 'h', sizeof(secret) - 1);
 	secret[sizeof(secret) - 1] = '\0';
-	static const char *const options[] = {"redis_password", "redis_sentinel_password"};
+	static const char *const secrets[] = {"redis_password", "redis_sentinel_password"};
 	for (int i = 0; i < 2; i++) {
-		snprintf(text, sizeof(text), "[nodes]\nprimary = host=a\n[tidemark]\n%s = %s\n", options[i],
+		snprintf(text, sizeof(text), "[nodes]\nprimary = host=a\n[tidemark]\n%s = %s\n", secrets[i],
 		         secret);
 		assert_false(load_text(text));
 		assert_null(strstr(errors.lines[0], "hhhh"));
-		snprintf(text, sizeof(text), "--%s", options[i]);
+		snprintf(text, sizeof(text), "--%s", secrets[i]);
 		assert_false(LOAD("--primary", "host=a", text, secret));
 		assert_null(strstr(errors.lines[0], "hhhh"));
 	}
@@ -333,9 +334,37 @@ static void a_reload_changes_weights_by_name(void **state)
 	config_free(now);
 }
 
+static void a_running_configuration_changes_one_number_at_a_time(void **state)
+{
+	struct settings *t = calloc(1, sizeof(*t));
+	char why[256];
+	assert_non_null(t);
+	options_defaults(t);
+	struct settings before = *t;
+	static const char *const refused[][2] = {
+		{"listen_port", "1"},  {"auth_type", "trust"},     {"redis_password", "x"},
+		{"no_such", "1"},      {"default_pool_size", "0"}, {"token_key_file", "/x"},
+		{"admin_users", "me"}, {"client_tls_sslmode", "require"},
+	};
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (config_change(t, refused[i][0], refused[i][1], why, sizeof(why)))
+			fail_msg("%s was changed", refused[i][0]);
+		assert_true(why[0] != '\0');
+	}
+	assert_memory_equal(t, &before, sizeof(*t));
+	assert_true(config_change(t, "default_pool_size", "7", why, sizeof(why)));
+	assert_int_equal(t->default_pool_size, 7);
+	assert_true(config_change(t, "strategy", "pin_fixed", why, sizeof(why)));
+	t->session_store = SESSION_STORE_REDIS;
+	assert_false(config_change(t, "strategy", "position", why, sizeof(why)));
+	assert_false(config_change(t, "session_ttl", "1d", why, sizeof(why)));
+	free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_running_configuration_changes_one_number_at_a_time),
 		cmocka_unit_test_teardown(flags_alone_serve_any_database, forget),
 		cmocka_unit_test_teardown(the_primary_comes_first_wherever_it_stands, forget),
 		cmocka_unit_test_teardown(a_file_with_every_section, forget),
