@@ -96,7 +96,8 @@ static int common_records(const struct model_node *n)
 {
 	const struct model *m = n->model;
 	int common = n->stray_from < n->wal.count ? n->stray_from : n->wal.count;
-	for (uint32_t t = n->timeline + 1; t <= model_timeline(m); t++)
+	/* A stray primary of that number may have been promoted from beyond the true one's fork. */
+	for (uint32_t t = n->stray ? n->timeline : n->timeline + 1; t <= model_timeline(m); t++)
 		if (m->forks[t].records < common)
 			common = m->forks[t].records;
 	return common;
