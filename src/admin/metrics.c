@@ -209,6 +209,18 @@ static void replica_gauges(const struct fleet *f, int64_t now_us, struct buf *ou
 	}
 }
 
+static void diverged_gauges(const struct fleet *f, struct buf *out)
+{
+	const char *name = "tidemark_replica_diverged";
+	head(out, name, GAUGE, "1 if the replica has what the primary's history has not.");
+	for (int i = 0; i < f->count; i++) {
+		if (f->nodes[i].role != NODE_ROLE_REPLICA)
+			continue;
+		put_node(out, name, &f->nodes[i]);
+		buf_printf(out, "} %d\n", fleet_node_branch(f, i) == BRANCH_DIVERGED ? 1 : 0);
+	}
+}
+
 static void node_gauges(const struct fleet *f, struct buf *out)
 {
 	const char *name = "tidemark_node_up";
@@ -217,6 +229,12 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 		put_node(out, name, &f->nodes[i]);
 		buf_printf(out, ",role=\"%s\"} %d\n", node_role_name(f->nodes[i].role),
 		           f->nodes[i].up ? 1 : 0);
+	}
+	name = "tidemark_node_fenced";
+	head(out, name, GAUGE, "1 if the node says that it is primary and is not taken for it.");
+	for (int i = 0; i < f->count; i++) {
+		put_node(out, name, &f->nodes[i]);
+		buf_printf(out, "} %d\n", fleet_node_fenced(f, i) ? 1 : 0);
 	}
 	name = "tidemark_node_outstanding";
 	head(out, name, GAUGE, "Statements in flight on a node.");
@@ -446,6 +464,7 @@ void admin_metrics(const struct worker *w, struct buf *out)
 	observed(w, out);
 	token_wait(w, out);
 	replica_gauges(&w->fleet, now, out);
+	diverged_gauges(&w->fleet, out);
 	node_gauges(&w->fleet, out);
 	counters(w, out);
 	connections(w, &c, out);

@@ -21,6 +21,10 @@ static const char *node_state(const struct worker *w, int node, int64_t now_us)
 	const struct node *n = &w->fleet.nodes[node];
 	if (!n->up)
 		return "down";
+	if (fleet_node_fenced(&w->fleet, node))
+		return "fenced";
+	if (n->role == NODE_ROLE_REPLICA && fleet_node_branch(&w->fleet, node) == BRANCH_DIVERGED)
+		return "diverged";
 	if (n->role == NODE_ROLE_REPLICA && !fleet_replica_eligible(&w->fleet, node, now_us))
 		return "not_eligible";
 	if (n->role == NODE_ROLE_REPLICA && n->health.drained)
@@ -71,13 +75,21 @@ static const char *node_history(const struct worker *w, int node)
 	return w->fleet.history.known ? "known" : "unknown";
 }
 
+/* How a replica's branch of history stands to the primary's. */
+static const char *node_branch(const struct worker *w, int node)
+{
+	if (w->fleet.nodes[node].role != NODE_ROLE_REPLICA)
+		return NULL;
+	return fleet_branch_name(fleet_node_branch(&w->fleet, node));
+}
+
 void show_fleet(struct worker *w, struct buf *out)
 {
 	struct table t;
 	int64_t now = net_now_us();
 	TABLE_BEGIN(&t, out, NULL, "name", "host", "port", "role", "state", "epoch", "timeline",
 	            "history", "position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding",
-	            "samples", "error", "weight", "share_pct", "drained");
+	            "samples", "error", "weight", "share_pct", "drained", "branch");
 	for (int i = 0; i < w->fleet.count; i++) {
 		const struct node *n = &w->fleet.nodes[i];
 		char position[POSITION_TEXT_MAX];
@@ -102,6 +114,7 @@ void show_fleet(struct worker *w, struct buf *out)
 		table_i64(&t, n->health.weight);
 		node_share(&t, w, i, now);
 		table_text(&t, n->health.drained ? "yes" : "no");
+		table_text(&t, node_branch(w, i));
 		table_row_end(&t);
 	}
 	table_end(&t, "SHOW");

@@ -35,9 +35,10 @@ static const char intro_conninfo[] =
 	"CONNINFO is libpq's notation, keywords or URI: host=10.0.0.1 port=5432 user=postgres "
 	"password='…' dbname=postgres. User and database are those of the router's own watching "
 	"connection; both default to postgres, the host to 127.0.0.1, the port to 5432. That user needs "
-	"no rights beyond connecting, but after a failover it is better off with two: with pg_monitor a "
-	"replica is used again within a second, and with the attribute REPLICATION, and a line for the "
-	"database replication in pg_hba.conf, tokens and stored sessions go on to count. A host that "
+	"no rights beyond connecting while all servers are on timeline 1. After a failover replicas serve "
+	"reads, and tokens and stored sessions count, only with the attribute REPLICATION and a line for "
+	"the database replication in pg_hba.conf; with pg_monitor a replica that follows the new primary "
+	"is seen within a second. A host that "
 	"begins with / is the directory of a unix socket. The address serves the clients' connections "
 	"too, each as the client's own user.";
 

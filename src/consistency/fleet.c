@@ -120,43 +120,84 @@ static bool timelines_differ(uint32_t a, uint32_t b)
 	return a != 0 && b != 0 && a != b;
 }
 
-/* The only primary that is up, or NODE_NONE. */
-static int find_primary(struct fleet *f)
+static bool claims(const struct fleet *f, int node)
 {
-	int found = NODE_NONE;
-	f->two_primaries = false;
-	for (int i = 0; i < f->count; i++) {
-		if (!f->nodes[i].up || f->nodes[i].role != NODE_ROLE_PRIMARY)
-			continue;
-		if (found != NODE_NONE)
-			f->two_primaries = true;
-		found = i;
-	}
-	return f->two_primaries ? NODE_NONE : found;
+	return f->nodes[node].up && f->nodes[node].role == NODE_ROLE_PRIMARY;
 }
 
-static void elect(struct fleet *f, int64_t now_us)
+/* Is this branch known to be the newest of all that claim to be primary? */
+static bool came_from_all_others(const struct fleet *f, int node)
 {
-	int before = f->primary;
-	f->primary = find_primary(f);
-	if (f->primary != before)
-		f->history = (struct history){0};
-	if (f->primary == NODE_NONE)
-		return;
+	for (int i = 0; i < f->count; i++) {
+		if (i != node && claims(f, i) &&
+		    !history_descends(&f->nodes[node].history, &f->nodes[i].history))
+			return false;
+	}
+	return true;
+}
 
-	uint32_t timeline = f->nodes[f->primary].timeline;
+/* An old primary that has come back, while the one after it is away. */
+static bool is_past(const struct fleet *f, const struct node *n)
+{
+	return n->system == f->system && n->timeline != 0 && n->timeline < f->timeline;
+}
+
+static int find_primary(struct fleet *f)
+{
+	int claimants = 0, found = NODE_NONE;
+	for (int i = 0; i < f->count; i++)
+		claimants += claims(f, i);
+	f->two_primaries = claimants > 1;
+	for (int i = 0; i < f->count && found == NODE_NONE; i++) {
+		if (claims(f, i) && !is_past(f, &f->nodes[i]) && came_from_all_others(f, i))
+			found = i;
+	}
+	return found;
+}
+
+/* What is known of the elected primary's history. */
+static void take_history(struct fleet *f)
+{
+	f->history = (struct history){0};
+	if (f->primary == NODE_NONE || !f->nodes[f->primary].history.known)
+		return;
+	f->history = f->nodes[f->primary].history;
+	f->course = f->history;
+	f->branch = history_point(&f->history, (struct position){0});
+}
+
+static void change_primary(struct fleet *f, int64_t now_us)
+{
+	const struct node *n = &f->nodes[f->primary];
+	uint32_t timeline = n->timeline;
 	bool another = f->last_primary != NODE_NONE && f->last_primary != f->primary;
 	if (another || timelines_differ(timeline, f->timeline)) {
 		f->generation++;
 		f->generation_at_us = now_us;
 		f->branch_before = f->branch;
 		f->branch = (struct history_point){0};
+		f->course = (struct history){0};
 		f->ring_count = 0;
 	}
 	/* The same node that does not tell its timeline this time is still on the one we knew. */
 	if (timeline != 0 || another)
 		f->timeline = timeline;
+	f->system = n->system;
 	f->last_primary = f->primary;
+}
+
+static void elect(struct fleet *f, int64_t now_us)
+{
+	f->primary = find_primary(f);
+	if (f->primary != NODE_NONE)
+		change_primary(f, now_us);
+	take_history(f);
+}
+
+void fleet_node_system(struct fleet *f, int node, uint64_t system)
+{
+	assert(node >= 0 && node < f->count);
+	f->nodes[node].system = system;
 }
 
 void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t timeline,
@@ -185,6 +226,7 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us)
 	n->up = false;
 	n->role = NODE_ROLE_UNKNOWN;
 	n->timeline = 0;
+	n->history = (struct history){0};
 	n->epoch++;
 	n->lost_at_us = now_us;
 	n->at = n->watched_at = (struct position){0};
@@ -192,14 +234,25 @@ void fleet_node_lost(struct fleet *f, int node, int64_t now_us)
 	elect(f, now_us);
 }
 
-bool fleet_primary_history(struct fleet *f, int node, const struct history *h)
+static bool history_fits(const struct node *n, const struct history *h)
+{
+	if (!n->up || !h->known || h->timeline == 0)
+		return false;
+	return h->timeline == n->timeline ||
+	       (n->role == NODE_ROLE_REPLICA && h->timeline > n->timeline);
+}
+
+bool fleet_node_history(struct fleet *f, int node, const struct history *h, struct position at,
+                        int64_t now_us)
 {
 	assert(node >= 0 && node < f->count);
-	if (node != f->primary || !h->known || h->timeline == 0 ||
-	    h->timeline != f->nodes[node].timeline)
+	struct node *n = &f->nodes[node];
+	if (!history_fits(n, h))
 		return false;
-	f->history = *h;
-	f->branch = history_point(h, (struct position){0});
+	n->history = *h;
+	n->history_at = at;
+	n->timeline = h->timeline;
+	elect(f, now_us);
 	return true;
 }
 
@@ -395,11 +448,50 @@ enum contains fleet_primary_contains(const struct fleet *f, const struct history
 	return history_contains(p, NULL, &f->history, HISTORY_END);
 }
 
-static bool on_primary_timeline(const struct fleet *f, const struct node *n)
+/* All that the primary will ever write, judged on the node: what it says of that, it says of every
+ * position on the primary's own timeline. */
+enum fleet_branch fleet_node_branch(const struct fleet *f, int node)
 {
-	if (n->timeline != 0 && f->timeline != 0)
-		return n->timeline == f->timeline;
-	return f->generation == 0 && !f->two_primaries;
+	assert(node >= 0 && node < f->count);
+	const struct node *n = &f->nodes[node];
+	struct history_point end = history_point(&f->course, HISTORY_END);
+	if (n->timeline == 1 && f->timeline == 1)
+		return BRANCH_SAME;
+	if (!f->course.known || !n->history.known)
+		return BRANCH_UNKNOWN;
+	if (history_same_branch(&n->history, &f->course))
+		return BRANCH_SAME;
+	if (history_descends(&n->history, &f->course))
+		return BRANCH_AHEAD;
+	switch (history_contains(&end, &f->course, &n->history, n->history_at)) {
+	case CONTAINS_NOT_YET:
+		return BRANCH_BEHIND;
+	case CONTAINS_LOST:
+	case CONTAINS_DIVERGED:
+		return BRANCH_DIVERGED;
+	case CONTAINS_YES:
+	case CONTAINS_UNKNOWN:
+		break;
+	}
+	return BRANCH_UNKNOWN;
+}
+
+const char *fleet_branch_name(enum fleet_branch b)
+{
+	static const char *const names[] = {
+		[BRANCH_UNKNOWN] = "unknown",   [BRANCH_SAME] = "same",   [BRANCH_BEHIND] = "behind",
+		[BRANCH_DIVERGED] = "diverged", [BRANCH_AHEAD] = "ahead",
+	};
+	return names[b];
+}
+
+/* On one branch, "has replayed" is a matter of numbers. */
+static bool on_primary_branch(const struct fleet *f, int node)
+{
+	const struct node *n = &f->nodes[node];
+	if (n->timeline == 0 || f->timeline == 0)
+		return f->generation == 0 && !f->two_primaries;
+	return n->timeline == f->timeline && fleet_node_branch(f, node) == BRANCH_SAME;
 }
 
 bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us)
@@ -407,7 +499,7 @@ bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us)
 	assert(node >= 0 && node < f->count);
 	const struct node *n = &f->nodes[node];
 	return n->up && n->role == NODE_ROLE_REPLICA && position_is_set(n->at) &&
-	       now_us - n->sampled_at_us <= f->sample_max_age_us && on_primary_timeline(f, n);
+	       now_us - n->sampled_at_us <= f->sample_max_age_us && on_primary_branch(f, node);
 }
 
 bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us)

@@ -10,10 +10,17 @@
  *    away and opens a new epoch. After an immediate restart a standby answers a lower position.
  *  - `sampled_at_us` is when the sample was *started* (the question sent), never when it arrived:
  *    only reads sent after that moment are covered by it.
- *  - Unknown role, unknown position, wrong timeline, old sample: not eligible. Never guess.
+ *  - Unknown role, unknown position, another branch of history, old sample: not eligible. Never
+ *    guess.
  *
- * The primary's timeline history is known only while that very primary is up on that timeline: with
- * its loss, another primary or a second one it is void and has to be fetched anew.
+ * The primary is whoever is up, not in recovery, and on the newest branch. Of several only one whose
+ * history shows that it came from all the others; one that is alone must not be on an earlier
+ * timeline than the last primary was: that is an old primary that has come back. Whoever says that
+ * it is primary and is not elected is fenced.
+ *
+ * The histories of the nodes are known only while that very server is up on that timeline. Tokens
+ * and stored marks are believed by the history of the primary that is up now; the replicas of a
+ * primary that is away still go along the course that it was on.
  *
  * Lag is measured without anybody's clock but ours: a ring of (primary position, local time);
  * a replica's staleness is now minus the time of the newest entry it has replayed.
@@ -29,7 +36,7 @@
 #include "history.h"
 #include "position.h"
 
-#define FLEET_NODES_MAX 16
+#define FLEET_NODES_MAX 16 /* at most 32: sets of nodes are kept as bits */
 #define FLEET_RING 512
 #define NODE_NONE (-1)
 #define LAG_UNKNOWN INT64_MAX
@@ -42,6 +49,7 @@ struct node {
 	enum node_role role;
 	uint32_t epoch;     /* grows with every loss of the watcher's connection */
 	uint32_t timeline;  /* 0: not known */
+	uint64_t system;    /* of which cluster it is, as far as known; 0: not known */
 	int64_t lost_at_us; /* last fleet_node_lost(); 0 never */
 	/* replica: replayed up to; primary: insert position. Unset until first sampled. */
 	struct position at;
@@ -59,6 +67,10 @@ struct node {
 	 * each one that fails and halves with each that holds. */
 	int64_t guard_pause_us, guard_again_at_us;
 	struct health health; /* how much it is asked */
+	/* Of `timeline`; not known until fleet_node_history(). On that timeline it was at history_at
+	 * then; a replica may have followed to a later one since. */
+	struct history history;
+	struct position history_at;
 };
 
 /* One known position of the primary. Times differ because knowledge does: between two samples the
@@ -81,7 +93,9 @@ struct fleet {
 	bool two_primaries;       /* now: nobody can tell whom a replica of unknown timeline follows */
 	int last_primary;       /* the one that `generation` speaks of, up or not; NODE_NONE at first */
 	uint32_t timeline;      /* its timeline; 0: not known */
+	uint64_t system;        /* its cluster; 0: not known */
 	struct history history; /* of the primary that is up now; `known` only if there is one */
+	struct history course;  /* the same of this generation, kept while its primary is away */
 	/* The branches of this generation, and of the one before; `at` is of no meaning, timeline 0: not
 	 * known. */
 	struct history_point branch, branch_before;
@@ -107,10 +121,14 @@ void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t time
                    int64_t now_us);
 /* Nothing happens to a node that is not up. */
 void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
-/* The history of the primary's timeline. False, and nothing happens, if `node` is not the primary
- * now or `h` is not the known history of the timeline it is on. */
-[[gnu::warn_unused_result]] bool fleet_primary_history(struct fleet *f, int node,
-                                                       const struct history *h);
+/* The cluster that a node will come up in; before fleet_node_up(). */
+void fleet_node_system(struct fleet *f, int node, uint64_t system);
+/* The history of the timeline that a node is on, where it had come to `at`. May decide which of several is the primary. False,
+ * and nothing happens, if the node is not up or `h` is not the known history of its timeline; of a
+ * replica also of a later one than was known, for it only ever moves on to such. */
+[[gnu::warn_unused_result]] bool fleet_node_history(struct fleet *f, int node,
+                                                    const struct history *h, struct position at,
+                                                    int64_t now_us);
 /* A sample of a node's position: `started_at_us` is when the question was sent, `now_us` when the
  * answer came. A position below the last one of the same epoch is a contradiction: the
  * node is treated as lost and false is returned (the watcher must drop its connection). A position
@@ -143,8 +161,26 @@ int fleet_find_outlier(const struct fleet *f, int64_t now_us);
 /* Is this point a part of the primary's history? YES also for what lies beyond all that is known of
  * it, for others may know more. Never NOT_YET. */
 enum contains fleet_primary_contains(const struct fleet *f, const struct history_point *p);
-/* Up, a replica, sample present and young enough, on the primary's timeline where both are known.
- * If the generation is not the first one, an unknown timeline is not eligible. */
+/* How a node's branch of history stands to the primary's (or to the last primary's). */
+enum fleet_branch {
+	BRANCH_UNKNOWN,
+	BRANCH_SAME,
+	BRANCH_BEHIND,   /* an earlier one, and not beyond the point where the primary left it: it may
+	                    follow */
+	BRANCH_AHEAD,    /* a later one: it follows a primary that is newer than the one we know */
+	BRANCH_DIVERGED, /* it has what the primary has not, and never gets there by replay */
+};
+const char *fleet_branch_name(enum fleet_branch b);
+enum fleet_branch fleet_node_branch(const struct fleet *f, int node);
+/* Says that it is primary, and is not elected: nothing may be sent to it. */
+static inline bool fleet_node_fenced(const struct fleet *f, int node)
+{
+	const struct node *n = &f->nodes[node];
+	return n->up && n->role == NODE_ROLE_PRIMARY && node != f->primary;
+}
+/* Up, a replica, sample present and young enough, and on the primary's branch: on timeline 1, or
+ * with the same fork. A fork that is not known is not the same. An unknown timeline will do before
+ * the first change of the primary. */
 bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);
 /* Eligible, and there is no other reason to leave it out (health.h). */
 bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us);

@@ -32,7 +32,7 @@ static struct slice take_word(struct slice *s)
 	return word;
 }
 
-static bool timeline_parse(struct slice word, uint32_t *out)
+bool history_timeline_parse(struct slice word, uint32_t *out)
 {
 	uint64_t value = 0;
 	if (word.len == 0 || word.len > 10)
@@ -68,7 +68,7 @@ static bool take_line(struct history *h, struct slice line)
 	line = skip_blanks(line);
 	if (line.len == 0 || line.ptr[0] == '#')
 		return true;
-	if (!timeline_parse(take_word(&line), &e.timeline) ||
+	if (!history_timeline_parse(take_word(&line), &e.timeline) ||
 	    !position_parse(take_word(&line), &e.left) || !position_is_set(e.left) ||
 	    e.timeline <= last_timeline(h))
 		return false;

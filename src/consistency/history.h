@@ -47,6 +47,8 @@ void history_first(struct history *h);
  */
 [[gnu::warn_unused_result]] bool history_parse(struct history *h, uint32_t timeline,
                                                struct slice text);
+/* A timeline in decimal, up to 10 digits. */
+[[gnu::warn_unused_result]] bool history_timeline_parse(struct slice word, uint32_t *out);
 /* Where `h`'s own timeline begins; unset for timeline 1. */
 struct position history_fork(const struct history *h);
 

@@ -455,6 +455,7 @@ struct worker {
 	struct list await_primary;
 	struct list await_resume; /* held by PAUSE */
 	int consoles_waiting;
+	uint32_t fenced;        /* nodes, by bit: was said, and done */
 	uint32_t primary_epoch; /* of the primary as last seen up, with the generation below */
 	uint32_t primary_generation;
 	struct list dead_clients, dead_servers;

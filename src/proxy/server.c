@@ -60,8 +60,19 @@ bool server_next_param(struct slice *params, struct slice *name, struct slice *v
 	return true;
 }
 
+/* The server has changed its role under a connection that lives on: look again at once. */
+static void note_role(struct server *s, struct slice name, struct slice value)
+{
+	const struct node *n = &s->worker->fleet.nodes[s->pool->node];
+	if (!slice_eq_str(name, "in_hot_standby") || !n->up)
+		return;
+	if (slice_eq_str(value, "on") != (n->role == NODE_ROLE_REPLICA))
+		watch_kick(s->worker->watch, s->pool->node);
+}
+
 void server_set_param(struct server *s, struct slice name, struct slice value)
 {
+	note_role(s, name, value);
 	struct buf fresh;
 	buf_init(&fresh, PARAMS_BYTES_MAX);
 	struct slice left = buf_slice(&s->params), n, v;

@@ -92,19 +92,19 @@ static void tend_pools_of(struct worker *w, int node)
 	}
 }
 
-static void drop_connected(struct list *servers)
+static void drop_connected(struct list *servers, const char *why)
 {
 	list_for_each(it, servers)
 	{
 		struct server *s = container_of(it, struct server, link);
 		if (s->state >= SERVER_IDLE && s->state != SERVER_DEAD)
-			server_close(s, "another node has become primary");
+			server_close(s, why);
 	}
 }
 
 /* What an old primary still answers is no longer the truth, and it may never answer: a host that
  * hangs keeps its connections. */
-static void drop_old_primary(struct worker *w, int node)
+static void drop_old_primary(struct worker *w, int node, const char *why)
 {
 	list_for_each(d, &w->databases)
 	{
@@ -112,9 +112,26 @@ static void drop_old_primary(struct worker *w, int node)
 		list_for_each(a, &db->accounts)
 		{
 			struct pool *p = &container_of(a, struct account, link)->pools[node];
-			drop_connected(&p->idle);
-			drop_connected(&p->busy);
+			drop_connected(&p->idle, why);
+			drop_connected(&p->busy, why);
 		}
+	}
+}
+
+/* One that says that it is primary beside another is cut off as soon as it says so: whatever is
+ * written there may be lost, and whatever is read there may never have been. */
+static void fence(struct worker *w)
+{
+	for (int i = 0; i < w->fleet.count; i++) {
+		bool fenced = fleet_node_fenced(&w->fleet, i), before = (w->fenced >> i & 1) != 0;
+		w->fenced = (w->fenced & ~(UINT32_C(1) << i)) | (uint32_t)fenced << i;
+		if (!fenced || before)
+			continue;
+		log_warn("node=%s says that it is primary, on timeline %u, and is fenced: %s",
+		         w->fleet.nodes[i].name, w->fleet.nodes[i].timeline,
+		         w->fleet.primary != NODE_NONE ? "the primary is on a newer one"
+		                                       : "nobody knows that it is on the newest");
+		drop_old_primary(w, i, "the server is no longer known to be the primary");
 	}
 }
 
@@ -163,8 +180,9 @@ static void on_fleet(void *arg, int node)
 		log_info("node=%s is the primary, generation %u", w->fleet.nodes[w->last_primary].name,
 		         w->fleet.generation);
 		if (old != NODE_NONE)
-			drop_old_primary(w, old);
+			drop_old_primary(w, old, "another node has become primary");
 	}
+	fence(w);
 	primary_came(w);
 	int64_t now = net_now_us();
 	const struct node *n = &w->fleet.nodes[node];

@@ -44,6 +44,7 @@ struct history_fetch {
 	void *arg;
 	/* What is wanted; kept when stopped. */
 	const struct watch_node *server;
+	enum node_role role;
 	uint64_t system_identifier;
 	uint32_t timeline;
 
@@ -53,6 +54,8 @@ struct history_fetch {
 	struct login login;
 	struct buf in, out;
 	bool answered; /* the row has come */
+	uint32_t found; /* the timeline that it is on … */
+	struct position at; /* … and how far */
 	struct history history;
 	int64_t backoff_us;
 	char error[320]; /* the last one logged */
@@ -80,10 +83,25 @@ static void log_trouble(struct history_fetch *f, const char *why, bool refused)
 		(void)snprintf(advice, sizeof(advice),
 		               "give role \"%s\" REPLICATION and pg_hba.conf a line for replication",
 		               f->server->user);
-	log_warn(
-		"timeline %u of node=%s: its history cannot be read (%s); tokens and stored sessions "
-		"will not be trusted, their reads go to the primary; %s",
-		f->timeline, f->server->name, why, advice);
+	if (f->role == NODE_ROLE_PRIMARY)
+		log_warn(
+			"timeline %u of node=%s: its history cannot be read (%s); tokens and stored sessions "
+			"will not be trusted, their reads go to the primary; %s",
+			f->timeline, f->server->name, why, advice);
+	else
+		log_warn("node=%s: the history of its timeline cannot be read (%s); it serves no reads "
+		         "while the primary is on a later timeline than the first; %s",
+		         f->server->name, why, advice);
+}
+
+static void wait_and_retry(struct history_fetch *f)
+{
+	hang_up(f);
+	f->state = FETCH_WAITING;
+	net_timer_start(f->timer, f->backoff_us);
+	f->backoff_us *= 2;
+	if (f->backoff_us > f->settings.backoff_max_us)
+		f->backoff_us = f->settings.backoff_max_us;
 }
 
 /* `sqlstate` as the server gave it, or empty. */
@@ -100,12 +118,7 @@ __attribute__((format(printf, 3, 4))) static void fail(struct history_fetch *f,
 	                slice_eq_str(sqlstate, INVALID_AUTHORIZATION));
 
 	/* The arguments may have pointed into what this frees. */
-	hang_up(f);
-	f->state = FETCH_WAITING;
-	net_timer_start(f->timer, f->backoff_us);
-	f->backoff_us *= 2;
-	if (f->backoff_us > f->settings.backoff_max_us)
-		f->backoff_us = f->settings.backoff_max_us;
+	wait_and_retry(f);
 }
 
 #define FAIL(f, ...) fail(f, (struct slice){0}, __VA_ARGS__)
@@ -140,7 +153,7 @@ static void ask(struct history_fetch *f, enum fetch_state question, const char *
 static void ask_for_history(struct history_fetch *f)
 {
 	char text[64];
-	(void)snprintf(text, sizeof(text), "TIMELINE_HISTORY %u", f->timeline);
+	(void)snprintf(text, sizeof(text), "TIMELINE_HISTORY %u", f->found);
 	ask(f, FETCH_HISTORY, text);
 }
 
@@ -149,18 +162,20 @@ static void ask_for_history(struct history_fetch *f)
 /* systemid, timeline, xlogpos, dbname */
 static void on_identity(struct history_fetch *f, struct slice row)
 {
-	struct slice system, timeline;
-	char expected_system[24], expected_timeline[12];
-	if (!msg_data_row_column(row, 0, &system) || !msg_data_row_column(row, 1, &timeline)) {
+	struct slice system, timeline, at;
+	char expected_system[24];
+	if (!msg_data_row_column(row, 0, &system) || !msg_data_row_column(row, 1, &timeline) ||
+	    !msg_data_row_column(row, 2, &at) || !history_timeline_parse(timeline, &f->found) ||
+	    f->found == 0 || !position_parse(at, &f->at)) {
 		FAIL(f, "malformed answer to IDENTIFY_SYSTEM");
 		return;
 	}
 	(void)snprintf(expected_system, sizeof(expected_system), "%llu",
 	               (unsigned long long)f->system_identifier);
-	(void)snprintf(expected_timeline, sizeof(expected_timeline), "%u", f->timeline);
-	if (!slice_eq_str(system, expected_system) || !slice_eq_str(timeline, expected_timeline))
-		FAIL(f, "another server answers there: system identifier %.*s, timeline %.*s",
-		     SLICE_ARG(system), SLICE_ARG(timeline));
+	bool other_timeline = f->role == NODE_ROLE_PRIMARY && f->found != f->timeline;
+	if (!slice_eq_str(system, expected_system) || other_timeline)
+		FAIL(f, "another server answers there: system identifier %.*s, timeline %u",
+		     SLICE_ARG(system), f->found);
 	else
 		f->answered = true;
 }
@@ -176,11 +191,11 @@ static void on_history(struct history_fetch *f, struct slice row)
 {
 	struct slice name, content;
 	char expected_name[24];
-	(void)snprintf(expected_name, sizeof(expected_name), "%08X.history", f->timeline);
+	(void)snprintf(expected_name, sizeof(expected_name), "%08X.history", f->found);
 	if (!msg_data_row_column(row, 0, &name) || !msg_data_row_column(row, 1, &content) ||
 	    !slice_eq_str(name, expected_name) || !ends_with_line(content) ||
-	    !history_parse(&f->history, f->timeline, content))
-		FAIL(f, "it is not a history of timeline %u", f->timeline);
+	    !history_parse(&f->history, f->found, content))
+		FAIL(f, "it is not a history of timeline %u", f->found);
 	else
 		f->answered = true;
 }
@@ -199,7 +214,7 @@ static void on_answered(struct history_fetch *f)
 {
 	if (!f->answered)
 		FAIL(f, "an answer without a row");
-	else if (f->state == FETCH_IDENTIFY)
+	else if (f->state == FETCH_IDENTIFY && f->found > 1)
 		ask_for_history(f);
 	else
 		f->state = FETCH_DONE;
@@ -285,12 +300,18 @@ static void finish(struct history_fetch *f)
 {
 	/* The callback may start anew. */
 	struct history h = f->history;
+	if (f->found == 1)
+		history_first(&h);
+	h.system = f->system_identifier;
 	write_terminate(&f->out);
 	struct slice bye = buf_slice(&f->out);
 	(void)net_stream_write(f->stream, bye.ptr, bye.len);
-	history_fetch_stop(f);
 	f->error[0] = '\0';
-	f->fn(f->arg, &h);
+	if (f->found < f->timeline)
+		wait_and_retry(f);
+	else
+		history_fetch_stop(f);
+	f->fn(f->arg, &h, f->at);
 }
 
 static void on_readable(struct history_fetch *f)
@@ -408,14 +429,15 @@ void history_fetch_free(struct history_fetch *f)
 }
 
 void history_fetch_start(struct history_fetch *f, const struct watch_node *server,
-                         uint64_t system_identifier, uint32_t timeline)
+                         enum node_role role, uint64_t system_identifier, uint32_t timeline)
 {
-	assert(timeline > 1);
+	assert(role == NODE_ROLE_REPLICA || timeline > 1);
 	history_fetch_stop(f);
 	/* A primary that comes back with the same trouble is not worth another line in the log. */
 	if (f->server != server || f->system_identifier != system_identifier || f->timeline != timeline)
 		f->error[0] = '\0';
 	f->server = server;
+	f->role = role;
 	f->system_identifier = system_identifier;
 	f->timeline = timeline;
 	f->backoff_us = f->settings.backoff_min_us;
@@ -427,4 +449,10 @@ void history_fetch_stop(struct history_fetch *f)
 	hang_up(f);
 	net_timer_stop(f->timer);
 	f->state = FETCH_STOPPED;
+}
+
+bool history_fetch_wants(const struct history_fetch *f, uint32_t *timeline)
+{
+	*timeline = f->timeline;
+	return f->state != FETCH_STOPPED;
 }

@@ -101,6 +101,9 @@ struct member {
 	int64_t retry_at_us, backoff_us;
 	uint64_t samples;
 	struct watch_facts facts;
+	struct history_fetch *fetch;
+	/* What was last said of it in the log. */
+	enum fleet_branch branch;
 	char error[320];
 };
 
@@ -112,10 +115,6 @@ struct watch {
 	void *arg;
 	bool busy;
 	int64_t busy_since_us;
-	/* The primary whose history is known, or being fetched; NODE_NONE. */
-	int followed;
-	uint32_t followed_epoch;
-	struct history_fetch *fetch;
 	int count;
 	struct member members[];
 };
@@ -131,48 +130,95 @@ static void tell(struct member *m)
 		m->watch->fn(m->watch->arg, m->node);
 }
 
-/* ================= the primary's history ================= */
+/* ================= histories ================= */
 
-static void on_history(void *arg, const struct history *h)
+static struct node *fleet_node(const struct member *m)
 {
-	struct watch *w = arg;
-	assert(w->followed != NODE_NONE);
-	struct member *m = &w->members[w->followed];
-	char began[POSITION_TEXT_MAX];
-	if (!fleet_primary_history(w->fleet, m->node, h))
-		return;
-	position_format(history_fork(h), began);
-	log_info("node=%s timeline %u began at %s", m->config.name, h->timeline, began);
-	tell(m);
+	return &m->watch->fleet->nodes[m->node];
 }
 
-/* Timeline 1 has no past. */
-static void on_first_timeline(struct watch *w)
+/* Said once: it does not get better by itself. */
+static void log_branch(struct member *m)
 {
+	enum fleet_branch b = fleet_node_branch(m->watch->fleet, m->node);
+	const struct node *n = fleet_node(m);
+	char at[POSITION_TEXT_MAX];
+	if (!m->up || m->role != NODE_ROLE_REPLICA || b == m->branch)
+		return;
+	m->branch = b;
+	if (b != BRANCH_DIVERGED)
+		return;
+	position_format(n->history_at, at);
+	log_warn("node=%s has diverged: it was at %s on timeline %u, which is not on the history of the "
+	         "primary's timeline %u; it serves no reads; rebuild it or use pg_rewind",
+	         m->config.name, at, n->history.timeline, m->watch->fleet->timeline);
+}
+
+/* The timeline whose history is to be fetched, or a later one; 0: none is wanted. All of a server on
+ * timeline 1 is known, as long as that is the primary's too. */
+static uint32_t wanted_timeline(const struct member *m)
+{
+	const struct node *n = fleet_node(m);
+	uint32_t primarys = m->watch->fleet->timeline;
+	if (!m->up || (n->history.known && (n->timeline >= primarys || m->role == NODE_ROLE_PRIMARY)))
+		return 0;
+	if (m->role == NODE_ROLE_PRIMARY)
+		return n->timeline > 1 ? n->timeline : 0;
+	if (n->timeline == 1 && primarys <= 1)
+		return 0;
+	return primarys > n->timeline ? primarys : n->timeline > 0 ? n->timeline : 1;
+}
+
+static void fetch_what_is_wanted(struct member *m)
+{
+	uint32_t wanted = wanted_timeline(m), under_way;
+	bool fetching = history_fetch_wants(m->fetch, &under_way);
+	if (wanted == 0)
+		history_fetch_stop(m->fetch);
+	else if (!fetching || under_way != wanted)
+		history_fetch_start(m->fetch, &m->config, m->role, m->facts.system_identifier, wanted);
+}
+
+/* A primary on timeline 1 has no past. */
+static void take_first_timeline(struct member *m)
+{
+	struct node *n = fleet_node(m);
+	if (!m->up || m->role != NODE_ROLE_PRIMARY || n->timeline != 1 || n->history.known)
+		return;
 	struct history h;
 	history_first(&h);
-	bool taken = fleet_primary_history(w->fleet, w->followed, &h);
+	h.system = m->facts.system_identifier;
+	bool taken = fleet_node_history(m->watch->fleet, m->node, &h, n->at, net_now_us());
 	assert(taken);
 }
 
-/* After each change of the fleet's nodes. The fleet forgets the history when its primary goes; what
- * is here follows that, and fetches anew, by the primary's index and epoch. */
-static void follow_primary(struct watch *w)
+/* After each change of the fleet's nodes. What is wanted of one depends on who is primary. */
+static void follow(struct watch *w)
 {
-	int node = w->fleet->primary;
-	const struct node *n = node == NODE_NONE ? NULL : &w->fleet->nodes[node];
-	if (n && node == w->followed && n->epoch == w->followed_epoch)
+	for (int i = 0; i < w->count; i++)
+		take_first_timeline(&w->members[i]);
+	for (int i = 0; i < w->count; i++) {
+		fetch_what_is_wanted(&w->members[i]);
+		log_branch(&w->members[i]);
+	}
+}
+
+static void on_history(void *arg, const struct history *h, struct position at)
+{
+	struct member *m = arg;
+	char began[POSITION_TEXT_MAX];
+	bool known = fleet_node(m)->history.known;
+	if (!fleet_node_history(m->watch->fleet, m->node, h, at, net_now_us()))
 		return;
-	history_fetch_stop(w->fetch);
-	w->followed = node;
-	if (!n)
-		return;
-	w->followed_epoch = n->epoch;
-	const struct member *m = &w->members[node];
-	if (n->timeline > 1)
-		history_fetch_start(w->fetch, &m->config, m->facts.system_identifier, n->timeline);
-	else if (n->timeline == 1)
-		on_first_timeline(w);
+	position_format(history_fork(h), began);
+	if (m->role == NODE_ROLE_PRIMARY)
+		log_info("node=%s timeline %u began at %s", m->config.name, h->timeline, began);
+	else if (!known || h->timeline != m->timeline)
+		log_info("node=%s is on timeline %u, which began at %s", m->config.name, h->timeline,
+		         began);
+	m->timeline = h->timeline;
+	follow(m->watch);
+	tell(m);
 }
 
 /* ================= losing a node ================= */
@@ -225,7 +271,7 @@ __attribute__((format(printf, 2, 3))) static void drop(struct member *m, const c
 		m->up = false;
 		m->untold = true;
 		fleet_node_lost(m->watch->fleet, m->node, now_us);
-		follow_primary(m->watch);
+		follow(m->watch);
 	}
 	net_timer_start(m->timer, m->untold ? 0 : m->retry_at_us - now_us);
 }
@@ -409,6 +455,7 @@ static void comes_up(struct member *m, const struct answer *a, int64_t now_us)
 	if (!same_cluster(m, a->role, a->facts.system_identifier))
 		return;
 	m->up = true;
+	m->branch = BRANCH_UNKNOWN;
 	m->up_at_us = now_us;
 	m->role = a->role;
 	m->timeline = a->timeline;
@@ -417,8 +464,9 @@ static void comes_up(struct member *m, const struct answer *a, int64_t now_us)
 	log_info("node=%s up as %s at %s port %d: timeline %u, server version %d", m->config.name,
 	         role_name(m->role), m->config.host, m->config.port, m->timeline,
 	         m->facts.server_version_num);
+	fleet_node_system(m->watch->fleet, m->node, m->facts.system_identifier);
 	fleet_node_up(m->watch->fleet, m->node, m->role, m->timeline, now_us);
-	follow_primary(m->watch);
+	follow(m->watch);
 	tell(m);
 }
 
@@ -437,7 +485,7 @@ static void learns_again(struct member *m, const struct answer *a, int64_t now_u
 	log_info("node=%s moved from timeline %u to %u", m->config.name, m->timeline, a->timeline);
 	m->timeline = a->timeline;
 	fleet_node_up(m->watch->fleet, m->node, m->role, m->timeline, now_us);
-	follow_primary(m->watch);
+	follow(m->watch);
 	tell(m);
 }
 
@@ -700,15 +748,16 @@ static struct watch_settings effective(const struct watch_settings *s)
 	};
 }
 
-static struct history_fetch *fetch_new(struct watch *w)
+static struct history_fetch *fetch_new(struct member *m)
 {
+	const struct watch *w = m->watch;
 	const struct history_fetch_settings settings = {
 		.connect_timeout_us = w->settings.connect_timeout_us,
 		.answer_timeout_us = w->settings.answer_timeout_us,
 		.backoff_min_us = HISTORY_BACKOFF_MIN_US,
 		.backoff_max_us = HISTORY_BACKOFF_MAX_US,
 	};
-	return history_fetch_new(w->loop, &settings, on_history, w);
+	return history_fetch_new(w->loop, &settings, on_history, m);
 }
 
 static bool member_init(struct member *m, struct watch *w, int node, const struct watch_node *c)
@@ -719,7 +768,8 @@ static bool member_init(struct member *m, struct watch *w, int node, const struc
 	m->backoff_us = BACKOFF_MIN_US;
 	(void)snprintf(m->error, sizeof(m->error), "not connected yet");
 	m->timer = net_timer_new(w->loop, on_timer, m);
-	if (!m->timer)
+	m->fetch = fetch_new(m);
+	if (!m->timer || !m->fetch)
 		return false;
 	/* From the loop: the owner hears nothing from within watch_new(). */
 	net_timer_start(m->timer, 0);
@@ -738,12 +788,6 @@ struct watch *watch_new(struct net_loop *loop, struct fleet *fleet, const struct
 	w->settings = effective(settings);
 	w->fn = fn;
 	w->arg = arg;
-	w->followed = NODE_NONE;
-	w->fetch = fetch_new(w);
-	if (!w->fetch) {
-		free(w);
-		return NULL;
-	}
 	for (int i = 0; i < count; i++) {
 		w->count = i + 1;
 		if (!member_init(&w->members[i], w, i, &nodes[i])) {
@@ -758,9 +802,9 @@ void watch_free(struct watch *w)
 {
 	if (!w)
 		return;
-	history_fetch_free(w->fetch);
 	for (int i = 0; i < w->count; i++) {
 		struct member *m = &w->members[i];
+		history_fetch_free(m->fetch);
 		hang_up(m);
 		net_timer_free(m->timer);
 		explicit_bzero(&m->config, sizeof(m->config));

@@ -2,6 +2,7 @@
 """A primary that goes away: what was sent gets its error, what was not waits for the next one."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,6 +13,8 @@ import pytest
 import tokens
 from harness import Tidemark, rows, value, wait_until, where
 
+# Fleets are built and failed over here; a busy machine takes its time.
+HANG_LIMIT = 60
 QUICK = {"server_login_retry": "15s", "answer_timeout": "500ms", "server_connect_timeout": "1s"}
 
 
@@ -257,3 +260,93 @@ def test_a_statement_on_an_old_primary_that_hangs_is_ended_when_there_is_another
         finally:
             for pid in hanging:
                 os.kill(pid, signal.SIGKILL)
+
+
+def _row(t, name):
+    return next(r for r in t.show("FLEET") if r["name"] == name)
+
+
+def test_an_old_primary_that_goes_on_is_fenced_and_the_newest_is_elected(own_fleet, need_router):
+    """A standby is promoted beside a primary that still runs. What was under way on the old one is ended, what
+    comes goes to the new one, and a replica that stayed with the old one has diverged."""
+    with Tidemark(own_fleet, failover_timeout="15s", http=True, **QUICK) as t:
+        w = Writers(t)
+        time.sleep(0.5)
+        inside = t.connect()
+        inside.autocommit = False
+        rows(inside, "UPDATE items SET n = -1 WHERE id = 50")
+        own_fleet.sync()
+        own_fleet.promote(1)
+        wait_until(lambda: _row(t, "primary")["state"] == "fenced", 5, "the old primary to be fenced")
+        with pytest.raises(psycopg2.OperationalError) as e:
+            inside.commit()
+        assert "server" in str(e.value)
+        wait_until(lambda: _row(t, "replica1")["role"] == "primary" and _row(t, "replica1")["state"] == "up", 5,
+                   "the promoted server to be elected while the old one runs")
+        before, own_fleet_n = list(w.done), own_fleet.servers[1].value("SELECT sum(n) FROM items")
+        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 12, "all clients to write on the new primary")
+        assert own_fleet.servers[1].value("SELECT sum(n) FROM items") > own_fleet_n
+        # Nothing more comes to the old one, and its connections are gone.
+        assert own_fleet.primary.value("SELECT count(*) FROM pg_stat_activity WHERE application_name NOT LIKE 'tidemark%' "
+                                       "AND client_port IS NOT NULL AND pid <> pg_backend_pid() "
+                                       "AND backend_type = 'client backend'") == 0
+        # The other standby still follows the old primary, beyond the fork.
+        own_fleet.primary.sql("UPDATE items SET n = 0 WHERE id = 51; SELECT pg_switch_wal()")
+        wait_until(lambda: _row(t, "replica2")["state"] == "diverged", 20, lambda: f"{t.show('FLEET')}")
+        w.end()
+        assert _row(t, "replica2")["branch"] == "diverged"
+        assert t.log_text().count("node=replica2 has diverged") == 1
+        assert t.log_text().count("node=primary says that it is primary, on timeline 1, and is fenced") == 1
+        # Writes that the old primary took between the promotion and the fence are lost, and reads without them are
+        # not stale; later ones are judged by their own last value.
+        assert 'tidemark_replica_diverged{node="replica2"} 1' in t.http("/metrics")[1]
+        assert 'tidemark_node_fenced{node="primary"} 1' in t.http("/metrics")[1]
+        # The one that was left comes back when the new one is away: it is not taken for the primary.
+        own_fleet.stop(1, "immediate")
+        wait_until(lambda: _row(t, "replica1")["state"] == "down", 5, "the loss")
+        time.sleep(0.5)
+        assert _row(t, "primary")["state"] == "fenced"
+
+
+def test_standbys_promoted_independently_are_none_and_one_that_is_demoted_without_rewinding_has_diverged(own_fleet, need_router):
+    """Both begin timeline 2. The number is the same and the fork is not."""
+    one, two = own_fleet.servers[1:]
+    with Tidemark(own_fleet, failover_timeout="1s", **QUICK) as t:
+        rows(t.connect(), "UPDATE items SET n = 1 WHERE id = 60")
+        own_fleet.sync()
+        one.sql("ALTER SYSTEM SET primary_conninfo = ''")
+        one.sql("SELECT pg_reload_conf()")
+        wait_until(lambda: own_fleet.primary.value("SELECT count(*) FROM pg_stat_replication") == 1, 10, "one to leave")
+        own_fleet.primary.sql("UPDATE items SET n = 2 WHERE id = 60")
+        want = own_fleet.primary.value("SELECT pg_current_wal_flush_lsn()")
+        wait_until(lambda: two.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", want), 10, "two to replay it")
+        own_fleet.stop(0, "immediate")
+        own_fleet.promote(1)
+        own_fleet.promote(2)
+        wait_until(lambda: [_row(t, n)["state"] for n in ("replica1", "replica2")] == ["fenced", "fenced"], 10,
+                   lambda: f"two primaries on timeline 2 to be none: {t.show('FLEET')}")
+        with pytest.raises(psycopg2.OperationalError):
+            rows(t.connect(), "UPDATE items SET n = 3 WHERE id = 60")
+
+        two.stop("fast")
+        with open(os.path.join(two.dir, "standby.signal"), "w"):
+            pass
+        with open(os.path.join(two.dir, "postgresql.auto.conf"), "a") as f:
+            f.write(f"primary_conninfo = 'host={harness.HOST} port={one.port} user=postgres'\n")
+        two.start()
+        wait_until(lambda: _row(t, "replica1")["state"] == "up", 10, "the other one to be the primary")
+        wait_until(lambda: _row(t, "replica2")["state"] == "diverged", 10, lambda: f"{t.show('FLEET')}")
+        assert _row(t, "replica1")["timeline"] == _row(t, "replica2")["timeline"] == "2"
+        c = t.connect(options="-c tidemark.consistency=eventual")
+        assert [where(c) for _ in range(5)] == ["replica1"] * 5 and value(c, "SELECT n FROM items WHERE id = 60") == 1
+
+        # Rebuilt behind the same address, it starts from nothing.
+        two.stop("fast")
+        shutil.rmtree(two.dir)
+        own_fleet._run(os.path.join(harness.PG_BIN, "pg_basebackup"), "-D", two.dir, "-R", "-X", "stream", "-c", "fast",
+                       "-d", f"host={harness.HOST} port={one.port} user=postgres")
+        with open(os.path.join(two.dir, "postgresql.auto.conf"), "a") as f:
+            f.write("node.name = 'replica2'\n")
+        two.start()
+        wait_until(lambda: where(c) == "replica2", 15, lambda: f"the rebuilt standby to serve: {t.show('FLEET')}")
+        assert _row(t, "replica2")["branch"] == "same" and int(_row(t, "replica2")["epoch"]) >= 2

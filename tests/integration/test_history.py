@@ -145,16 +145,27 @@ def beginning(promoted):
 
 
 def assert_watched_meanwhile(t):
-    """Nothing of the fast path has suffered: samples come in, nobody was lost, the replica serves reads."""
+    """Samples come in and nobody was lost; but nobody knows that the replica is on the primary's branch."""
     before = {r["name"]: int(r["samples"]) for r in t.show("FLEET")}
     time.sleep(1.2)
     for r in t.show("FLEET"):
         assert int(r["samples"]) >= before[r["name"]] + 3, "a server was not sampled meanwhile"
-        assert (r["epoch"], r["state"], r["error"]) == ("0", "up", "")
+        replica = r["role"] == "replica"
+        assert (r["epoch"], r["state"], r["error"]) == ("0", "not_eligible" if replica else "up", "")
+        assert r["branch"] == ("unknown" if replica else None)
+    c = t.connect()
+    try:
+        assert harness.where(c) == "replica1", "the promoted server, which is the primary"
+    finally:
+        c.close()
+
+
+def assert_replica_serves(t):
     c = t.connect()
     try:
         rows(c, "UPDATE items SET n = n + 1 WHERE id = 7")
         wait_until(lambda: harness.where(c) == "replica2", 10, "reads on the replica")
+        assert fleet_row(t, "replica1")["branch"] == "same"
     finally:
         c.close()
 
@@ -176,6 +187,7 @@ def test_a_role_without_replication_is_told_what_to_do(behind, promoted):
         wait_known(t)
         assert logged_beginnings(t) == beginning(promoted)
         assert len(complaints(t)) == 1
+        assert_replica_serves(t)
     finally:
         primary.sql("ALTER ROLE app NOREPLICATION")
 
@@ -312,3 +324,4 @@ def test_a_spoilt_answer_is_not_believed(behind, promoted, spoiler, name):
     wait_known(t)
     assert logged_beginnings(t) == beginning(promoted)
     assert value(t.connect(), "SELECT 1") == 1
+    assert_replica_serves(t)

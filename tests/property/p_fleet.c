@@ -25,9 +25,12 @@ static struct {
 	enum node_role role;
 	uint32_t timeline;
 	uint64_t at;
+	bool told;     /* its history */
+	uint64_t fork; /* … and where its timeline left the first; 0: not told, or it is the first */
 } model[NODES];
 static int last_primary;
 static uint32_t last_timeline, generation;
+static uint64_t last_fork;
 static uint64_t written;
 
 static void check_ring(void)
@@ -68,10 +71,39 @@ static int naive_primary(void)
 	return count == 1 ? found : NODE_NONE;
 }
 
+static bool on_earlier_timeline(int n)
+{
+	return model[n].timeline != 0 && model[n].timeline < last_timeline;
+}
+
+/* Here two timelines beside the first have no history in common, so of several there is none. */
+static bool comes_from_the_other(int n, int other)
+{
+	return model[n].fork != 0 && model[other].told && model[other].timeline == 1;
+}
+
+static int naive_elected(void)
+{
+	int p = naive_primary();
+	if (p != NODE_NONE)
+		return on_earlier_timeline(p) ? NODE_NONE : p;
+	for (int i = 0; i < NODES; i++) {
+		bool newest = model[i].up && model[i].role == NODE_ROLE_PRIMARY && !on_earlier_timeline(i);
+		for (int j = 0; j < NODES; j++) {
+			if (j != i && model[j].up && model[j].role == NODE_ROLE_PRIMARY &&
+			    !comes_from_the_other(i, j))
+				newest = false;
+		}
+		if (newest)
+			return i;
+	}
+	return NODE_NONE;
+}
+
 /* The rule of the header in the plainest words: another node, or another timeline. */
 static void naive_election(void)
 {
-	int p = naive_primary();
+	int p = naive_elected();
 	if (p == NODE_NONE)
 		return;
 	uint32_t timeline = model[p].timeline;
@@ -81,15 +113,20 @@ static void naive_election(void)
 		generation++;
 		commit_count = 0;
 		written = 1000;
+		last_fork = 0;
 	}
+	if (model[p].fork != 0)
+		last_fork = model[p].fork;
 	if (timeline != 0 || other_node)
 		last_timeline = timeline;
 	last_primary = p;
 }
 
+static uint64_t eligible_after_a_fork;
+
 static void check_roles(void)
 {
-	require(f.primary == naive_primary(), "primary is %d", f.primary);
+	require(f.primary == naive_elected(), "primary is %d", f.primary);
 	require(f.generation == generation, "generation is %u, not %u", f.generation, generation);
 	for (int n = 0; n < NODES; n++) {
 		if (!fleet_replica_eligible(&f, n, now))
@@ -100,6 +137,10 @@ static void check_roles(void)
 		require(model[n].timeline == 0 || last_timeline == 0 || model[n].timeline == last_timeline,
 		        "wrong timeline");
 		require(generation == 0 || model[n].timeline != 0, "unknown timeline");
+		require(model[n].timeline < 2 || last_timeline == 0 ||
+		            (model[n].fork != 0 && model[n].fork == last_fork),
+		        "another fork, or an unknown one");
+		eligible_after_a_fork += model[n].timeline > 1;
 	}
 }
 
@@ -117,9 +158,29 @@ static void role_event(int n)
 	naive_election();
 	model[n].up = true;
 	model[n].at = 0;
+	model[n].fork = 0;
+	model[n].told = false;
 	model[n].role = n == 0 || one_in(10) ? NODE_ROLE_PRIMARY : NODE_ROLE_REPLICA;
-	model[n].timeline = one_in(10) ? 0 : 1 + (uint32_t)one_in(10);
+	model[n].timeline = one_in(10) ? 0 : 1 + (uint32_t)one_in(5);
 	fleet_node_up(&f, n, model[n].role, model[n].timeline, now);
+	naive_election();
+}
+
+/* The fork is one of two: independent promotions. */
+static void history_event(int n)
+{
+	if (!model[n].up || model[n].timeline == 0)
+		return;
+	struct history h;
+	history_first(&h);
+	if (model[n].timeline == 2) {
+		if (model[n].fork == 0)
+			model[n].fork = one_in(3) ? 1 : 2;
+		h.timeline = 2;
+		h.past[h.count++] = (struct history_entry){1, {model[n].fork}};
+	}
+	model[n].told = true;
+	require(fleet_node_history(&f, n, &h, f.nodes[n].at, now), "history");
 	naive_election();
 }
 
@@ -167,6 +228,7 @@ static void run(void)
 	generation = 0;
 	last_primary = NODE_NONE;
 	last_timeline = 0;
+	last_fork = 0;
 	memset(model, 0, sizeof(model));
 	fleet_init(&f, 100000);
 	for (int i = 0; i < NODES; i++)
@@ -176,6 +238,8 @@ static void run(void)
 		now += below(pace);
 		if (step < 8 || one_in(trouble))
 			role_event((int)below(NODES));
+		else if (step < 20 || one_in(trouble))
+			history_event((int)below(NODES));
 		else if (one_in(3))
 			sample_event((int)below(NODES));
 		else
@@ -266,6 +330,8 @@ static void learn(void)
 int main(int argc, char **argv)
 {
 	property_run(argc, argv, 200, run);
+	require(argc > 1 || eligible_after_a_fork > 1000, "%" PRIu64 " checks on timeline 2",
+	        eligible_after_a_fork);
 	property_run(argc, argv, 10, learn);
 	return 0;
 }

@@ -85,10 +85,25 @@ static uint64_t lasting(const struct truth *t)
 	return at;
 }
 
+static void tell_history(int n)
+{
+	struct history h = {.known = true, .timeline = told_timeline(n)};
+	uint32_t oldest = h.timeline > HISTORY_MAX ? h.timeline - HISTORY_MAX : 1;
+	if (h.timeline < 2)
+		return;
+	h.began = (struct position){oldest > 1 ? w.fork[oldest - 1] : 0};
+	for (uint32_t t = oldest; t < h.timeline; t++)
+		h.past[h.count++] = (struct history_entry){t, {w.fork[t]}};
+	bool taken = fleet_node_history(&w.fleet, n, &h, w.fleet.nodes[n].at, w.now);
+	require(taken, "the history of node %d", n);
+}
+
 static void connect_watcher(int n)
 {
 	fleet_node_up(&w.fleet, n, n == w.primary ? NODE_ROLE_PRIMARY : NODE_ROLE_REPLICA,
 	              told_timeline(n), w.now);
+	if (!one_in(10))
+		tell_history(n);
 	w.node[n].asked = false;
 }
 

@@ -214,10 +214,13 @@ static void answer_verify(struct backend *b)
 
 static void answer_identify(struct backend *b)
 {
-	char system[NUMBER_TEXT], timeline[NUMBER_TEXT];
+	const struct model_node *n = b->node;
+	char system[NUMBER_TEXT], timeline[NUMBER_TEXT], at[2 * NUMBER_TEXT];
+	uint64_t lsn = n->replica ? node_replay_position(n) : node_insert_position(n);
+	(void)snprintf(at, sizeof(at), "%" PRIX64 "/%" PRIX64, lsn >> 32, lsn & UINT32_MAX);
 	text_row(b, 4,
 	         (const char *const[]){number_text(system, (int64_t)node_system_identifier(b->node)),
-	                               number_text(timeline, b->node->timeline), "0/0", ""});
+	                               number_text(timeline, b->node->timeline), at, ""});
 }
 
 static void answer_history(struct backend *b)

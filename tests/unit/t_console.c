@@ -245,9 +245,9 @@ static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 	                                    "state",       "epoch",     "timeline", "history",
 	                                    "position",    "lag_bytes", "lag_ms",   "replay_delay_ms",
 	                                    "outstanding", "samples",   "error",    "weight",
-	                                    "share_pct",   "drained"};
+	                                    "share_pct",   "drained",   "branch"};
 	run("SHOW FLEET");
-	assert_int_equal(got.columns, 18);
+	assert_int_equal(got.columns, 19);
 	for (int i = 0; i < got.columns; i++)
 		assert_string_equal(got.names[i], names[i]);
 	assert_string_equal(cell(0, "name"), "p");
@@ -308,6 +308,31 @@ static void what_cannot_be_drained_is_told(void **state)
 	assert_string_equal(cell(0, "drained"), "no");
 }
 
+static void fleet_shows_who_is_fenced_and_who_has_diverged(void **state)
+{
+	struct fleet *f = &x.w->fleet;
+	struct history first, second = {
+		.known = true, .timeline = 2, .count = 1, .past = {{1, {0x2000}}}};
+	history_first(&first);
+	fleet_node_up(f, 2, NODE_ROLE_PRIMARY, 2, 1000);
+	run("SHOW FLEET");
+	assert_string_equal(cell(0, "state"), "fenced");
+	assert_string_equal(cell(2, "state"), "fenced");
+	assert_true(fleet_node_history(f, 0, &first, (struct position){0x3000}, 1000));
+	assert_true(fleet_node_history(f, 2, &second, (struct position){0x4000}, 1000));
+	assert_true(fleet_node_history(f, 1, &first, (struct position){0x2001}, 1000));
+	run("SHOW FLEET");
+	assert_string_equal(cell(0, "state"), "fenced");
+	assert_string_equal(cell(2, "state"), "up");
+	assert_string_equal(cell(1, "state"), "diverged");
+	assert_string_equal(cell(1, "branch"), "diverged");
+	assert_string_equal(cell(2, "branch"), "<null>");
+	assert_true(fleet_node_history(f, 1, &first, (struct position){0x2000}, 1000));
+	run("SHOW FLEET");
+	assert_string_equal(cell(1, "state"), "not_eligible");
+	assert_string_equal(cell(1, "branch"), "behind");
+}
+
 static void fleet_tells_of_the_primary_whether_its_history_is_known(void **state)
 {
 	struct history h;
@@ -316,7 +341,7 @@ static void fleet_tells_of_the_primary_whether_its_history_is_known(void **state
 	assert_string_equal(cell(1, "history"), "<null>");
 	assert_string_equal(cell(2, "history"), "<null>");
 	history_first(&h);
-	assert_true(fleet_primary_history(&x.w->fleet, 0, &h));
+	assert_true(fleet_node_history(&x.w->fleet, 0, &h, (struct position){0}, 1000));
 	run("SHOW FLEET");
 	assert_string_equal(cell(0, "history"), "known");
 	assert_string_equal(cell(1, "history"), "<null>");
@@ -450,6 +475,7 @@ int main(void)
 		T(drain_takes_a_replica_out_and_undrain_lets_it_in_again),
 		T(what_cannot_be_drained_is_told),
 		T(fleet_tells_of_the_primary_whether_its_history_is_known),
+		T(fleet_shows_who_is_fenced_and_who_has_diverged),
 		T(a_replica_with_an_old_sample_is_not_eligible),
 		T(routing_names_every_reason_once_and_says_what_it_means),
 		T(clients_tell_state_session_and_last_route),

@@ -146,6 +146,11 @@ static void fleet_generation_stays_when_the_same_primary_returns(void **state)
 	assert_int_equal(f.generation_at_us, 50);
 }
 
+static bool learn(int node, const struct history *h)
+{
+	return fleet_node_history(&f, node, h, f.nodes[node].at, 1000);
+}
+
 /* P on timeline 2, which left timeline 1 at 900. */
 static const struct history of_timeline_2 = {
 	.known = true, .timeline = 2, .count = 1, .past = {{1, {900}}}};
@@ -155,7 +160,7 @@ static void primary_on_timeline_2(void)
 	fleet_node_lost(&f, P, 20);
 	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 30);
 	assert_false(f.history.known);
-	assert_true(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_true(learn(P, &of_timeline_2));
 	assert_true(f.history.known);
 }
 
@@ -166,11 +171,10 @@ static void fleet_history_is_taken_of_the_primary_and_its_timeline_only(void **s
 	assert_true(f.history.past[0].left.lsn == 900);
 
 	struct history h = of_timeline_2;
-	assert_false(fleet_primary_history(&f, A, &h));
 	h.timeline = 3;
-	assert_false(fleet_primary_history(&f, P, &h));
+	assert_false(learn(P, &h));
 	h = (struct history){.timeline = 2};
-	assert_false(fleet_primary_history(&f, P, &h));
+	assert_false(learn(P, &h));
 	assert_true(f.history.known); /* a refused one does no harm to the one that is there */
 }
 
@@ -178,8 +182,8 @@ static void fleet_history_of_an_unknown_timeline_is_refused(void **state)
 {
 	fleet_node_lost(&f, P, 20);
 	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 0, 30);
-	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
-	assert_false(fleet_primary_history(&f, P, &(struct history){.known = true}));
+	assert_false(learn(P, &of_timeline_2));
+	assert_false(learn(P, &(struct history){.known = true}));
 	assert_false(f.history.known);
 }
 
@@ -189,7 +193,7 @@ static void fleet_history_is_void_with_the_loss_of_the_primary(void **state)
 	fleet_node_lost(&f, P, 40);
 	assert_false(f.history.known);
 	assert_int_equal(f.history.count, 0);
-	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_false(learn(P, &of_timeline_2));
 	/* The same primary on the same timeline may still be another server with another past. */
 	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 50);
 	assert_int_equal(f.primary, P);
@@ -201,10 +205,10 @@ static void fleet_history_is_void_when_the_primary_comes_up_anew(void **state)
 	primary_on_timeline_2();
 	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 2, 40);
 	assert_false(f.history.known);
-	assert_true(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_true(learn(P, &of_timeline_2));
 	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 3, 50);
 	assert_false(f.history.known);
-	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_false(learn(P, &of_timeline_2));
 }
 
 static void fleet_history_is_void_while_two_claim_to_be_primary(void **state)
@@ -212,12 +216,15 @@ static void fleet_history_is_void_while_two_claim_to_be_primary(void **state)
 	primary_on_timeline_2();
 	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 40);
 	assert_false(f.history.known);
-	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
+	assert_true(learn(P, &of_timeline_2) && learn(B, &of_timeline_2));
+	assert_false(f.history.known); /* equal timelines are no order */
 	fleet_node_lost(&f, P, 50);
 	assert_int_equal(f.primary, B);
+	assert_true(f.history.known);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 55);
 	assert_false(f.history.known);
-	assert_false(fleet_primary_history(&f, P, &of_timeline_2));
-	assert_true(fleet_primary_history(&f, B, &of_timeline_2));
+	assert_false(learn(P, &of_timeline_2));
+	assert_true(learn(B, &of_timeline_2));
 }
 
 static void fleet_history_outlives_what_happens_to_replicas(void **state)
@@ -248,7 +255,126 @@ static void fleet_replica_on_another_timeline_is_not_eligible(void **state)
 	assert_false(fleet_replica_eligible(&f, B, 60));
 	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 2, 70);
 	assert_true(sample(B, 100, 80));
+	/* The number is the same; whether the fork is, nobody knows yet. */
+	assert_false(fleet_replica_eligible(&f, B, 80));
+	assert_true(learn(P, &of_timeline_2));
+	assert_false(fleet_replica_eligible(&f, B, 80));
+	assert_true(learn(B, &of_timeline_2));
 	assert_true(fleet_replica_eligible(&f, B, 80));
+	/* Its primary may be away: it still goes along that branch. */
+	fleet_node_lost(&f, P, 90);
+	assert_false(f.history.known);
+	assert_true(fleet_replica_eligible(&f, B, 90));
+	assert_int_equal(fleet_node_branch(&f, B), BRANCH_SAME);
+}
+
+static struct history left_1_at(uint64_t at, uint32_t now)
+{
+	return (struct history){.known = true, .timeline = now, .count = 1, .past = {{1, {at}}}};
+}
+
+static void fleet_replica_of_an_independent_promotion_has_diverged(void **state)
+{
+	primary_on_timeline_2();
+	struct history twin = left_1_at(800, 2);
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 2, 40);
+	assert_true(sample(A, 2000, 50));
+	assert_true(learn(A, &twin));
+	assert_int_equal(fleet_node_branch(&f, A), BRANCH_DIVERGED);
+	assert_false(fleet_replica_eligible(&f, A, 50));
+	twin.past[0].left.lsn = 900;
+	assert_true(learn(A, &twin));
+	assert_true(fleet_replica_eligible(&f, A, 50));
+}
+
+static void fleet_replica_on_the_timeline_before_may_follow_until_it_is_beyond_the_fork(void **state)
+{
+	struct history first;
+	history_first(&first);
+	primary_on_timeline_2();
+	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 1, 40);
+	assert_true(sample(A, 900, 50));
+	assert_int_equal(fleet_node_branch(&f, A), BRANCH_UNKNOWN);
+	assert_true(learn(A, &first));
+	assert_int_equal(fleet_node_branch(&f, A), BRANCH_BEHIND);
+	/* What it shows next may be of the branch that was left. */
+	assert_false(fleet_replica_eligible(&f, A, 50));
+	/* It has followed, and was not asked again yet: a position alone says nothing. */
+	assert_true(sample(A, 950, 60));
+	assert_int_equal(fleet_node_branch(&f, A), BRANCH_BEHIND);
+	assert_true(learn(A, &first));
+	assert_int_equal(fleet_node_branch(&f, A), BRANCH_DIVERGED);
+	assert_false(fleet_replica_eligible(&f, A, 60));
+	/* A replica of a primary that we do not see is not the one that is wrong. */
+	struct history third = left_1_at(900, 3);
+	third.past[third.count++] = (struct history_entry){2, {1000}};
+	assert_true(learn(B, &third));
+	assert_int_equal(fleet_node_branch(&f, B), BRANCH_AHEAD);
+	assert_false(fleet_replica_eligible(&f, B, 60));
+}
+
+static void fleet_newest_of_two_primaries_is_elected_when_its_history_shows_it(void **state)
+{
+	struct history first, second = left_1_at(900, 2);
+	history_first(&first);
+	assert_int_equal(f.primary, P);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 2, 40);
+	/* Nobody knows where A came from: none, and both are fenced. */
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(fleet_node_fenced(&f, P) && fleet_node_fenced(&f, A));
+	assert_true(learn(A, &second));
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(learn(P, &first));
+	assert_int_equal(f.primary, A);
+	assert_int_equal(f.generation, 1);
+	assert_true(f.history.known && f.history.timeline == 2);
+	assert_true(fleet_node_fenced(&f, P) && !fleet_node_fenced(&f, A));
+	/* A third that comes from A. */
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 3, 50);
+	assert_int_equal(f.primary, NODE_NONE);
+	struct history third = second;
+	third.timeline = 3;
+	third.past[third.count++] = (struct history_entry){2, {1000}};
+	assert_true(learn(B, &third));
+	assert_int_equal(f.primary, B);
+	assert_int_equal(f.generation, 2);
+}
+
+static void fleet_primaries_that_do_not_come_from_each_other_are_none(void **state)
+{
+	struct history second = left_1_at(900, 2), third = left_1_at(800, 3), twin = left_1_at(800, 2);
+	fleet_node_lost(&f, P, 20);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 2, 30);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 3, 40);
+	assert_true(learn(A, &second) && learn(B, &third));
+	assert_int_equal(f.primary, NODE_NONE);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 50);
+	assert_true(learn(B, &twin));
+	assert_int_equal(f.primary, NODE_NONE);
+	/* The same past in another cluster is another past. */
+	struct history first;
+	history_first(&first);
+	second.system = 4711;
+	fleet_node_lost(&f, B, 60);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 1, 60);
+	assert_true(learn(A, &second) && learn(B, &first));
+	assert_int_equal(f.primary, NODE_NONE);
+}
+
+static void fleet_old_primary_that_comes_back_alone_is_none(void **state)
+{
+	fleet_node_lost(&f, P, 20);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 2, 30);
+	assert_int_equal(f.primary, A);
+	fleet_node_lost(&f, A, 40);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 50);
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(fleet_node_fenced(&f, P));
+	/* It is not known to be of this cluster's past if it is of another cluster. */
+	fleet_node_lost(&f, P, 60);
+	fleet_node_system(&f, P, 4711);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 70);
+	assert_int_equal(f.primary, P);
 }
 
 static void fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary(void **state)
@@ -369,6 +495,11 @@ int main(void)
 		each(fleet_history_is_void_while_two_claim_to_be_primary),
 		each(fleet_history_outlives_what_happens_to_replicas),
 		each(fleet_replica_on_another_timeline_is_not_eligible),
+		each(fleet_replica_of_an_independent_promotion_has_diverged),
+		each(fleet_replica_on_the_timeline_before_may_follow_until_it_is_beyond_the_fork),
+		each(fleet_newest_of_two_primaries_is_elected_when_its_history_shows_it),
+		each(fleet_primaries_that_do_not_come_from_each_other_are_none),
+		each(fleet_old_primary_that_comes_back_alone_is_none),
 		each(fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary),
 		each(fleet_lag_is_the_age_of_what_was_replayed),
 		each(fleet_lag_is_unknown_without_ground),

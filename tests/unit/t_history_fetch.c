@@ -28,6 +28,7 @@ static struct fixture {
 	struct server server;
 	struct watch_node node;
 	struct history history;
+	struct position at;
 	int told;
 	bool start_again; /* from the callback */
 	bool timed_out;
@@ -38,14 +39,15 @@ static struct fixture {
 
 static void start(void)
 {
-	history_fetch_start(x.fetch, &x.node, SYSTEM_NUMBER, 3);
+	history_fetch_start(x.fetch, &x.node, NODE_ROLE_PRIMARY, SYSTEM_NUMBER, 3);
 }
 
-static void on_history(void *arg, const struct history *h)
+static void on_history(void *arg, const struct history *h, struct position at)
 {
 	assert_ptr_equal(arg, &x);
 	x.told++;
 	x.history = *h;
+	x.at = at;
 	if (x.start_again && x.told == 1)
 		start();
 }
@@ -279,7 +281,7 @@ static void fetch_believes_no_bad_answer_and_says_what_was_wrong(void **state)
 		{HISTORY_OTHER_TIMELINE,
 	     "another server answers there: system identifier "
 	     "10735877889513766750, timeline 4"},
-		{HISTORY_NULL_IDENTITY, "another server answers there: system identifier , timeline "},
+		{HISTORY_NULL_IDENTITY, "malformed answer to IDENTIFY_SYSTEM"},
 		{HISTORY_NO_IDENTITY, "an answer without a row"},
 		{HISTORY_OTHER_NAME, NOT_ONE},
 		{HISTORY_NULL_TEXT, NOT_ONE},
@@ -337,7 +339,7 @@ static void fetch_refuses_a_text_that_is_no_history(void **state)
 		assert_int_equal(x.told, 0);
 		history_fetch_stop(x.fetch);
 		/* Another target, or the same words would not be said again. */
-		history_fetch_start(x.fetch, &x.node, SYSTEM_NUMBER, 2);
+		history_fetch_start(x.fetch, &x.node, NODE_ROLE_PRIMARY, SYSTEM_NUMBER, 2);
 		history_fetch_stop(x.fetch);
 		assert_int_equal(ftruncate(x.log_fd, 0), 0);
 	}
@@ -437,7 +439,7 @@ static void fetch_backs_off_up_to_a_limit_and_complains_once(void **state)
 	mood(HISTORY_NO_HBA_LINE);
 	run_for(100 * MS);
 	assert_int_equal(lines_logged(), 2);
-	history_fetch_start(x.fetch, &x.node, SYSTEM_NUMBER, 4);
+	history_fetch_start(x.fetch, &x.node, NODE_ROLE_PRIMARY, SYSTEM_NUMBER, 4);
 	run_for(100 * MS);
 	assert_int_equal(lines_logged(), 3);
 }

@@ -278,8 +278,12 @@ static void a_new_primary_voids_what_was_seen(void **state)
 	read_at(30);
 	assert_int_equal(s.observed.naive.lsn, 300);
 	fleet_node_lost(&f, P, 40);
+	static const struct history second = {
+		.known = true, .timeline = 2, .count = 1, .past = {{1, {150}}}};
 	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 50);
 	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 2, 50);
+	assert_true(fleet_node_history(&f, B, &second, f.nodes[B].at, 50));
+	assert_true(fleet_node_history(&f, A, &second, f.nodes[A].at, 50));
 	sample(A, 200, 60);
 	assert_int_equal(read_at(70).would_reason, REASON_WAIT_SAMPLE);
 	assert_int_equal(s.observed.routed.lsn, 0);

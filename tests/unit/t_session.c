@@ -255,6 +255,11 @@ static void session_observed_reads_count_once_the_mode_is_left(void **state)
 	assert_int_equal(need.lsn, 140);
 }
 
+static bool learn(int node, const struct history *h)
+{
+	return fleet_node_history(&f, node, h, f.nodes[node].at, 1000);
+}
+
 /* B takes over on timeline 2, which left timeline 1 at `left`. */
 static void fail_over(uint64_t left)
 {
@@ -262,14 +267,14 @@ static void fail_over(uint64_t left)
 		second = {
 			.known = true, .timeline = 2, .count = 1, .past = {{.timeline = 1, .left = {left}}}};
 	history_first(&first);
-	assert_true(fleet_primary_history(&f, P, &first));
+	assert_true(learn(P, &first));
 	session_wrote(&s, &f, (struct position){150}, 10, 11);
 	fleet_node_lost(&f, P, 20);
 	fleet_node_up(&f, B, NODE_ROLE_REPLICA, 1, 20);
 	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, 2, 21);
 	struct position survived, wrote;
 	assert_false(session_lost(&s, &f, &survived, &wrote)); /* nobody knows yet */
-	assert_true(fleet_primary_history(&f, B, &second));
+	assert_true(learn(B, &second));
 }
 
 static void session_is_told_once_of_what_a_failover_cut_off(void **state)
@@ -303,7 +308,7 @@ static void session_is_told_nothing_that_nobody_knows(void **state)
 		.timeline = 3,
 		.count = 2,
 		.past = {{.timeline = 1, .left = {149}}, {.timeline = 2, .left = {200}}}};
-	assert_true(fleet_primary_history(&f, A, &third));
+	assert_true(learn(A, &third));
 	assert_false(session_lost(&s, &f, &survived, &wrote));
 }
 

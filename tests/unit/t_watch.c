@@ -134,6 +134,11 @@ static bool last_down(struct fixture *f)
 
 /* ================= tests ================= */
 
+static bool replica_eligible(struct fixture *f)
+{
+	return fleet_replica_eligible(&f->fleet, 1, net_now_us());
+}
+
 static void watch_learns_role_identity_and_position(void **state)
 {
 	struct fixture f;
@@ -161,7 +166,7 @@ static void watch_learns_role_identity_and_position(void **state)
 	assert_true(f.fleet.nodes[0].at.lsn == 0x2000000);
 	assert_true(f.fleet.nodes[1].at.lsn == 0x2000018);
 	assert_true(f.fleet.nodes[0].sampled_at_us <= net_now_us());
-	assert_true(fleet_replica_eligible(&f.fleet, 1, net_now_us()));
+	run_until(&f, replica_eligible); /* its history comes last */
 	assert_true(f.told[0] >= 2 && f.told[1] >= 2);
 	teardown(&f);
 }
@@ -460,10 +465,12 @@ static void watch_fetches_the_history_of_a_later_timeline_from_the_primary(void 
 	/* What happens to a replica is nothing to it. */
 	watch_distrust(f.watch, 1, "for a test");
 	run_until(&f, all_sampled);
-	run_for(&f, 50 * MS);
+	run_until(&f, replica_eligible);
 	assert_true(f.fleet.history.known);
 	assert_int_equal(f.servers[0].fetches, 1);
-	assert_int_equal(f.servers[1].fetches, 0);
+	/* The replica's own; its first connection may have gone before it had asked. */
+	assert_true(f.servers[1].fetches >= 1 && f.servers[1].fetches <= 2);
+	assert_int_equal(fleet_node_branch(&f.fleet, 1), BRANCH_SAME);
 	teardown(&f);
 }
 
@@ -483,7 +490,8 @@ static void watch_samples_while_the_history_does_not_come(void **state)
 		assert_true(watch_samples(f.watch, 1) >= replica + 10);
 		assert_int_equal(f.fleet.nodes[0].epoch, 0);
 		assert_false(f.fleet.history.known);
-		assert_true(fleet_replica_eligible(&f.fleet, 1, net_now_us()));
+		/* On which branch the primary is nobody knows. */
+		assert_false(fleet_replica_eligible(&f.fleet, 1, net_now_us()));
 		assert_int_equal(f.servers[0].fetches, 1);
 		/* Two questions out at once, and the loop ends: nothing is left behind. */
 		teardown(&f);
@@ -511,7 +519,6 @@ static void watch_forgets_the_history_with_the_primary_and_fetches_anew(void **s
 	assert_int_equal(f.fleet.primary, 1);
 	assert_int_equal(f.fleet.history.timeline, 4);
 	assert_true(history_fork(&f.fleet.history).lsn == 0x7000000);
-	assert_int_equal(f.servers[1].fetches, 1);
 	teardown(&f);
 }
 
@@ -538,7 +545,7 @@ static bool two_primaries(struct fixture *f)
 	return f->fleet.two_primaries;
 }
 
-static void watch_fetches_anew_when_the_second_of_two_primaries_goes(void **state)
+static void watch_keeps_the_history_for_when_the_second_of_two_primaries_goes(void **state)
 {
 	struct fixture f;
 	setup(&f, 2);
@@ -548,15 +555,15 @@ static void watch_fetches_anew_when_the_second_of_two_primaries_goes(void **stat
 	run_until(&f, two_primaries);
 	assert_false(f.fleet.history.known);
 	run_for(&f, 50 * MS);
+	/* Both are on timeline 3. */
 	assert_false(f.fleet.history.known);
-	assert_int_equal(f.servers[1].fetches, 0);
 	WITH(f.servers[1], f.servers[1].mood = MOOD_REFUSE_LOGIN);
 	watch_distrust(f.watch, 1, "for a test");
 	run_until(&f, history_known);
 	/* The one that stayed was never lost. */
 	assert_int_equal(f.fleet.primary, 0);
 	assert_int_equal(f.fleet.nodes[0].epoch, 0);
-	assert_int_equal(f.servers[0].fetches, 2);
+	assert_int_equal(f.servers[0].fetches, 1);
 	teardown(&f);
 }
 
@@ -590,7 +597,7 @@ int main(void)
 		cmocka_unit_test(watch_samples_while_the_history_does_not_come),
 		cmocka_unit_test(watch_forgets_the_history_with_the_primary_and_fetches_anew),
 		cmocka_unit_test(watch_fetches_anew_when_the_primary_says_that_it_is_on_another_timeline),
-		cmocka_unit_test(watch_fetches_anew_when_the_second_of_two_primaries_goes),
+		cmocka_unit_test(watch_keeps_the_history_for_when_the_second_of_two_primaries_goes),
 		cmocka_unit_test(watch_believes_no_history_of_a_primary_that_is_lost),
 		cmocka_unit_test(watch_learns_role_identity_and_position),
 		cmocka_unit_test(watch_follows_the_position),
