@@ -536,10 +536,87 @@ static bool is_local(const char *addr)
 	       strcmp(addr, "::1") == 0;
 }
 
+static void hba_fault(void *arg, int line, const char *what)
+{
+	struct loader *l = arg;
+
+	config_errors_add(l->errors, "%s:%d: %s", l->s->auth_hba_file, line, what);
+}
+
+static void ident_fault(void *arg, int line, const char *what)
+{
+	struct loader *l = arg;
+
+	config_errors_add(l->errors, "%s:%d: %s", l->s->auth_ident_file, line, what);
+}
+
+#define RULES_FILE_MAX (1024 * 1024)
+
+/* The caller frees. NULL, with the fault told. */
+static char *read_rules(struct loader *l, const char *option, const char *path, size_t *len)
+{
+	FILE *file = fopen(path, "re");
+	char *text = file ? malloc(RULES_FILE_MAX + 1) : NULL;
+
+	*len = text ? fread(text, 1, RULES_FILE_MAX + 1, file) : 0;
+	if (text && !ferror(file) && *len <= RULES_FILE_MAX) {
+		fclose(file);
+		return text;
+	}
+	config_errors_add(l->errors, "%s = \"%s\": %s", option, path,
+	                  !file ? strerror(errno) : "cannot be read, or is larger than 1 MB");
+	if (file)
+		fclose(file);
+	free(text);
+	return NULL;
+}
+
+static void load_hba(struct loader *l)
+{
+	struct settings *s = l->s;
+	size_t rules_len, ident_len = 0;
+	char *rules, *ident = NULL;
+
+	if (!s->auth_hba_file[0]) {
+		config_errors_add(l->errors, "auth_type = hba needs rules: set auth_hba_file");
+		return;
+	}
+	rules = read_rules(l, "auth_hba_file", s->auth_hba_file, &rules_len);
+	if (s->auth_ident_file[0])
+		ident = read_rules(l, "auth_ident_file", s->auth_ident_file, &ident_len);
+	if (rules && (ident || !s->auth_ident_file[0]))
+		s->hba = hba_parse(slice_of(rules, rules_len), slice_of(ident, ident_len), hba_fault,
+		                   ident_fault, l);
+	free(rules);
+	free(ident);
+	if (s->hba && hba_has_cert(s->hba) &&
+	    (s->client_tls.mode == SSLMODE_DISABLE || !s->client_tls.ca_file[0]))
+		config_errors_add(l->errors, "%s asks for certificates of clients: set client_tls_sslmode "
+		                             "and client_tls_ca_file", s->auth_hba_file);
+}
+
+/* Types that find out without a list of users who somebody is. */
+static bool needs_no_users(const struct settings *s)
+{
+	return s->auth_type == AUTH_TYPE_TRUST || s->auth_type == AUTH_TYPE_CERT ||
+	       s->auth_type == AUTH_TYPE_PEER || s->auth_type == AUTH_TYPE_HBA;
+}
+
+static const char *auth_word(enum auth_type type)
+{
+	return type == AUTH_TYPE_MD5 ? "md5" : type == AUTH_TYPE_PLAIN ? "plain" : "scram-sha-256";
+}
+
 static void check_auth(struct loader *l)
 {
 	struct settings *s = l->s;
 
+	if (s->auth_type == AUTH_TYPE_HBA)
+		load_hba(l);
+	if (s->auth_type == AUTH_TYPE_CERT && s->client_tls.mode < SSLMODE_VERIFY_CA)
+		config_errors_add(l->errors,
+		                  "auth_type = cert needs certificates of clients: set client_tls_sslmode = "
+		                  "verify-full");
 	if (s->auth_file[0]) {
 		if (!l->auth_type_given)
 			config_errors_add(l->errors,
@@ -547,12 +624,12 @@ static void check_auth(struct loader *l)
 			                  "a password: set auth_type = scram-sha-256, md5, or trust");
 		if (!userlist_load(s->auth_file, &s->users, &s->user_count, userlist_fault, l))
 			return;
-	} else if (s->auth_type != AUTH_TYPE_TRUST) {
+	} else if (!needs_no_users(s)) {
 		config_errors_add(
 			l->errors,
 			"auth_type = %s needs to know the users: set auth_file to a file of \"name\" "
 			"\"secret\" lines, or set auth_type = trust",
-			s->auth_type == AUTH_TYPE_MD5 ? "md5" : "scram-sha-256");
+			auth_word(s->auth_type));
 	} else if (!l->auth_type_given && s->listen_addr[0] && !is_local(s->listen_addr)) {
 		config_errors_add(
 			l->errors,
@@ -701,6 +778,7 @@ void config_free(struct settings *s)
 		explicit_bzero(s->users, (size_t)s->user_count * sizeof(*s->users));
 	free(s->users);
 	tls_context_free(s->client_tls_context);
+	hba_free(s->hba);
 	for (int i = 0; i < FLEET_NODES_MAX; i++)
 		tls_context_free(s->nodes[i].tls);
 	free(s->databases);

@@ -23,6 +23,10 @@ static const struct option_word words_auth[] = {
 	{"trust", AUTH_TYPE_TRUST},
 	{"md5", AUTH_TYPE_MD5},
 	{"scram-sha-256", AUTH_TYPE_SCRAM},
+	{"plain", AUTH_TYPE_PLAIN},
+	{"cert", AUTH_TYPE_CERT},
+	{"peer", AUTH_TYPE_PEER},
+	{"hba", AUTH_TYPE_HBA},
 	{NULL, 0},
 };
 
@@ -283,8 +287,33 @@ const struct option options[] = {
 		.doc =
 			"trust asks for nothing: for a machine of your own. md5 and scram-sha-256 look the user up "
 			"in auth_file. With md5, a user whose secret in the file is a SCRAM verifier is asked for "
-			"SCRAM.",
+			"SCRAM. plain asks for the password itself, over TLS or a unix socket only. cert takes the "
+			"user from the common name in the client's certificate, and needs client_tls_sslmode = "
+			"verify-full. peer asks the kernel who is at the other end of a unix socket. hba looks "
+			"into auth_hba_file. See docs/authentication.md.",
 		.pgbouncer = "auth_type",
+	},
+	{
+		.name = "auth_hba_file",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(auth_hba_file),
+		.preset = "",
+		.help = "Rules in the format of pg_hba.conf, for auth_type = hba",
+		.doc =
+			"A line that is not understood is a fault of the whole file; docs/authentication.md has what "
+			"is. Read again on reload.",
+		.pgbouncer = "auth_hba_file",
+	},
+	{
+		.name = "auth_ident_file",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(auth_ident_file),
+		.preset = "",
+		.help = "Maps in the format of pg_ident.conf, for map= in auth_hba_file",
+		.doc = "Read again on reload.",
+		.pgbouncer = "auth_ident_file",
 	},
 	{
 		.name = "auth_file",

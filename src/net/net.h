@@ -109,6 +109,11 @@ void net_stream_expect(struct net_stream *s, int bytes);
 const char *net_stream_error(const struct net_stream *s);
 /* A unix socket. */
 bool net_stream_is_local(const struct net_stream *s);
+/* Who is at the other end of a unix socket, by the kernel's word. */
+bool net_stream_peer_uid(const struct net_stream *s, uid_t *uid);
+/* The address of the other side, IPv4 in the first four bytes; also for an IPv4 client of a socket
+ * of both families. False: a unix socket, or gone. */
+bool net_stream_address(const struct net_stream *s, bool *is_v6, uint8_t out[16]);
 /* "10.0.0.1:5432" or "unix"; cut to cap. */
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap);
 /* The same of our own end. */

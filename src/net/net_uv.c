@@ -1074,6 +1074,33 @@ bool net_stream_is_local(const struct net_stream *s)
 	return s->local;
 }
 
+bool net_stream_peer_uid(const struct net_stream *s, uid_t *uid)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+	if (!s->local || getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
+		return false;
+	*uid = who.uid;
+	return true;
+}
+
+bool net_stream_address(const struct net_stream *s, bool *is_v6, uint8_t out[16])
+{
+	struct address a = {.len = sizeof(a.storage)};
+	memset(out, 0, 16);
+	if (s->local || getpeername(s->fd, &a.any, &a.len) < 0)
+		return false;
+	bool mapped = a.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr);
+	*is_v6 = a.any.sa_family == AF_INET6 && !mapped;
+	if (*is_v6)
+		memcpy(out, &a.v6.sin6_addr, 16);
+	else if (mapped)
+		memcpy(out, a.v6.sin6_addr.s6_addr + 12, 4);
+	else
+		memcpy(out, &a.v4.sin_addr, 4);
+	return true;
+}
+
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap)
 {
 	struct address a = {.len = sizeof(a.storage)};

@@ -83,10 +83,18 @@ static bool name_ok(struct slice s)
 	return s.len < sizeof((struct login){0}.user) && !has_nul(s);
 }
 
-static bool identity_ok(struct slice user, struct slice application_name, struct slice secret)
+static bool secret_ok(enum secret_kind kind, struct slice secret)
 {
-	return user.len > 0 && name_ok(user) && name_ok(application_name) &&
-	       secret.len < sizeof((struct login){0}.secret) && !has_nul(secret);
+	if (kind == SECRET_KEYS)
+		return secret.len == sizeof(struct scram_keys);
+	return secret.len < sizeof((struct login){0}.secret) && !has_nul(secret);
+}
+_Static_assert(sizeof(struct scram_keys) <= sizeof((struct login){0}.secret), "keys fit");
+
+static bool identity_ok(struct slice user, struct slice application_name, enum secret_kind kind,
+                        struct slice secret)
+{
+	return user.len > 0 && name_ok(user) && name_ok(application_name) && secret_ok(kind, secret);
 }
 
 /* The startup packet is in `out`. */
@@ -106,7 +114,7 @@ bool login_start(struct login *l, struct slice user, struct slice database,
                  struct buf *out)
 {
 	*l = (struct login){0};
-	if (!identity_ok(user, application_name, secret) || !name_ok(database) ||
+	if (!identity_ok(user, application_name, kind, secret) || !name_ok(database) ||
 	    !write_startup(out, user, database, application_name))
 		return false;
 	await_auth(l, user, kind, secret);
@@ -117,7 +125,7 @@ bool login_start_replication(struct login *l, struct slice user, struct slice ap
                              enum secret_kind kind, struct slice secret, struct buf *out)
 {
 	*l = (struct login){0};
-	if (!identity_ok(user, application_name, secret) ||
+	if (!identity_ok(user, application_name, kind, secret) ||
 	    !write_startup_replication(out, user, application_name))
 		return false;
 	await_auth(l, user, kind, secret);
@@ -142,12 +150,15 @@ static enum login_step fail_no_secret(struct login *l, const char *method)
 	            method, l->user);
 }
 
-static enum login_step fail_only_md5(struct login *l, const char *method)
+static enum login_step fail_other_secret(struct login *l, const char *method)
 {
 	return fail(l, INVALID_PASSWORD,
-	            "server asks for %s authentication, but only the md5 hash of the password is known "
-	            "for user \"%s\": put the plain password in the userlist",
-	            method, l->user);
+	            "server asks for %s authentication, but only the %s known for user \"%s\": put the "
+	            "plain password in the userlist",
+	            method,
+	            l->secret_kind == SECRET_KEYS ? "keys of " SCRAM_MECHANISM " are"
+	                                          : "md5 hash of the password is",
+	            l->user);
 }
 
 static enum login_step on_cleartext(struct login *l, struct reader *r, struct buf *out)
@@ -158,7 +169,8 @@ static enum login_step on_cleartext(struct login *l, struct reader *r, struct bu
 	case SECRET_NONE:
 		return fail_no_secret(l, "password");
 	case SECRET_MD5:
-		return fail_only_md5(l, "password");
+	case SECRET_KEYS:
+		return fail_other_secret(l, "password");
 	case SECRET_PLAIN:
 		break;
 	}
@@ -173,6 +185,8 @@ static enum login_step on_md5(struct login *l, struct reader *r, struct buf *out
 		return fail_malformed(l, "md5 password request");
 	if (l->secret_kind == SECRET_NONE)
 		return fail_no_secret(l, "md5");
+	if (l->secret_kind == SECRET_KEYS)
+		return fail_other_secret(l, "md5");
 	bool ok = l->secret_kind == SECRET_MD5 ||
 	          md5_stored(slice_str(l->secret), slice_str(l->user), stored);
 	ok = ok && md5_response(l->secret_kind == SECRET_MD5 ? l->secret : stored, salt.ptr, response);
@@ -203,6 +217,17 @@ static bool mechanisms_parse(struct reader *r, struct slice *first, bool *has_sc
 	}
 }
 
+static bool scram_init(struct login *l)
+{
+	struct scram_keys keys;
+	if (l->secret_kind != SECRET_KEYS)
+		return scram_client_init(l->scram, slice_str(l->secret));
+	memcpy(&keys, l->secret, sizeof(keys));
+	scram_client_init_keys(l->scram, &keys);
+	OPENSSL_cleanse(&keys, sizeof(keys));
+	return true;
+}
+
 static enum login_step scram_begin(struct login *l, const uint8_t random[SCRAM_NONCE_RAW],
                                    struct buf *out)
 {
@@ -211,7 +236,7 @@ static enum login_step scram_begin(struct login *l, const uint8_t random[SCRAM_N
 		return fail(l, "53200", "out of memory during login");
 	struct buf first;
 	buf_init(&first, SCRAM_MESSAGE_MAX);
-	bool ok = scram_client_init(l->scram, slice_str(l->secret)) &&
+	bool ok = scram_init(l) &&
 	          scram_client_first(l->scram, random, &first) &&
 	          write_sasl_initial(out, slice_str(SCRAM_MECHANISM), buf_slice(&first));
 	buf_release(&first);
@@ -236,8 +261,9 @@ static enum login_step on_sasl(struct login *l, struct reader *r,
 	case SECRET_NONE:
 		return fail_no_secret(l, SCRAM_MECHANISM);
 	case SECRET_MD5:
-		return fail_only_md5(l, SCRAM_MECHANISM);
+		return fail_other_secret(l, SCRAM_MECHANISM);
 	case SECRET_PLAIN:
+	case SECRET_KEYS:
 		break;
 	}
 	return scram_begin(l, random, out);
@@ -249,6 +275,12 @@ static enum login_step on_sasl_continue(struct login *l, struct reader *r, struc
 	buf_init(&answer, SCRAM_MESSAGE_MAX);
 	if (!scram_client_final(l->scram, reader_rest(r), &answer)) {
 		buf_release(&answer);
+		if (l->secret_kind == SECRET_KEYS)
+			return fail(l, INVALID_PASSWORD,
+			            "the SCRAM secret of user \"%s\" on the server is not the router's, so what "
+			            "was learnt from the client does not count there: copy "
+			            "pg_authid.rolpassword of the primary to the userlist",
+			            l->user);
 		return fail_malformed(l, "SCRAM message");
 	}
 	bool written = write_sasl_response(out, buf_slice(&answer));

@@ -43,7 +43,12 @@ enum login_state {
 };
 
 /* How the password is known: as the userlist has it. */
-enum secret_kind { SECRET_NONE, SECRET_PLAIN, SECRET_MD5 };
+enum secret_kind {
+	SECRET_NONE,
+	SECRET_PLAIN,
+	SECRET_MD5,
+	SECRET_KEYS, /* the bytes of a struct scram_keys */
+};
 
 struct login {
 	enum login_state state;

@@ -149,6 +149,27 @@ bool scram_secret_from_password(struct slice password, struct slice salt, uint32
 	return ok;
 }
 
+bool scram_keys_match(const struct scram_keys *k, const struct scram_secret *secret)
+{
+	uint8_t hash[SCRAM_KEY_LEN];
+	return k->iterations == secret->iterations &&
+	       slice_eq(slice_of(k->salt, k->salt_len), slice_of(secret->salt, secret->salt_len)) &&
+	       CRYPTO_memcmp(k->server_key, secret->server_key, SCRAM_KEY_LEN) == 0 &&
+	       sha256(slice_of(k->client_key, SCRAM_KEY_LEN), hash) &&
+	       CRYPTO_memcmp(hash, secret->stored_key, sizeof(hash)) == 0;
+}
+
+bool scram_secret_check(const struct scram_secret *secret, struct slice password,
+                        struct scram_keys *keys)
+{
+	*keys = (struct scram_keys){.iterations = secret->iterations, .salt_len = secret->salt_len};
+	memcpy(keys->salt, secret->salt, secret->salt_len);
+	return password.len <= INT32_MAX &&
+	       derive_keys(password, slice_of(secret->salt, secret->salt_len), secret->iterations,
+	                   keys->client_key, keys->server_key) &&
+	       scram_keys_match(keys, secret);
+}
+
 /* 1 to SCRAM_ITERATIONS_MAX, digits only. */
 static bool iterations_parse(struct slice text, uint32_t *out)
 {
@@ -334,7 +355,7 @@ static bool client_final_parse(const struct scram_server *s, struct slice in,
 
 /* ClientKey = ClientProof XOR HMAC(StoredKey, AuthMessage); its hash must be StoredKey. */
 static bool proof_ok(const struct scram_secret *secret, struct slice auth_message,
-                     const uint8_t proof[SCRAM_KEY_LEN])
+                     const uint8_t proof[SCRAM_KEY_LEN], uint8_t client_key[SCRAM_KEY_LEN])
 {
 	uint8_t key[SCRAM_KEY_LEN], hash[SCRAM_KEY_LEN];
 	bool ok = hmac_sha256(secret->stored_key, auth_message, key);
@@ -342,8 +363,19 @@ static bool proof_ok(const struct scram_secret *secret, struct slice auth_messag
 		key[i] ^= proof[i];
 	ok = ok && sha256(slice_of(key, sizeof(key)), hash) &&
 	     CRYPTO_memcmp(hash, secret->stored_key, sizeof(hash)) == 0;
+	if (ok)
+		memcpy(client_key, key, sizeof(key));
 	OPENSSL_cleanse(key, sizeof(key));
 	return ok;
+}
+
+static void keep_keys(struct scram_server *s, const uint8_t client_key[SCRAM_KEY_LEN])
+{
+	s->keys.iterations = s->secret.iterations;
+	s->keys.salt_len = s->secret.salt_len;
+	memcpy(s->keys.salt, s->secret.salt, s->secret.salt_len);
+	memcpy(s->keys.client_key, client_key, SCRAM_KEY_LEN);
+	memcpy(s->keys.server_key, s->secret.server_key, SCRAM_KEY_LEN);
 }
 
 static bool server_final_write(const struct scram_secret *secret, struct slice auth_message,
@@ -360,7 +392,7 @@ static bool server_final_write(const struct scram_secret *secret, struct slice a
 bool scram_server_final(struct scram_server *s, struct slice client_final, struct buf *out)
 {
 	char auth_message[3 * SCRAM_MESSAGE_MAX];
-	uint8_t proof[SCRAM_KEY_LEN];
+	uint8_t proof[SCRAM_KEY_LEN], client_key[SCRAM_KEY_LEN] = {0};
 	struct slice without_proof;
 	bool ok = false;
 	if (s->server_first[0] == '\0' || !client_final_parse(s, client_final, &without_proof, proof))
@@ -371,9 +403,12 @@ bool scram_server_final(struct scram_server *s, struct slice client_final, struc
 		goto out;
 	/* A doomed exchange takes the same steps, so that time does not tell users apart. */
 	struct slice message = slice_of(auth_message, (size_t)n);
-	ok = proof_ok(&s->secret, message, proof) && !s->doomed &&
+	ok = proof_ok(&s->secret, message, proof, client_key) && !s->doomed &&
 	     server_final_write(&s->secret, message, out);
+	if (ok)
+		keep_keys(s, client_key);
 out:
+	OPENSSL_cleanse(client_key, sizeof(client_key));
 	OPENSSL_cleanse(&s->secret, sizeof(s->secret));
 	s->server_first[0] = '\0';
 	return ok;
@@ -387,6 +422,11 @@ bool scram_client_init(struct scram_client *c, struct slice password)
 	if (password.len > 0 && memchr(password.ptr, 0, password.len))
 		return false;
 	return copy_text(c->password, sizeof(c->password), password);
+}
+
+void scram_client_init_keys(struct scram_client *c, const struct scram_keys *keys)
+{
+	*c = (struct scram_client){.has_keys = true, .keys = *keys};
 }
 
 bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NONCE_RAW],
@@ -426,13 +466,28 @@ static bool nonce_extends(const struct scram_client *c, struct slice nonce)
 	return nonce.len > ours.len && slice_eq(slice_of(nonce.ptr, ours.len), ours);
 }
 
+/* ClientKey and ServerKey: derived, or learnt if they are of this salt. */
+static bool client_keys(struct scram_client *c, const struct server_first *first,
+                        uint8_t client_key[SCRAM_KEY_LEN])
+{
+	struct slice salt = slice_of(first->salt, first->salt_len);
+	if (!c->has_keys)
+		return derive_keys(slice_str(c->password), salt, first->iterations, client_key,
+		                   c->server_key);
+	if (c->keys.iterations != first->iterations ||
+	    !slice_eq(salt, slice_of(c->keys.salt, c->keys.salt_len)))
+		return false;
+	memcpy(client_key, c->keys.client_key, SCRAM_KEY_LEN);
+	memcpy(c->server_key, c->keys.server_key, SCRAM_KEY_LEN);
+	return true;
+}
+
 /* Proof = ClientKey XOR HMAC(StoredKey, AuthMessage); ServerSignature is what we shall expect. */
 static bool client_prove(struct scram_client *c, const struct server_first *first,
                          struct slice auth_message, uint8_t proof[SCRAM_KEY_LEN])
 {
 	uint8_t client_key[SCRAM_KEY_LEN], stored_key[SCRAM_KEY_LEN];
-	bool ok = derive_keys(slice_str(c->password), slice_of(first->salt, first->salt_len),
-	                      first->iterations, client_key, c->server_key) &&
+	bool ok = client_keys(c, first, client_key) &&
 	          sha256(slice_of(client_key, sizeof(client_key)), stored_key) &&
 	          hmac_sha256(stored_key, auth_message, proof) &&
 	          hmac_sha256(c->server_key, auth_message, c->server_signature);
@@ -461,6 +516,7 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 	if (!fitted(len, room) || !client_prove(c, &first, slice_str(c->auth_message), proof))
 		goto fail;
 	OPENSSL_cleanse(c->password, sizeof(c->password));
+	OPENSSL_cleanse(&c->keys, sizeof(c->keys));
 	base64_encode(proof, sizeof(proof), proof_text);
 	return buf_append(out, without_proof, (size_t)len) && buf_append_str(out, ",p=") &&
 	       buf_append_str(out, proof_text);

@@ -34,6 +34,21 @@ bool scram_secret_parse(struct slice text, struct scram_secret *out);
 bool scram_secret_from_password(struct slice password, struct slice salt, uint32_t iterations,
                                 struct scram_secret *out);
 
+/* What proves that somebody is the user without his password, to servers that store the same secret.
+ * Learnt from a client's proof (RFC 5802, section 9), or derived; as precious as the password. */
+struct scram_keys {
+	uint32_t iterations;
+	size_t salt_len;
+	uint8_t salt[SCRAM_SALT_MAX];
+	uint8_t client_key[SCRAM_KEY_LEN];
+	uint8_t server_key[SCRAM_KEY_LEN];
+};
+/* They are those of this secret. */
+bool scram_keys_match(const struct scram_keys *k, const struct scram_secret *secret);
+/* The password is that of the secret; in constant time. Then `keys` are, too. */
+bool scram_secret_check(const struct scram_secret *secret, struct slice password,
+                        struct scram_keys *keys);
+
 /* "md5" + md5(password + user), the form that is stored. */
 bool md5_stored(struct slice password, struct slice user, char out[MD5_PASSWORD_LEN + 1]);
 /* The answer to an AuthenticationMD5Password: "md5" + md5(hex part of `stored` + salt). */
@@ -48,6 +63,7 @@ struct scram_server {
 	char nonce[128];
 	char client_first_bare[SCRAM_MESSAGE_MAX];
 	char server_first[SCRAM_MESSAGE_MAX];
+	struct scram_keys keys; /* once the proof was right; for the owner to wipe */
 };
 
 /* `mock_seed` makes a stable mock salt for an unknown user (secret == NULL), so that users cannot
@@ -64,6 +80,8 @@ bool scram_server_final(struct scram_server *s, struct slice client_final, struc
 /* ---- client side: we prove ourselves to a server ---- */
 struct scram_client {
 	char password[256];
+	bool has_keys;
+	struct scram_keys keys; /* in place of a password */
 	char client_first_bare[256];
 	char auth_message[SCRAM_MESSAGE_MAX];
 	uint8_t server_key[SCRAM_KEY_LEN];
@@ -72,8 +90,10 @@ struct scram_client {
 
 /* False: password too long. */
 bool scram_client_init(struct scram_client *c, struct slice password);
+void scram_client_init_keys(struct scram_client *c, const struct scram_keys *keys);
 bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NONCE_RAW],
                         struct buf *out);
+/* False: malformed, or keys that are not of the server's secret. */
 bool scram_client_final(struct scram_client *c, struct slice server_first, struct buf *out);
 /* True if the server proved that it knows the secret too. */
 bool scram_client_verify(struct scram_client *c, struct slice server_final);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "auth.h"
 
+#include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -42,20 +44,148 @@ static enum auth_step ask_scram(struct client *c, const struct user_entry *u, st
 	return AUTH_MORE;
 }
 
-enum auth_step auth_begin(struct client *c, struct buf *out)
+/* ---- who may, and how ---- */
+
+__attribute__((format(printf, 2, 3))) static enum auth_step forbid(struct client *c,
+                                                                   const char *fmt, ...)
 {
-	const struct settings *s = c->worker->settings;
-	const struct user_entry *u = user_find(s, slice_str(c->login->user));
-	if (s->auth_type == AUTH_TYPE_TRUST)
-		return AUTH_DONE;
+	va_list ap;
+	va_start(ap, fmt);
+	(void)vsnprintf(c->login->why, sizeof(c->login->why), fmt, ap);
+	va_end(ap);
+	return AUTH_FORBIDDEN;
+}
+
+static const struct hba_rule *rule_for(struct client *c, struct hba_peer *p)
+{
+	*p = (struct hba_peer){
+		.local = net_stream_is_local(c->stream),
+		.tls = net_stream_tls(c->stream) != NULL,
+		.database = c->login->database,
+		.user = c->login->user,
+	};
+	if (!p->local && !net_stream_address(c->stream, &p->is_v6, p->address))
+		return NULL;
+	return hba_find(c->worker->settings->hba, p);
+}
+
+/* In PostgreSQL's words. */
+static enum auth_step forbid_by_rule(struct client *c, const struct hba_peer *p, const char *fmt)
+{
+	char peer[80];
+	net_stream_peer(c->stream, peer, sizeof(peer));
+	char *port = strrchr(peer, ':');
+	if (port)
+		*port = '\0';
+	return forbid(c, "%s host \"%s\", user \"%s\", database \"%s\", %s", fmt,
+	              p->local ? "[local]" : peer, p->user, p->database,
+	              p->tls ? "SSL encryption" : "no encryption");
+}
+
+static bool is_user(struct client *c, const struct hba_rule *r, const char *system_user)
+{
+	const struct hba *h = c->worker->settings->hba;
+	return r ? hba_user_fits(h, r, system_user, c->login->user)
+	         : strcmp(system_user, c->login->user) == 0;
+}
+
+static bool certified(struct client *c, char name[NAME_MAX_BYTES])
+{
+	const struct tls *t = net_stream_tls(c->stream);
+	return t && tls_peer_common_name(t, name, NAME_MAX_BYTES);
+}
+
+static enum auth_step prove_by_cert(struct client *c, const struct hba_rule *r)
+{
+	char name[NAME_MAX_BYTES];
+	if (!certified(c, name) || !is_user(c, r, name))
+		return forbid(c, "certificate authentication failed for user \"%s\"", c->login->user);
+	return AUTH_DONE;
+}
+
+static enum auth_step prove_by_peer(struct client *c, const struct hba_rule *r)
+{
+	char space[4096];
+	struct passwd entry, *found = NULL;
+	uid_t uid;
+	if (!net_stream_peer_uid(c->stream, &uid) ||
+	    getpwuid_r(uid, &entry, space, sizeof(space), &found) != 0 || !found ||
+	    !is_user(c, r, found->pw_name))
+		return forbid(c, "peer authentication failed for user \"%s\"", c->login->user);
+	return AUTH_DONE;
+}
+
+static enum auth_step ask_plain(struct client *c, struct buf *out)
+{
+	if (!net_stream_tls(c->stream) && !net_stream_is_local(c->stream))
+		return forbid(c, "a password in clear is asked for inside TLS only");
+	c->login->plain = true;
+	write_auth(out, AUTH_CLEARTEXT, (struct slice){0});
+	return AUTH_MORE;
+}
+
+static enum auth_step ask_password(struct client *c, enum hba_method method, struct buf *out)
+{
+	const struct user_entry *u = user_find(c->worker->settings, slice_str(c->login->user));
 	c->login->known = u && u->secret[0];
 	if (!c->login->known)
 		u = NULL;
+	if (method == HBA_PASSWORD)
+		return ask_plain(c, out);
 	/* A SCRAM secret can only be used for SCRAM. */
-	if (s->auth_type == AUTH_TYPE_SCRAM || (u && strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0))
+	if (method == HBA_SCRAM || (u && strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0))
 		return ask_scram(c, u, out);
 	return ask_md5(c, u, out);
 }
+
+static enum auth_step begin_with(struct client *c, enum hba_method method,
+                                 const struct hba_rule *r, struct buf *out)
+{
+	switch (method) {
+	case HBA_TRUST:
+		return AUTH_DONE;
+	case HBA_CERT:
+		return prove_by_cert(c, r);
+	case HBA_PEER:
+		return prove_by_peer(c, r);
+	case HBA_MD5:
+	case HBA_SCRAM:
+	case HBA_PASSWORD:
+		return ask_password(c, method, out);
+	case HBA_REJECT:
+		break;
+	}
+	return forbid(c, "nobody is let in");
+}
+
+static enum auth_step begin_by_rules(struct client *c, struct buf *out)
+{
+	struct hba_peer p;
+	char name[NAME_MAX_BYTES];
+	const struct hba_rule *r = rule_for(c, &p);
+	if (!r)
+		return forbid_by_rule(c, &p, "no pg_hba.conf entry for");
+	if (hba_rule_method(r) == HBA_REJECT)
+		return forbid_by_rule(c, &p, "pg_hba.conf rejects connection for");
+	if (hba_rule_clientcert(r) != HBA_CLIENTCERT_NONE && !certified(c, name))
+		return forbid(c, "connection requires a valid client certificate");
+	if (hba_rule_clientcert(r) == HBA_CLIENTCERT_FULL && strcmp(name, p.user) != 0)
+		return forbid(c, "the client certificate is not of user \"%s\"", p.user);
+	return begin_with(c, hba_rule_method(r), r, out);
+}
+
+enum auth_step auth_begin(struct client *c, struct buf *out)
+{
+	static const enum hba_method methods[] = {
+		[AUTH_TYPE_TRUST] = HBA_TRUST, [AUTH_TYPE_MD5] = HBA_MD5,   [AUTH_TYPE_SCRAM] = HBA_SCRAM,
+		[AUTH_TYPE_PLAIN] = HBA_PASSWORD, [AUTH_TYPE_CERT] = HBA_CERT, [AUTH_TYPE_PEER] = HBA_PEER,
+	};
+	enum auth_type type = c->worker->settings->auth_type;
+	return type == AUTH_TYPE_HBA ? begin_by_rules(c, out)
+	                             : begin_with(c, methods[type], NULL, out);
+}
+
+/* ---- answers ---- */
 
 static bool same_text(struct slice a, const char *b)
 {
@@ -98,13 +228,48 @@ static enum auth_step answer_scram(struct client *c, struct slice body, struct b
 		}
 	} else if (scram_server_final(l->server, body, &payload) && l->known) {
 		write_auth(out, AUTH_SASL_FINAL, buf_slice(&payload));
+		l->keys = l->server->keys;
+		l->has_keys = true;
 		step = AUTH_DONE;
 	}
 	buf_release(&payload);
 	return step;
 }
 
+/* Who is unknown costs as much as who is not. */
+static bool password_fits(struct client_login *l, const struct user_entry *u, struct slice text)
+{
+	char stored[MD5_PASSWORD_LEN + 1];
+	struct scram_secret secret;
+	static const uint8_t no_salt[SALT_LEN];
+	if (!u) {
+		(void)scram_secret_from_password(text, slice_of(no_salt, SALT_LEN), SCRAM_ITERATIONS,
+		                                 &secret);
+		return false;
+	}
+	if (strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0)
+		return l->has_keys = scram_secret_parse(slice_str(u->secret), &secret) &&
+		                     scram_secret_check(&secret, text, &l->keys);
+	if (strncmp(u->secret, "md5", 3) == 0 && strlen(u->secret) == MD5_PASSWORD_LEN)
+		return md5_stored(text, slice_str(l->user), stored) &&
+		       same_text(slice_str(stored), u->secret);
+	return same_text(text, u->secret);
+}
+
+static enum auth_step answer_plain(struct client *c, struct slice body)
+{
+	struct client_login *l = c->login;
+	struct slice text;
+	if (!msg_password_parse(body, &text))
+		return AUTH_BROKEN;
+	const struct user_entry *u =
+		l->known ? user_find(c->worker->settings, slice_str(l->user)) : NULL;
+	return text.len > 0 && password_fits(l, u, text) ? AUTH_DONE : AUTH_REFUSED;
+}
+
 enum auth_step auth_answer(struct client *c, struct slice body, struct buf *out)
 {
+	if (c->login->plain)
+		return answer_plain(c, body);
 	return c->login->scram ? answer_scram(c, body, out) : answer_md5(c, body);
 }

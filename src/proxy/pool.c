@@ -160,13 +160,52 @@ const struct user_entry *user_find(const struct settings *s, struct slice name)
 	return NULL;
 }
 
-/* How to prove to a server that we are this user. A SCRAM secret cannot: it only verifies. */
+static void forget_secret(struct account *a)
+{
+	a->secret_kind = SECRET_NONE;
+	explicit_bzero(a->secret, sizeof(a->secret));
+}
+
+struct slice account_proof(const struct account *a)
+{
+	return a->secret_kind == SECRET_KEYS ? slice_of(a->secret, sizeof(struct scram_keys))
+	                                     : slice_str(a->secret);
+}
+
+/* The secret only verifies. Keys that a client brought stay as long as they are of it. */
+static void keep_keys_of(struct account *a, const char *text)
+{
+	struct scram_secret secret;
+	struct scram_keys keys;
+	memcpy(&keys, a->secret, sizeof(keys));
+	if (a->secret_kind != SECRET_KEYS || !scram_secret_parse(slice_str(text), &secret) ||
+	    !scram_keys_match(&keys, &secret))
+		forget_secret(a);
+	explicit_bzero(&keys, sizeof(keys));
+}
+
+void account_learn_keys(struct account *a, const struct scram_keys *keys)
+{
+	if (a->secret_kind != SECRET_NONE && a->secret_kind != SECRET_KEYS)
+		return;
+	bool fresh = a->secret_kind == SECRET_NONE;
+	a->secret_kind = SECRET_KEYS;
+	memcpy(a->secret, keys, sizeof(*keys));
+	/* What failed for want of them may be tried again at once. */
+	for (int i = 0; fresh && i < FLEET_NODES_MAX; i++)
+		a->pools[i].retry_at_us = 0;
+}
+
+/* How to prove to a server that we are this user. */
 static void account_secret(struct account *a)
 {
 	const struct user_entry *u = user_find(a->database->worker->settings, slice_str(a->user));
-	a->secret_kind = SECRET_NONE;
-	a->secret[0] = '\0';
-	if (!u || u->secret[0] == '\0' || strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0)
+	if (u && strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0) {
+		keep_keys_of(a, u->secret);
+		return;
+	}
+	forget_secret(a);
+	if (!u || u->secret[0] == '\0')
 		return;
 	bool md5 = strncmp(u->secret, "md5", 3) == 0 && strlen(u->secret) == MD5_PASSWORD_LEN;
 	a->secret_kind = md5 ? SECRET_MD5 : SECRET_PLAIN;
@@ -222,7 +261,7 @@ void databases_free(struct worker *w)
 		{
 			struct account *a = container_of(it, struct account, link);
 			list_for_each(wl, &a->welcomes) welcome_free(w, container_of(wl, struct welcome, link));
-			memset(a->secret, 0, sizeof(a->secret));
+			explicit_bzero(a->secret, sizeof(a->secret));
 			free(a);
 		}
 		stmt_cache_free(db->cache);

@@ -16,6 +16,10 @@ bool database_served(const struct worker *w, struct slice name);
 bool database_listed(const struct worker *w, struct slice name);
 /* Finds the database a client asked for, or makes it; NULL: not configured, or no memory. */
 struct database *database_get(struct worker *w, struct slice name);
+/* How the account's user proves to servers who he is. */
+struct slice account_proof(const struct account *a);
+/* What a client has proved to have: of use where the userlist has a SCRAM secret only. */
+void account_learn_keys(struct account *a, const struct scram_keys *keys);
 struct account *account_get(struct database *db, struct slice user);
 const struct user_entry *user_find(const struct settings *s, struct slice name);
 /* Applies new settings to what exists. */

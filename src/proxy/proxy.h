@@ -308,11 +308,14 @@ struct client_login {
 	struct vars *vars;
 	struct buf own; /* settings of the router's own, "name\0value\0…": they count once it is known
 	                   who asks */
-	bool console, scram, first_done;
+	bool console, scram, plain, first_done;
+	char why[256]; /* AUTH_FORBIDDEN */
 	char user[NAME_MAX_BYTES], database[NAME_MAX_BYTES];
 	char stored[MD5_PASSWORD_LEN + 1];
 	uint8_t salt[4];
 	bool known;                  /* the user exists */
+	bool has_keys;               /* … proved it by SCRAM */
+	struct scram_keys keys;
 	struct scram_server *server; /* while a SASL exchange runs */
 };
 

@@ -196,7 +196,7 @@ static void login_begin(struct server *s)
 	buf_init(&out, LOGIN_OUT_MAX);
 	bool ok = s->login &&
 	          login_start(s->login, slice_str(a->user), slice_str(a->database->dbname),
-	                      (struct slice){0}, a->secret_kind, slice_str(a->secret), &out) &&
+	                      (struct slice){0}, a->secret_kind, account_proof(a), &out) &&
 	          server_send(s, &out);
 	buf_release(&out);
 	if (!ok)

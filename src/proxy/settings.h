@@ -8,6 +8,7 @@
 #define TM_PROXY_SETTINGS_H
 
 #include "consistency/route.h"
+#include "hba.h"
 #include "consistency/token.h"
 #include "net/tls.h"
 #include "store/store.h"
@@ -22,7 +23,15 @@ struct tls_options {
 	char protocols[64], ciphers[256];
 };
 
-enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM };
+enum auth_type {
+	AUTH_TYPE_TRUST,
+	AUTH_TYPE_MD5,
+	AUTH_TYPE_SCRAM,
+	AUTH_TYPE_PLAIN,
+	AUTH_TYPE_CERT,
+	AUTH_TYPE_PEER,
+	AUTH_TYPE_HBA, /* as `hba` says */
+};
 enum scope { SCOPE_DATABASE, SCOPE_CONNECTION };
 /* What a token that the router gives out is bound to. */
 enum token_binding { TOKEN_BINDING_NONE, TOKEN_BINDING_SESSION };
@@ -69,6 +78,8 @@ struct settings {
 
 	/* who may */
 	enum auth_type auth_type;
+	char auth_hba_file[256], auth_ident_file[256];
+	struct hba *hba;     /* what they say; NULL unless AUTH_TYPE_HBA */
 	char auth_file[256]; /* where `users` came from; "" is none */
 	int user_count;
 	struct user_entry *users; /* sorted by name */

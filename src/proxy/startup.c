@@ -191,8 +191,8 @@ static void after_auth(struct client *c);
 
 static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 {
-	char text[160];
-	if (step != AUTH_BROKEN && step != AUTH_REFUSED)
+	char text[160], why[sizeof(c->login->why)];
+	if (step == AUTH_MORE || step == AUTH_DONE)
 		client_say(c, out->data, out->len);
 	if (c->state == CLIENT_DEAD)
 		return; /* it hung up, and saying something told us */
@@ -209,6 +209,12 @@ static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 		snprintf(text, sizeof(text), "password authentication failed for user \"%s\"",
 		         c->login->user);
 		client_fatal(c, "28P01", text, NULL);
+		break;
+	case AUTH_FORBIDDEN:
+		c->worker->stats.login_failures++;
+		log_warn("user=%s %s", c->login->user, c->login->why);
+		snprintf(why, sizeof(why), "%s", c->login->why);
+		client_fatal(c, "28000", why, NULL);
 		break;
 	case AUTH_BROKEN:
 		c->worker->stats.client_errors++;
@@ -591,6 +597,8 @@ static bool enter_database(struct client *c)
 	c->account = db ? account_get(db, slice_str(c->login->user)) : NULL;
 	if (c->account)
 		c->account->client_count++;
+	if (c->account && c->login->has_keys)
+		account_learn_keys(c->account, &c->login->keys);
 	if (!c->account || !client_scope_mark(c)) {
 		client_fatal(c, "53200", "out of memory", NULL);
 		return false;

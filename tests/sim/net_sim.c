@@ -661,6 +661,16 @@ bool net_stream_is_local(const struct net_stream *s)
 	return false;
 }
 
+bool net_stream_peer_uid(const struct net_stream *s, uid_t *uid)
+{
+	return false;
+}
+
+bool net_stream_address(const struct net_stream *s, bool *is_v6, uint8_t out[16])
+{
+	return false;
+}
+
 void net_stream_peer(const struct net_stream *s, char *out, size_t cap)
 {
 	(void)snprintf(out, cap, "%s:%u", world.hosts[s->connection->host[!s->side]],

@@ -125,8 +125,8 @@ static void numbers_sizes_switches_and_words(void **state)
 	assert_false(set("query_tags", "maybe"));
 	assert_true(set("auth_type", "scram-sha-256"));
 	assert_int_equal(s.auth_type, AUTH_TYPE_SCRAM);
-	assert_false(set("auth_type", "hba"));
-	assert_string_equal(why, "not one of trust, md5, scram-sha-256");
+	assert_false(set("auth_type", "ldap"));
+	assert_string_equal(why, "not one of trust, md5, scram-sha-256, plain, cert, peer, hba");
 }
 
 static void strings_keep_to_their_room(void **state)

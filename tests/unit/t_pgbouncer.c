@@ -233,7 +233,7 @@ static void what_would_be_less_safe_is_refused(void **state)
 	static const char *const lines[] = {
 		"disable_pqexec = 1",
 		"unix_socket_mode = 0700",
-		"auth_type = plain",
+		"auth_type = ldap",
 		"auth_type = any",
 		"auth_type = pam",
 		"listen_addr = 127.0.0.1,::1",

@@ -480,9 +480,65 @@ static void client_passwords_are_bounded_and_wiped(void **state)
 	assert_false(scram_client_init(&c, slice_of("a\0b", 3)));
 }
 
+/* ================= keys in place of a password ================= */
+
+/* One exchange of a client that has `keys`. */
+static bool prove_with(const struct scram_keys *keys, const char *secret_text)
+{
+	struct scram_secret secret;
+	struct scram_server server;
+	struct scram_client client;
+	struct buf first, answer, final, verdict;
+	assert_true(scram_secret_parse(slice_str(secret_text), &secret));
+	buf_init(&first, SCRAM_MESSAGE_MAX);
+	buf_init(&answer, SCRAM_MESSAGE_MAX);
+	buf_init(&final, SCRAM_MESSAGE_MAX);
+	buf_init(&verdict, SCRAM_MESSAGE_MAX);
+	scram_server_init(&server, &secret, slice_str("alice"));
+	scram_client_init_keys(&client, keys);
+	bool ok = scram_client_first(&client, nonce_a, &first) &&
+	          scram_server_first(&server, buf_slice(&first), nonce_b, &answer) &&
+	          scram_client_final(&client, buf_slice(&answer), &final) &&
+	          scram_server_final(&server, buf_slice(&final), &verdict) &&
+	          scram_client_verify(&client, buf_slice(&verdict));
+	if (ok)
+		assert_memory_equal(&server.keys, keys, sizeof(*keys));
+	scram_client_release(&client);
+	buf_release(&first);
+	buf_release(&answer);
+	buf_release(&final);
+	buf_release(&verdict);
+	return ok;
+}
+
+static void keys_prove_what_a_password_proves(void **state)
+{
+	(void)state;
+	struct scram_secret secret;
+	struct scram_keys keys;
+	assert_true(scram_secret_parse(slice_str(RFC_SECRET), &secret));
+	assert_true(scram_secret_check(&secret, slice_str("pencil"), &keys));
+	assert_true(prove_with(&keys, RFC_SECRET));
+	for (size_t bit = 0; bit < 8 * SCRAM_KEY_LEN; bit += 5) {
+		struct scram_keys other = keys;
+		other.client_key[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		assert_false(scram_keys_match(&other, &secret));
+		assert_false(prove_with(&other, RFC_SECRET));
+	}
+	struct scram_keys other = keys;
+	other.iterations++;
+	assert_false(prove_with(&other, RFC_SECRET));
+	other = keys;
+	other.salt[0]++;
+	assert_false(prove_with(&other, RFC_SECRET));
+	assert_false(scram_secret_check(&secret, slice_str("pencils"), &keys));
+	assert_false(scram_secret_check(&secret, slice_str(""), &keys));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(keys_prove_what_a_password_proves),
 		cmocka_unit_test(md5_matches_known_hashes),
 		cmocka_unit_test(md5_response_wants_a_stored_hash),
 		cmocka_unit_test(secret_of_a_password_is_the_stored_one),
