@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""node-postgres' and postgres.js' own tests. Their npm packages come without them: without CONFORMANCE_SOURCES
-these are skipped."""
+"""node-postgres' and postgres.js' own tests. Where their npm packages come without them these are skipped."""
 
 import glob
 import os

@@ -4,9 +4,6 @@ the repository.
 
     source("postgresql-15")   the unpacked tree, as a path; raises Unavailable, with the reason
 
-CONFORMANCE_SOURCES=DIR names a directory with trees that are there already (DIR/postgresql-15, DIR/psycopg2,
-DIR/npm/pg, DIR/npm/postgres), for machines that reach no mirror with source packages.
-
 apt-get is given lists and caches of its own: the machine's sources.list and lists are not touched.
 """
 
@@ -17,7 +14,6 @@ import subprocess
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CACHE = os.path.join(ROOT, ".deps", "conformance")
-GIVEN = os.environ.get("CONFORMANCE_SOURCES")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -96,18 +92,11 @@ def npm_package(name):
 def source(package, needs):
     """The tree of a Debian source package ("psycopg2") or an npm package ("npm/pg"), if it has the path
     `needs`, which is what the suite is about: some packages come without their tests."""
-    given = GIVEN and os.path.join(GIVEN, package)
-    if given and os.path.isdir(given):
-        tree = given
-    elif package.startswith("npm/"):
-        tree = npm_package(package[4:])
-    else:
-        tree = debian_source(package)
+    tree = npm_package(package[4:]) if package.startswith("npm/") else debian_source(package)
     if not os.path.exists(os.path.join(tree, needs)):
         raise Unavailable(f"{package} comes without {needs}")
     return tree
 
 
 def origin(package):
-    return "given by CONFORMANCE_SOURCES" if GIVEN and os.path.isdir(os.path.join(GIVEN, package)) else \
-        "npm" if package.startswith("npm/") else "Debian source package"
+    return "npm" if package.startswith("npm/") else "Debian source package"
