@@ -56,7 +56,8 @@ conformance:
 	/usr/bin/python3 tests/conformance/run.py --write docs/conformance.md
 
 # FAULTS (60) of real servers, links and routers in network namespaces, under checked sessions; SEED replays the
-# order, BAD=position_inside is a router that is known to be bad. A short form is part of check.
+# order, BAD=position_inside (no_read_marks, guard_ignored) is a router that is known to be bad and must be caught. Short
+# forms of both are part of check.
 torture:
 	@packaging/bootstrap.sh build check
 	@$(MAKE) --no-print-directory all

@@ -20,3 +20,8 @@ def torture(*args):
 
 def test_sessions_on_two_routers_survive_faults(need_router):
     assert torture("--short", "--seed", "1").returncode == 0
+
+
+def test_bad_routers_are_caught(need_router):
+    """Else the silence above means nothing."""
+    assert torture("--short", "--seed", "1", "--bad", "position_inside,no_read_marks,guard_ignored").returncode == 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Real faults on a real cluster, under the load of checked sessions, behind two routers at once.
 
-    torture.py [--faults 60] [--seed N] [--bad FAULT]
+    torture.py [--faults 60] [--seed N] [--bad FAULT,…]
 
     sessions ──▶ router a ──┐ 10.77.0.0/24        10.78.0.0/24
              ╲╱             ├── node0 ──┐
@@ -12,19 +12,24 @@ Each node lives in a network namespace of its own, with a link to the routers an
 taken down or made slow. The program moves into a namespace of its own first, so nothing of this is seen outside and all
 of it ends with the program. Where namespaces are refused it says so and does what can be done on loopback.
 
-Who checks. Every session is the only writer of one row, whose value it raises, and reads the rows of all. Its reads may
-not be older than its own acknowledged writes, nor than what it has read, whichever router it asks: named sessions and
-those that carry a token change the router all the time. At a failover the surviving rows are asked of the standby after
-it has replayed all it received and before it is promoted: what is beyond them is lost, and only that. The table
-counts sessions that lost a write, and those that the router told so; a session that is one connection and lost that, too,
-is a new one and is told nothing.
+Who checks. Every session is the only writer of one row, whose value it raises and reads back at once, and reads the rows
+of all, each many times in a row. Its reads may not be older than its own acknowledged writes, nor than what it has read,
+whichever router it asks: named sessions and those that carry a token change the router all the time. At a failover the
+surviving rows are asked of the standby after it has replayed all it received and before it is promoted: what is beyond
+them is lost, and only that. The table counts sessions that lost a write, and those that the router told so; a session
+that is one connection and lost that, too, is a new one and is told nothing.
+
+Who checks the checker. The standbys are behind by design, in another way at each fault (DELAYS), and writes are batches
+of the extended protocol, since a position can be asked within the writing transaction nowhere else. A run counts only if
+enough reads were discriminating, that is if a healthy replica was behind the session's mark; and routers that are known
+to be bad (--bad) must be caught.
 
 What is more: every session gets an answer again within failover_timeout + 2 s of any fault.
 """
 
 import argparse
 import ctypes
-import itertools
+import operator
 import os
 import random
 import shutil
@@ -35,6 +40,7 @@ import tempfile
 import threading
 import time
 
+import psycopg
 import psycopg2
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -47,7 +53,11 @@ from harness import PG_BIN, rows, value, wait_until  # noqa: E402
 NODES = 3
 FAILOVER_TIMEOUT = 10
 BACK_WITHIN = FAILOVER_TIMEOUT + 2
-APPLY_DELAY_MS = 30  # of the last node: there is always somebody behind
+# By how many ms the two standbys are behind, in turn. Each is where another mistake shows: both hold commit records back,
+# and reach a position from within the transaction before them; one is far behind the other, and who forgets what it has
+# read goes backward; neither is, and the router expects them where they may not be yet.
+DELAYS = (30, 30), (0, 120), (0, 0)
+DISCRIMINATING = 50  # such reads a fault, on the average
 # It had received more than the one that was promoted.
 CANNOT_FOLLOW = "ahead of the WAL flush position", "forked off current database system timeline"
 OWN_WORDS = "may have been lost"
@@ -196,24 +206,31 @@ class Node:
         self.log = self.dir + ".log"
         self.socket_dir = self.dir + ".socket"
         self.process = None
+        self.delay_ms = 0
         self.address = cluster.net.address(index)
 
     def conninfo(self):
         return f"host={self.address[0]} port={self.address[1]} user=postgres dbname=app"
 
     def _argv(self):
-        """All that differs between the nodes is here: pg_rewind copies configuration files."""
+        return [os.path.join(PG_BIN, "postgres"), "-D", self.dir, "-c", f"config_file={self.dir}.conf"]
+
+    def _configure(self):
+        """All that differs between the nodes is in a file beside the data directory: pg_rewind copies those within."""
         others = [self.cluster.net.replication_address(i) for i in range(NODES) if i != self.index]
         upstream = (f"host={','.join(h for h, _ in others)} port={','.join(str(p) for _, p in others)} user=postgres "
                     "target_session_attrs=read-write connect_timeout=2 tcp_user_timeout=2000")
-        delay = APPLY_DELAY_MS if self.index == NODES - 1 else 0
         settings = {"port": self.address[1], "listen_addresses": "*" if self.cluster.net.cuts else harness.HOST,
                     "unix_socket_directories": self.socket_dir, "node.name": self.name,
-                    "primary_conninfo": upstream, "recovery_min_apply_delay": delay}
-        argv = [os.path.join(PG_BIN, "postgres"), "-D", self.dir]
-        for name, setting in settings.items():
-            argv += ["-c", f"{name}={setting}"]
-        return argv
+                    "primary_conninfo": upstream, "recovery_min_apply_delay": self.delay_ms}
+        with open(self.dir + ".conf", "w") as f:
+            f.write(f"include '{self.dir}/postgresql.conf'\n")
+            f.writelines(f"{name} = '{setting}'\n" for name, setting in settings.items())
+
+    def delay(self, ms):
+        self.delay_ms = ms
+        self._configure()
+        self.process.send_signal(signal.SIGHUP)
 
     def _become(self):
         self.cluster.net.enter(self.index)
@@ -224,6 +241,7 @@ class Node:
         LIBC.prctl(harness.PR_SET_PDEATHSIG, signal.SIGQUIT)
 
     def start(self, wait=True):
+        self._configure()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self._argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True, preexec_fn=self._become)
@@ -334,6 +352,10 @@ class Cluster:
     def standbys(self):
         return [n for n in self.nodes if n is not self.primary]
 
+    def delay(self, *ms):
+        for node, its in zip(self.standbys(), ms):
+            node.delay(its)
+
     def wait_streaming(self, timeout=20):
         """Every standby has all that the primary had just now; one that cannot follow is rewound."""
         want = self.primary.value("SELECT pg_current_wal_flush_lsn()")
@@ -367,6 +389,9 @@ class Cluster:
 
 # ================= the sessions =================
 
+RARELY = 0.01  # so often does a reader write
+
+
 class Lost(Exception):
     """A read that is older than it may be."""
 
@@ -374,27 +399,30 @@ class Lost(Exception):
 class Session:
     """One operation at a time. What it must not read below, by row: `wrote` (its own), `seen`."""
 
-    def __init__(self, world, number, kind):
+    def __init__(self, world, number, kind, reader, tried):
         self.world, self.number, self.kind = world, number, kind
         self.name = f"{kind}-{number}"
         self.key = number + 1
+        self.reader = reader    # its own writes seldom keep it off a replica that is behind
         self.lock = threading.Lock()
-        self.wrote, self.seen, self.tried = 0, {}, 0
+        self.wrote, self.seen, self.tried = 0, {}, tried
         self.failovers = 0      # that it knows of
         self.token = None
-        self.connections = {}
+        self.connections, self.notices = {}, []
         self.since = time.monotonic()  # of its last answer
 
     # ---- how it is one session over several connections ----
 
     def _connect(self, router):
         options = f"-c tidemark.session={self.name}" if self.kind == "named" else ""
-        c = psycopg2.connect(host=harness.HOST, port=router.port, dbname="app", user="app", options=options,
-                             connect_timeout=BACK_WITHIN)
-        c.autocommit = True
+        c = psycopg.connect(host=harness.HOST, port=router.port, dbname="app", user="app", options=options,
+                            connect_timeout=BACK_WITHIN, autocommit=True)
+        c.add_notice_handler(lambda notice: self.notices.append(notice.message_primary))
         return c
 
     def _connection(self, dice):
+        with self.world.turn:
+            pass  # nobody asks while the survivors are looked at
         routers = self.world.routers
         router = routers[self.number % len(routers)] if self.kind == "own" else dice.choice(routers)
         c = self.connections.get(router)
@@ -411,24 +439,25 @@ class Session:
         self.wrote, self.seen = 0, {}
 
     def _answered(self, c):
-        told = [n for n in c.notices if OWN_WORDS in n]
-        c.notices.clear()
+        told = [n for n in self.notices if OWN_WORDS in n]
+        self.notices.clear()
         if told:
             self.world.count_told()
         if self.kind == "token":
             self.token = value(c, "SHOW tidemark.token")
+        self.world.answered(self)
 
     # ---- operations ----
 
     def step(self, dice):
-        with self.world.turn:
-            pass  # nobody begins while the survivors are looked at
-        c = self._connection(dice)
-        key = self.key if dice.random() < 0.6 else dice.randrange(len(self.world.sessions)) + 1
-        if dice.random() < 0.4:
-            self._write(c)
+        """A write that is read back at once, or the row of anybody many times in a row."""
+        if dice.random() < (RARELY if self.reader else 0.5):
+            self._write(self._connection(dice))
+            key, times = self.key, dice.randrange(1, 4)
         else:
-            self._read(c, key)
+            key, times = dice.randrange(len(self.world.sessions)) + 1, dice.randrange(5, 25)
+        for _ in range(times):
+            self._read(self._connection(dice), key)
 
     def _write(self, c):
         self.tried += 1
@@ -473,38 +502,41 @@ class Session:
         while not self.world.stop.is_set():
             try:
                 self.step(dice)
-                self.world.answered(self)
             except Lost as e:
                 self.world.violation(str(e))
-                self.world.answered(self)
-            except psycopg2.Error as e:
+            except psycopg.Error as e:
                 self.world.failed(self, e)
                 time.sleep(dice.uniform(0.02, 0.1))
-            time.sleep(dice.uniform(0.005, 0.04))
+            time.sleep(dice.uniform(0, 0.01) if self.reader else dice.uniform(0.005, 0.04))
 
 
 # ================= the faults =================
 
 class Tally:
     def __init__(self):
-        self.count, self.outage, self.violations, self.lost, self.told = 0, 0.0, 0, 0, 0
+        self.count, self.outage, self.violations, self.lost, self.told, self.discriminating = 0, 0.0, 0, 0, 0, 0
 
 
 class World:
-    def __init__(self, seed, net, bad=None, say=print, sessions=9):
-        self.seed, self.net, self.say, self.bad = seed, net, say, bad
+    """The routers, and the sessions on them; the servers may have served another one before."""
+
+    def __init__(self, seed, cluster, redis, bad=None, say=print, sessions=12):
+        self.seed, self.net, self.say, self.bad = seed, cluster.net, say, bad
         self.dice = random.Random(seed)
         self.stop, self.turn = threading.Event(), threading.Lock()
         self.guard = threading.Lock()
         self.survived = {}
         self.violations, self.failures, self.errors, self.operations = [], [], 0, 0
+        self.discriminating = 0
         self.table, self.now = {}, None
-        self.redis = redis_harness.Redis()
-        self.cluster = Cluster(net)
+        self.redis, self.cluster = redis, cluster
         self.routers = []
         for i in range(2):
             self.routers.append(self._router())
-        self.sessions = [Session(self, i, ("own", "named", "token")[i % 3]) for i in range(sessions)]
+        self.counted = dict.fromkeys(self.routers, 0)
+        kept = dict(cluster.primary.sql("SELECT id, n FROM kept"))
+        self.sessions = [Session(self, i, ("own", "named", "token")[i % 3], i >= sessions / 2, kept[i + 1])
+                         for i in range(sessions)]
         self.threads = [threading.Thread(target=s.work, daemon=True) for s in self.sessions]
 
     def _router(self):
@@ -539,12 +571,22 @@ class World:
             self.violations.append(f"{self.now_name}: {text}")
             if self.now:
                 self.now.violations += 1
-        self.say(f"VIOLATION: {text}")
+        if len(self.violations) <= 10:
+            self.say(f"VIOLATION: {text}")
 
     def count_told(self):
         with self.guard:
             if self.now:
                 self.now.told += 1
+
+    def count_discriminating(self):
+        """What the routers have counted since they were last asked."""
+        for t, before in self.counted.items():
+            self.counted[t] = t.routing()["discriminating"]
+            with self.guard:
+                self.discriminating += self.counted[t] - before
+                if self.now:
+                    self.now.discriminating += self.counted[t] - before
 
     # ---- parts of faults ----
 
@@ -686,6 +728,8 @@ class World:
     def router_killed(self):
         """Its named sessions and tokens go on through the other."""
         router = self.dice.choice(self.routers)
+        self.count_discriminating()
+        self.counted[router] = 0
         router.process.kill()
         router.process.wait()
         self.rest(0.1, 0.5)
@@ -733,6 +777,7 @@ class World:
         self.cluster.wait_streaming()
         self._back_to_work()
         self.rest(0.3, 1)
+        self.count_discriminating()
 
     def order(self, count, only=None):
         """Every kind as often as any other, in an order of the seed."""
@@ -753,9 +798,12 @@ class World:
             self._back_to_work()
             for i, name in enumerate(plan):
                 self.say(f"{time.monotonic() - began:6.1f} s  {i + 1}/{len(plan)} {name}")
+                self.cluster.delay(*DELAYS[i % len(DELAYS)])
                 self.fault(name)
-                if self.violations and not self.bad:
+                if self.violations:
                     break
+            if self.discriminating < DISCRIMINATING * len(plan) and not self.violations:
+                self.failures.append(f"inconclusive: only {self.discriminating} reads had a replica behind their mark")
         except AssertionError as e:
             self.failures.append(str(e))
         self.rest(0.5, 1)
@@ -766,12 +814,16 @@ class World:
                 self.failures.append("a session was left without an answer")
 
     def report(self):
-        lines = [f"{'kind of fault':28} {'times':>5} {'longest outage':>15} {'violations':>10} {'lost':>5} {'told':>5}"]
+        fields = "count", "outage", "violations", "lost", "told", "discriminating"
+        line = "{:28} {:5} {:13.1f} s {:10} {:5} {:5} {:14}"
+        lines = [f"{'kind of fault':28} {'times':>5} {'longest outage':>15} {'violations':>10} {'lost':>5} {'told':>5} "
+                 f"{'discriminating':>14}"]
+        everything = Tally()
         for name, t in sorted(self.table.items()):
-            lines.append(f"{name:28} {t.count:5} {t.outage:13.1f} s {t.violations:10} {t.lost:5} {t.told:5}")
-        total = [sum(getattr(t, f) for t in self.table.values()) for f in ("count", "violations", "lost", "told")]
-        longest = max((t.outage for t in self.table.values()), default=0)
-        lines.append(f"{'all':28} {total[0]:5} {longest:13.1f} s {total[1]:10} {total[2]:5} {total[3]:5}")
+            lines.append(line.format(name, *(getattr(t, f) for f in fields)))
+            for f in fields:
+                setattr(everything, f, (max if f == "outage" else operator.add)(getattr(everything, f), getattr(t, f)))
+        lines.append(line.format("all", *(getattr(everything, f) for f in fields)))
         lines.append(f"{self.operations} operations of {len(self.sessions)} sessions, {self.errors} errors")
         return "\n".join(lines)
 
@@ -781,43 +833,61 @@ class World:
                 t.stop()
             except AssertionError as e:
                 self.failures.append(str(e))
-        self.redis.destroy()
-        self.cluster.destroy()
-        self.net.close()
 
 
 SHORT = ["replica_restarted_at_once", "primary_killed_failover", "replica_cut_off", "lossy_failover"]
 SHORT_ON_LOOPBACK = ["replica_restarted_at_once", "primary_killed_failover", "replica_stopped"]
+QUICK = ["connections_terminated", "replica_restarted_at_once", "router_reloaded"]  # a bad router needs little
+
+
+def plan(world, a):
+    if a.kinds or not a.short:
+        return world.order(a.faults, a.kinds and a.kinds.split(","))
+    if world.bad:
+        return world.order(4 * len(QUICK), QUICK)
+    return SHORT if world.net.cuts else SHORT_ON_LOOPBACK
+
+
+def one_run(a, cluster, redis, bad):
+    """True: it is as it should be, a bad router included."""
+    print(f"torture: seed {a.seed}{', ' + bad if bad else ''}", flush=True)
+    world = World(a.seed, cluster, redis, bad, say=lambda text: print(text, flush=True))
+    try:
+        world.run(plan(world, a))
+    finally:
+        world.end()
+    print(world.report())
+    again = f"to see it again: --seed {a.seed}{' --bad ' + bad if bad else ''}"
+    if bad and world.violations:
+        print(f"torture: {bad} caught, {len(world.violations)} violations; {again}")
+        return True
+    failures = world.failures + world.violations + ([f"{bad} was not caught"] if bad else [])
+    for f in failures:
+        print(f"FAILED: {f}")
+    print(f"torture: {'failed' if failures else 'no violation'}; {again}")
+    return not failures
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--faults", type=int, default=60)
     p.add_argument("--seed", type=int, default=random.randrange(1, 10000))
-    p.add_argument("--bad", help="a router that is known to be bad: fails if it is not caught")
-    p.add_argument("--short", action="store_true", help="a few faults, in a fixed order")
+    p.add_argument("--bad", help="routers that are known to be bad, separated by commas: fails if one is not caught")
+    p.add_argument("--short", action="store_true", help="a few faults")
     p.add_argument("--kinds", help="only these, separated by commas")
     a = p.parse_args()
     own = enter_namespace()
     if not own:
         print("torture: NO NETWORK NAMESPACES HERE: nothing is cut or made slow, only servers fail")
-    print(f"torture: seed {a.seed}{', ' + a.bad if a.bad else ''}", flush=True)
-    world = World(a.seed, Namespaces() if own else Loopback(), a.bad, say=lambda text: print(text, flush=True))
+    net = Namespaces() if own else Loopback()
+    redis, cluster = redis_harness.Redis(), Cluster(net)
     try:
-        only = a.kinds.split(",") if a.kinds else None
-        plan = (SHORT if own else SHORT_ON_LOOPBACK) if a.short else world.order(a.faults, only)
-        world.run(plan)
+        good = [one_run(a, cluster, redis, bad) for bad in (a.bad.split(",") if a.bad else [None])]
+        return 0 if all(good) else 1
     finally:
-        world.end()
-    print(world.report())
-    failures = world.failures + ([] if a.bad else world.violations)
-    for f in failures:
-        print(f"FAILED: {f}")
-    if a.bad:
-        print(f"torture: {len(world.violations)} violations of {a.bad}, to see it again: --seed {a.seed} --bad {a.bad}")
-        return 0 if world.violations else 1
-    print(f"torture: {'failed' if failures else 'no violation'}; to see it again: --seed {a.seed}")
-    return 1 if failures else 0
+        redis.destroy()
+        cluster.destroy()
+        net.close()
 
 
 if __name__ == "__main__":
