@@ -265,7 +265,7 @@ struct run_result run_seed(uint64_t seed, enum route_fault fault, bool verbose)
 bool run_inconsistent(const struct run_result *r)
 {
 	const struct client_counts *c = &r->counts;
-	return c->stale + c->backward + c->write_back + c->not_follow + c->told_of_nothing > 0;
+	return c->stale + c->backward + c->write_back + c->not_follow + c->told_of_nothing + c->untold > 0;
 }
 
 bool run_violated(const struct run_result *r)
