@@ -94,7 +94,10 @@ void net_stream_want(struct net_stream *s, unsigned events);
 unsigned net_stream_wanted(const struct net_stream *s);
 
 #define NET_AGAIN (-1) /* nothing now */
-#define NET_EOF (-2)   /* the other side closed in order */
+/* The other side closed, or ended what it sends and still reads: TCP tells no difference before
+ * something is written. NET_READABLE, if wanted, is told once more when the connection is broken,
+ * and reading gives NET_ERROR then. */
+#define NET_EOF (-2)
 #define NET_ERROR (-3) /* broken; net_stream_error() */
 /* Bytes read (> 0), or one of the above. One system call; with TLS one for each record. */
 ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap);

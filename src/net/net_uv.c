@@ -413,6 +413,7 @@ struct net_stream {
 	uint8_t armed;  /* what libuv watches now */
 	bool local;     /* unix socket */
 	bool read_waits_to_write; /* TLS has to send something before it can read on */
+	bool ended;     /* the owner has read NET_EOF */
 };
 
 _Static_assert(sizeof(struct net_stream) <= 256, "a stream at rest is small");
@@ -434,8 +435,17 @@ struct connecting {
 
 static void on_poll(uv_poll_t *h, int status, int events);
 
+/* The end of file would make the socket readable for ever. Errors and hang-ups, which alone are
+ * still of interest, are told to any watcher; UV_PRIORITIZED is one that has little else to tell. */
+static unsigned after_the_end(unsigned events)
+{
+	return events & NET_READABLE ? (events & ~(unsigned)NET_READABLE) | UV_PRIORITIZED : events;
+}
+
 static void stream_arm(struct net_stream *s, unsigned events)
 {
+	if (s->ended)
+		events = after_the_end(events);
 	if (s->armed == events)
 		return;
 	s->armed = (uint8_t)events;
@@ -678,7 +688,7 @@ static void note_more(struct net_stream *s)
 {
 	struct net_loop *l = loop_of(s->poll.loop);
 	list_remove(&s->more);
-	if (s->link != LINK_SECURE || !(s->wanted & NET_READABLE) || !tls_has_more(s->tls))
+	if (s->link != LINK_SECURE || s->ended || !(s->wanted & NET_READABLE) || !tls_has_more(s->tls))
 		return;
 	list_push_back(&l->more, &s->more);
 	uv_idle_start(&l->idle, on_idle);
@@ -877,6 +887,8 @@ static void on_ready_event(struct net_stream *s, int status, unsigned events)
 		events |= NET_READABLE;
 		stream_arm(s, s->wanted);
 	}
+	if (events & UV_PRIORITIZED)
+		events |= NET_READABLE;
 	tell(s, status < 0 ? s->wanted : events & s->wanted);
 	if (status < 0 && !uv_is_closing((uv_handle_t *)&s->poll))
 		stream_arm(s, s->wanted);
@@ -921,6 +933,23 @@ unsigned net_stream_wanted(const struct net_stream *s)
 	return s->wanted;
 }
 
+static ssize_t end_reached(struct net_stream *s)
+{
+	s->ended = true;
+	stream_arm(s, s->read_waits_to_write ? s->wanted | NET_WRITABLE : s->wanted);
+	return NET_EOF;
+}
+
+/* Nothing was left to wake the owner for but this. */
+static ssize_t broken_after_the_end(struct net_stream *s)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+	(void)getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	s->error = error ? -error : UV_ECONNRESET;
+	return NET_ERROR;
+}
+
 /* As many records as there are and as fit. */
 static ssize_t read_tls(struct net_stream *s, uint8_t *buf, size_t cap)
 {
@@ -940,16 +969,18 @@ static ssize_t read_tls(struct net_stream *s, uint8_t *buf, size_t cap)
 		return (ssize_t)got;
 	if (n == TLS_ERROR)
 		s->why = tls_error(s->tls);
-	return n == TLS_AGAIN ? NET_AGAIN : n == TLS_EOF ? NET_EOF : NET_ERROR;
+	return n == TLS_AGAIN ? NET_AGAIN : n == TLS_EOF ? end_reached(s) : NET_ERROR;
 }
 
 ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap)
 {
 	assert(cap > 0);
+	if (s->ended)
+		return broken_after_the_end(s);
 	if (s->tls)
 		return read_tls(s, buf, cap);
 	ssize_t n = socket_recv(s, buf, cap);
-	return n > 0 ? n : n == TLS_EOF ? NET_EOF : n == TLS_AGAIN ? NET_AGAIN : NET_ERROR;
+	return n > 0 ? n : n == TLS_EOF ? end_reached(s) : n == TLS_AGAIN ? NET_AGAIN : NET_ERROR;
 }
 
 static ssize_t write_tls(struct net_stream *s, const void *ptr, size_t len)

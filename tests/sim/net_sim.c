@@ -344,6 +344,7 @@ struct net_stream {
 	int side;
 	unsigned wanted;
 	bool connected, eof, broken;
+	bool ended; /* the owner has read the end */
 	const char *error;
 	struct buf in;
 	struct event wake;  /* something is there that is wanted */
@@ -443,7 +444,7 @@ static unsigned ready_events(const struct net_stream *s)
 	unsigned ready = 0;
 	if (!s->connected)
 		return 0;
-	if (s->in.len > 0 || s->eof || s->broken)
+	if (s->in.len > 0 || (s->eof && !s->ended) || s->broken)
 		ready |= NET_READABLE;
 	if (s->broken || s->connection->unread[!s->side] < WINDOW)
 		ready |= NET_WRITABLE;
@@ -607,8 +608,10 @@ ssize_t net_stream_read(struct net_stream *s, void *buf, size_t cap)
 {
 	if (s->broken)
 		return NET_ERROR;
-	if (s->in.len == 0)
+	if (s->in.len == 0) {
+		s->ended = s->eof;
 		return s->eof ? NET_EOF : NET_AGAIN;
+	}
 	size_t n = cut_short(s->in.len < cap ? s->in.len : cap);
 	memcpy(buf, buf_slice(&s->in).ptr, n);
 	buf_consume(&s->in, n);

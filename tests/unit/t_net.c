@@ -477,6 +477,31 @@ static void net_tells_a_reset_as_readable(void **state)
 	teardown(&f);
 }
 
+static void net_tells_the_end_once_and_then_that_the_connection_broke(void **state)
+{
+	struct fixture f;
+	char buf[8];
+	setup(&f);
+	make_pair(&f);
+	net_stream_close(f.client);
+	f.client = NULL;
+	net_stream_want(f.server, NET_READABLE);
+	run(&f);
+	assert_int_equal(f.server_reads, 1);
+	assert_int_equal(net_stream_read(f.server, buf, sizeof(buf)), NET_EOF);
+	net_stream_want(f.server, NET_READABLE);
+	run_for(&f, 20000);
+	assert_int_equal(f.server_reads, 1);
+
+	/* It might have gone on reading. */
+	assert_int_equal(net_stream_write(f.server, "abc", 3), 3);
+	run(&f);
+	assert_int_equal(f.server_reads, 2);
+	assert_int_equal(net_stream_read(f.server, buf, sizeof(buf)), NET_ERROR);
+	assert_string_not_equal(net_stream_error(f.server), "");
+	teardown(&f);
+}
+
 static void net_expect_waits_for_that_many_bytes(void **state)
 {
 	struct fixture f;
@@ -698,6 +723,7 @@ int main(void)
 		cmocka_unit_test(net_tells_only_what_is_wanted),
 		cmocka_unit_test(net_writes_what_fits_and_tells_when_there_is_room),
 		cmocka_unit_test(net_tells_a_reset_as_readable),
+		cmocka_unit_test(net_tells_the_end_once_and_then_that_the_connection_broke),
 		cmocka_unit_test(net_expect_waits_for_that_many_bytes),
 		cmocka_unit_test(net_accepts_more_than_one_batch),
 		cmocka_unit_test(net_timers_fire_in_order_and_not_early),
