@@ -17,6 +17,11 @@
 
 #define CONSOLE_OUT_MAX (8 * 1024 * 1024)
 
+/* Who has ended what it sends may be waiting for the answers, or may be gone: it is asked every
+ * second, and has a minute for all of it. */
+#define ENDED_PROBE_US 1000000
+#define ENDED_MAX_US 60000000
+
 static void client_event(void *owner, unsigned events);
 
 /* ------------------------------------------------------------------- saying */
@@ -265,6 +270,95 @@ void client_free(struct client *c)
 	free(c);
 }
 
+/* ------------------------------------------------------------------ the end */
+
+/* Is there anything it has yet to hear? What would need more of its bytes is not. */
+static bool is_owed(const struct client *c)
+{
+	struct server *s = c->server;
+	if (c->out.len > 0)
+		return true;
+	switch (c->state) {
+	case CLIENT_STARTUP:
+	case CLIENT_TLS:
+	case CLIENT_AUTH:
+	case CLIENT_CONSOLE:
+	case CLIENT_DEAD:
+		return false;
+	case CLIENT_READY:
+		break;
+	default:
+		return true;
+	}
+	/* It is about to go on. */
+	if (c->redo.len > 0 || !list_empty(&c->queue))
+		return true;
+	return s && (s->out.len > 0 || server_owes(s));
+}
+
+/* PostgreSQL answers a COPY that is broken off, and in these words. */
+static void answer_copy(struct client *c)
+{
+	struct buf b;
+	buf_init(&b, 256);
+	write_error(&b, "ERROR", "08006",
+	            "unexpected EOF on client connection with an open transaction", NULL);
+	client_say(c, b.data, b.len);
+	buf_release(&b);
+}
+
+static void end_if_answered(struct client *c)
+{
+	if (c->ended_at_us == 0 || c->state == CLIENT_DEAD || is_owed(c))
+		return;
+	if (c->last_words) {
+		client_fatal(c, "08P01", c->last_words, NULL);
+		return;
+	}
+	if (c->server && c->server->replies.copy == COPY_IN)
+		answer_copy(c);
+	client_close(c);
+}
+
+void client_end(struct client *c, const char *last_words)
+{
+	c->ended_at_us = c->probed_at_us = net_loop_now_us(c->worker->loop);
+	c->last_words = last_words;
+}
+
+/* Only something that is written shows TCP whether anybody is there still, and a ParameterStatus
+ * may come at any time. */
+static void probe(struct client *c)
+{
+	static const char name[] = "tidemark.ended", value[] = "on";
+	bool amid = c->server && server_amid_message(c->server);
+	if (!c->account || c->state == CLIENT_WELCOME || c->out.len > 0 || amid)
+		return;
+	struct buf b;
+	buf_init(&b, 64);
+	if (write_parameter_status(&b, slice_str(name), slice_str(value)))
+		client_say(c, b.data, b.len);
+	buf_release(&b);
+}
+
+void client_tend_end(struct client *c, int64_t now_us)
+{
+	if (now_us - c->ended_at_us >= ENDED_MAX_US) {
+		client_close(c);
+	} else if (now_us - c->probed_at_us >= ENDED_PROBE_US) {
+		c->probed_at_us = now_us;
+		probe(c);
+	}
+	end_if_answered(c);
+}
+
+/* What comes after the end is not looked at; but whether the connection still stands is. */
+static void read_past_end(struct client *c)
+{
+	if (net_stream_read(c->stream, c->worker->chunk, READ_CHUNK) == NET_ERROR)
+		client_close(c);
+}
+
 /* ------------------------------------------------------------------ console */
 
 static size_t console_message(struct client *c, struct slice in)
@@ -362,6 +456,10 @@ static void handle_kept(struct client *c)
 static void on_readable(struct client *c)
 {
 	struct worker *w = c->worker;
+	if (c->ended_at_us > 0) {
+		read_past_end(c);
+		return;
+	}
 	bool kept = c->in.len > 0;
 	uint8_t *at = kept ? buf_reserve(&c->in, READ_CHUNK) : w->chunk;
 	if (!at) {
@@ -371,7 +469,12 @@ static void on_readable(struct client *c)
 	ssize_t n = net_stream_read(c->stream, at, READ_CHUNK);
 	if (n == NET_AGAIN)
 		return;
-	if (n <= 0) {
+	if (n == NET_EOF) {
+		client_end(c, NULL);
+		end_if_answered(c);
+		return;
+	}
+	if (n < 0) {
 		client_close(c);
 		return;
 	}
@@ -391,6 +494,7 @@ static void on_readable(struct client *c)
 	}
 	if (c->state != CLIENT_DEAD)
 		pause_if_full(c);
+	end_if_answered(c);
 }
 
 static void client_event(void *owner, unsigned events)
@@ -418,7 +522,7 @@ static void client_event(void *owner, unsigned events)
 
 void client_kick(struct client *c)
 {
-	if (c->state == CLIENT_READY && (c->in.len > 0 || c->paused))
+	if (c->state == CLIENT_READY && (c->in.len > 0 || c->paused || c->ended_at_us > 0))
 		worker_make_runnable(c->worker, c);
 }
 
@@ -469,4 +573,5 @@ void client_resume(struct client *c)
 	pool_decline(c);
 	if (c->state != CLIENT_DEAD)
 		pause_if_full(c);
+	end_if_answered(c);
 }

@@ -18,6 +18,13 @@ void client_kick(struct client *c);
 void client_close(struct client *c);
 /* Ends it with FATAL. `hint` may be NULL. */
 void client_fatal(struct client *c, const char *sqlstate, const char *message, const char *hint);
+/* Nothing more comes from it that counts. What it has asked for is answered first, as PostgreSQL
+ * does, which reads its messages one by one; then it hears `last_words`, a static string (FATAL,
+ * 08P01; NULL: none), and is closed. That may be at once, if called from its own turn; an open
+ * transaction is rolled back then, and there is a limit to how long it may take. */
+void client_end(struct client *c, const char *last_words);
+/* Once every tick, of one that has ended. */
+void client_tend_end(struct client *c, int64_t now_us);
 /* Appends to what the client will hear; it is sent at the latest when the event is over. */
 void client_say(struct client *c, const void *ptr, size_t len);
 void client_free(struct client *c);

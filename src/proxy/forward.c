@@ -769,6 +769,7 @@ static bool batch(struct forward *f, struct slice in)
 			f->c->skip_drop = true;
 		} else {
 			f->c->skip_drop = false;
+			s->flushed = fr.type == FE_FLUSH;
 			switch (fr.type) {
 			case FE_PARSE:
 				ok = on_parse(f, &fr, at);

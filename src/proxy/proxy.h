@@ -412,6 +412,11 @@ struct client {
 	int64_t turn_started_us, query_started_us;
 	int64_t connected_at_us;
 	int64_t seen_at_us;  /* connected, or last statement */
+	/* Nothing more is taken from it: what it has asked for is answered, then it hears `last_words`
+	 * (NULL: none), then it is closed. client_end(). 0: not so. */
+	int64_t ended_at_us;
+	int64_t probed_at_us;
+	const char *last_words;
 	uint32_t id, secret; /* cancel key */
 	uint64_t serial;     /* never given twice */
 };

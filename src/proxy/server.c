@@ -45,6 +45,18 @@ bool server_amid_message(const struct server *s)
 	return s->client && s->skip > 0 && s->skip_forward;
 }
 
+bool server_owes(struct server *s)
+{
+	struct replies *r = &s->replies;
+	if (r->count == 0 || r->copy == COPY_IN || r->copy == COPY_BOTH)
+		return false;
+	for (uint32_t i = r->count; i > 0; i--) {
+		if (replies_at(r, i - 1)->kind >= REPLY_SYNC)
+			return true;
+	}
+	return s->flushed;
+}
+
 bool server_next_param(struct slice *params, struct slice *name, struct slice *value)
 {
 	const uint8_t *end = params->len ? memchr(params->ptr, 0, params->len) : NULL;

@@ -46,6 +46,9 @@ bool server_is_primary(const struct server *s);
 /* Its client has the beginning of a message and not the end: whatever came now would be taken for
  * it. */
 bool server_amid_message(const struct server *s);
+/* Goes on answering without any more of its client's bytes: it has been asked for all it owes, or
+ * for a ReadyForQuery. */
+bool server_owes(struct server *s);
 
 /* Walks "name\0value\0…"; false at the end. */
 bool server_next_param(struct slice *params, struct slice *name, struct slice *value);

@@ -768,11 +768,12 @@ static size_t skip_to_sync(struct client *c, const struct frame *f, struct slice
 	return here;
 }
 
-static size_t protocol_error(struct client *c, const char *message)
+/* What came before it is answered first; nothing behind it counts. */
+static size_t protocol_error(struct client *c, struct slice in, const char *message)
 {
 	c->worker->stats.client_errors++;
-	client_fatal(c, "08P01", message, NULL);
-	return 0;
+	client_end(c, message);
+	return in.len;
 }
 
 /* Named so that a Parse of any size can be held: only its text makes it a statement. */
@@ -847,10 +848,10 @@ static size_t step(struct client *c, struct slice in)
 		return 0;
 	}
 	if (r == PARSE_INVALID)
-		return protocol_error(c, "invalid message length");
+		return protocol_error(c, in, "invalid message length");
 	if (f.type == FE_TERMINATE) {
-		client_close(c);
-		return 0;
+		client_end(c, NULL);
+		return in.len;
 	}
 	if (c->to_sync)
 		return skip_to_sync(c, &f, in);
@@ -869,7 +870,7 @@ static size_t step(struct client *c, struct slice in)
 	r = unit_scan(c, in, c->server && !transaction_may_move(c), &u);
 	if (r == PARSE_INVALID) {
 		unit_release(c, &u);
-		return protocol_error(c, "invalid or unexpected message");
+		return protocol_error(c, in, "invalid or unexpected message");
 	}
 	if (r == PARSE_PARTIAL) {
 		c->wants_more = true;

@@ -212,6 +212,11 @@ static void tend_client(struct worker *w, struct client *c, int64_t now)
 {
 	const struct settings *s = w->settings;
 	int64_t idle = now - c->seen_at_us;
+	if (c->ended_at_us > 0) {
+		client_tend_end(c, now);
+		if (c->state == CLIENT_DEAD)
+			return;
+	}
 	switch (c->state) {
 	case CLIENT_STARTUP:
 	case CLIENT_TLS:

@@ -5,6 +5,7 @@ leaks nor loses count, and the next client finds everything in order.
 """
 
 import random
+import resource
 import socket
 import struct
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import harness
 import rawpg
 from rawpg import (bind, close, copy_data, copy_done, copy_fail, describe, errors, execute, flush, function_call,
-                   kinds, message, parse, query, sync)
+                   kinds, message, parse, query, summaries, sync)
 
 HANG_LIMIT = 60
 
@@ -404,6 +405,197 @@ def test_a_session_that_is_left_within_a_transaction(router, raw):
     c.query("COMMIT")
     assert c.query_rows("SELECT count(*) FROM scratch WHERE id = 77") == [["1"]]
     c.query("DELETE FROM scratch")
+
+
+# ---- the same bytes to both ----------------------------------------------------------------------
+
+def numbered(count, item):
+    return ",".join(item.format(i) for i in range(1, count + 1))
+
+
+# The text names few of them: the longest of all texts is another test's.
+PARAMETERS = parse("", "SELECT $1 + $65535", [23] * 65535)
+
+# What is sent after the login, all at once or byte by byte, before the client closes its sending half.
+SCRIPTS = {
+    "a query": query("SELECT 1"),
+    "nothing": b"",
+    "half a message": query("SELECT 1") + query("SELECT 2")[:7],
+    "three bytes of a header": query("SELECT 1") + b"Q\0\0",
+    "many queries": b"".join(query(f"SELECT {i}") for i in range(300)),
+    "writes and reads": query("INSERT INTO scratch VALUES (5, 'a')") + query("SELECT v FROM scratch WHERE id = 5") +
+    query("DELETE FROM scratch") + query("SELECT count(*) FROM scratch"),
+    "a slow statement": query("SELECT pg_sleep(0.3)") + query("SELECT 1"),
+    "a batch without its sync": query("SELECT 1") + parse("", "SELECT 1") + bind() + execute(),
+    "a batch that is flushed": parse("", "SELECT 1") + bind() + execute() + flush(),
+    "a transaction left open": query("BEGIN") + query("DELETE FROM scratch"),
+    "a transaction that is begun": query("BEGIN"),
+    "a transaction that failed": query("BEGIN") + query("SELECT 1/0") + query("SELECT 1") + query("COMMIT"),
+    "flush, error, flush, sync": parse("", "SELECT 1") + flush() + bind("", "nosuch") + flush() + execute() + sync() +
+    query("SELECT 2"),
+    "syncs alone": sync() * 3 + flush() + sync(),
+    "an error amid statements": query("SELECT 1; SELECT 1/0; SELECT 2") + query("SELECT 3"),
+    "an error amid a batch": parse("", "SELECT 1/$1::int") + bind("", "", ["1"]) + execute() + bind("", "", ["0"]) +
+    execute() + bind("", "", ["1"]) + execute() + sync() + query("SELECT 3"),
+    "copy in": query("COPY scratch FROM STDIN") + copy_data(b"1\ta\n") + copy_done() + query("DELETE FROM scratch"),
+    "a copy that is not ended": query("SELECT 1") + query("COPY scratch FROM STDIN") + copy_data(b"1\ta\n"),
+    "a batch and nonsense": parse("", "SELECT 1") + bind() + execute() + b"Q\0\0\0\3",
+    "copy out": query("COPY (SELECT generate_series(1, 5)) TO STDOUT") + query("SELECT 1"),
+    "copy aborted": query("COPY scratch FROM STDIN") + copy_data(b"1\ta\n") + copy_fail("enough") + query("SELECT 1"),
+    "copy aborted in a batch": parse("", "COPY scratch FROM STDIN") + bind() + execute() + copy_data(b"1\ta\n") +
+    copy_fail("enough") + sync() + query("SELECT 1"),
+    "copy data that is wrong": query("COPY scratch FROM STDIN") + copy_data(b"no number\n") + copy_done() +
+    query("SELECT 1"),
+    "copy data without a copy": copy_data(b"1\ta\n") + copy_done() + copy_fail("no") + query("SELECT 1"),
+    "a terminate": query("SELECT 1") + message("X") + query("SELECT 2"),
+    "1600 columns": query(f"SELECT {numbered(1600, '{}')}"),
+    "1665 columns": query(f"SELECT {numbered(1665, '{}')}") + query("SELECT 1"),
+    "65535 parameters": PARAMETERS + describe("S") + bind("", "", ["1"] * 65535) + execute() + sync(),
+    "16 MB": query("SELECT length('" + "x" * (16 * MB) + "')") + query("SELECT 1"),
+    "16 MB of parameter": parse("", "SELECT length($1)") + bind("", "", [b"x" * (16 * MB)]) + execute() + sync(),
+    "length 3": query("SELECT 1") + b"Q\0\0\0\3" + query("SELECT 2"),
+    "length 0": query("SELECT 1") + b"P\0\0\0\0",
+    "length 2 GB": query("SELECT 1") + b"Q\x7f\xff\xff\xff",
+    "a negative length": query("SELECT 1") + b"Q\xff\xff\xff\xff" + query("SELECT 2"),
+    "an unknown message": query("SELECT 1") + message("y", b"?") + query("SELECT 2"),
+}
+
+
+def heard(to, raw, data, pieces):
+    """All that is answered, up to the end."""
+    c = raw(to, timeout=30)
+    sender = threading.Thread(target=push, args=(c.sock, data, pieces))
+    sender.start()
+    got = c.rest()
+    sender.join(30)
+    return summaries(got)
+
+
+def push(sock, data, pieces):
+    try:
+        step = -(-len(data) // pieces) or 1
+        for i in range(0, len(data), step):
+            sock.sendall(data[i:i + step])
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def the_same(fleet, tm, raw, data, pieces):
+    there = heard(harness.Direct(fleet), raw, data, pieces)
+    here = heard(tm, raw, data, pieces)
+    # What it cannot go on after PostgreSQL only logs, or puts in other words.
+    for answers in (there, here):
+        if answers and answers[-1][:3] == ("E", "FATAL", "08P01"):
+            answers.pop()
+    assert here == there
+    works(tm, raw)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_same_bytes_are_answered_the_same(fleet, tm, raw, name):
+    the_same(fleet, tm, raw, SCRIPTS[name], 1)
+
+
+@pytest.mark.parametrize("name", [name for name, data in SCRIPTS.items() if len(data) < 1000])
+def test_the_same_bytes_one_by_one_are_answered_the_same(fleet, tm, raw, name):
+    the_same(fleet, tm, raw, SCRIPTS[name], 1000)
+
+
+@pytest.mark.parametrize("secret", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"", b"\0" * 200])
+def test_bad_cancel_keys_are_answered_with_silence(target, raw, secret):
+    c = raw(target, login=False)
+    c.send(message(b"", struct.pack("!II", rawpg.CANCEL, 1) + secret))
+    assert all(m.kind == "E" for m in c.rest())
+    works(target, raw)
+
+
+def test_thousands_of_connections(router, raw):
+    tm = router(max_client_conn=5000)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit[1], 8192), limit[1]))
+    try:
+        everybody = [raw(tm, timeout=60) for _ in range(3000)]
+        for c in everybody:
+            c.send(query("SELECT 42"))
+        assert all(kinds(c.until_ready()) == "TDCZ" for c in everybody)
+        for c in everybody:
+            c.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    works(tm, raw)
+
+
+# ---- clients that close their sending half -------------------------------------------------------
+
+def test_an_open_transaction_ends_with_what_its_client_sends(target, raw):
+    c = raw(target)
+    c.query("DELETE FROM scratch")
+    c.send(query("BEGIN"), query("INSERT INTO scratch VALUES (1, 'a')"))
+    c.until_ready(), c.until_ready()
+    c.sock.shutdown(socket.SHUT_WR)
+    assert c.rest(5) == []
+    d = raw(target)
+    d.query("SET lock_timeout = '3s'")
+    assert kinds(d.query("INSERT INTO scratch VALUES (1, 'b')")) == "CZ"
+    d.query("DELETE FROM scratch")
+
+
+def test_half_closed_clients_are_served_in_their_turn_and_counted(router, fleet, raw):
+    tm = router(default_pool_size=1)
+    holder = raw(tm)
+    holder.query("BEGIN")
+    holder.query("DELETE FROM scratch WHERE false")
+    waiting = [raw(tm) for _ in range(3)]
+    for c in waiting:
+        c.send(query("INSERT INTO scratch VALUES (8, 'a') ON CONFLICT DO NOTHING"))
+        c.sock.shutdown(socket.SHUT_WR)
+    # Longer than it takes to be asked whether it is still there.
+    time.sleep(1.5)
+    holder.query("COMMIT")
+    for c in waiting:
+        assert kinds(c.rest()) == "CZ"
+    harness.wait_until(lambda: clients(tm) == 1, 5, "them to be gone")
+    holder.query("DELETE FROM scratch")
+
+
+def clients(tm):
+    return sum(r["database"] == "app" for r in tm.admin("SHOW CLIENTS"))
+
+
+@pytest.mark.parametrize("leave", [reset_connection, rawpg.Raw.close])
+def test_who_is_gone_does_not_wait_for_a_server(router, raw, leave):
+    tm = router(default_pool_size=1)
+    holder = raw(tm)
+    holder.query("BEGIN")
+    holder.query("DELETE FROM scratch WHERE false")
+    half, whole = raw(tm), raw(tm)
+    for c in (half, whole):
+        c.send(query("INSERT INTO scratch VALUES (9, 'a')"))
+    half.sock.shutdown(socket.SHUT_WR)
+    time.sleep(NAP)
+    leave(half)
+    leave(whole)
+    harness.wait_until(lambda: clients(tm) == 1, 8, "the others to be noticed")
+    holder.query("COMMIT")
+    assert holder.query_rows("SELECT count(*) FROM scratch WHERE id = 9") == [["0"]]
+
+
+def test_who_has_ended_may_not_go_on_sending(router, fleet, raw):
+    """Behind a message that ends the conversation anything may come, and nothing is kept of it."""
+    tm = router()
+    before = memory_kb(tm)
+    c = raw(tm, timeout=20)
+    c.send(query("SELECT pg_sleep(2)") + b"Q\0\0\0\3")
+    junk = query("x" * MB)
+    sender = threading.Thread(target=push, args=(c.sock, junk * 60, 60))
+    sender.start()
+    time.sleep(1)
+    grown = memory_kb(tm) - before
+    got = c.rest()
+    sender.join(20)
+    assert kinds(got)[:4] == "TDCZ"
+    assert grown < 20_000
 
 
 # ---- everything at once --------------------------------------------------------------------------
