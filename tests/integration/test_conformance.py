@@ -37,8 +37,8 @@ def test_a_known_difference_that_went_away_is_a_surprise_too(monkeypatch):
 
 
 def test_what_cannot_be_fetched_is_skipped_loudly(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(sources, "GIVEN", str(tmp_path))
-    (tmp_path / "postgresql-15").mkdir()
+    monkeypatch.setattr(sources, "CACHE", str(tmp_path))
+    (tmp_path / "debian" / "postgresql-15" / "postgresql-15-15.20").mkdir(parents=True)
     with pytest.raises(sources.Unavailable, match="comes without"):
         sources.source("postgresql-15", "src/test/regress/parallel_schedule")
     result = run.run_suite(regress, ["direct", "tidemark"], str(tmp_path))
