@@ -46,8 +46,6 @@ static struct traits facts_to_traits(const struct query_facts *f)
 		t.flags |= TRAIT_USER_CODE;
 	if (f->statements)
 		t.flags |= TRAIT_SEES_STATEMENTS;
-	if (f->transaction_time)
-		t.flags |= TRAIT_TX_TIME;
 	if (f->into_temp)
 		t = with_bind(t, BIND_TEMP);
 	if (f->binds)
@@ -293,7 +291,7 @@ static struct traits classify_declare(const DeclareCursorStmt *s, const struct c
 	/* Its query runs at FETCH, inside the transaction, whose end is captured. */
 	t.flags &= ~(uint32_t)TRAIT_MAY_WRITE;
 	if (query.flags & TRAIT_READ)
-		t.flags |= TRAIT_CURSOR | (query.flags & TRAIT_TX_TIME);
+		t.flags |= TRAIT_CURSOR;
 	return t;
 }
 

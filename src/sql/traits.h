@@ -38,8 +38,6 @@ enum trait {
 	TRAIT_TX_PLAIN_END = 1 << 20,
 	TRAIT_TX_START = 1 << 23, /* START TRANSACTION, which answers by its own name */
 	TRAIT_CURSOR = 1 << 21, /* DECLARE, without hold, over what would be a plain read */
-	/* May show when its transaction began: now() and the like, or a function of the user's. */
-	TRAIT_TX_TIME = 1 << 22,
 };
 
 enum bind_reason {

@@ -137,18 +137,10 @@ static bool set_config_is_local(const FuncCall *call)
 	       is_literal_true(llast(call->args));
 }
 
-/* now() and transaction_timestamp(); what a function of the user's asks is not seen. */
-static bool tells_transaction_time(const struct catalog *c, const char *name)
-{
-	return strcmp(name, "now") == 0 || strcmp(name, "transaction_timestamp") == 0 ||
-	       strcmp(name, "age") == 0 || catalog_user_function(c, slice_str(name));
-}
-
 static void visit_function_name(struct walk *w, const char *name, const FuncCall *call)
 {
 	enum function_safety safety = catalog_function(w->catalog, slice_str(name));
 	w->facts->statements |= strcmp(name, "pg_prepared_statement") == 0;
-	w->facts->transaction_time |= tells_transaction_time(w->catalog, name);
 	if (safety == FUNCTION_SAFE)
 		return;
 	w->facts->unsafe_function = true;
@@ -398,14 +390,10 @@ static void visit_expression(struct walk *w, const Node *n)
 	case T_ParamRef:
 	case T_A_Star:
 	case T_String:
+	case T_SQLValueFunction:
 	case T_SetToDefault:
 	case T_CurrentOfExpr:
 	case T_ColumnDef:
-		break;
-	case T_SQLValueFunction:
-		/* CURRENT_DATE … LOCALTIMESTAMP(n); behind them come CURRENT_ROLE and the like. */
-		w->facts->transaction_time |=
-			((const SQLValueFunction *)n)->op <= SVFOP_LOCALTIMESTAMP_N;
 		break;
 	case T_ColumnRef:
 		visit_column(w, (const ColumnRef *)n);
