@@ -293,7 +293,11 @@ static bool is_owed(const struct client *c)
 	/* It is about to go on. */
 	if (c->redo.len > 0 || !list_empty(&c->queue))
 		return true;
-	return s && (s->out.len > 0 || server_owes(s));
+	if (!s)
+		return false;
+	/* Whole messages that wait until the server has taken or answered others. */
+	bool held_up = c->in.len > 0 && !c->wants_more && s->replies.count > 0;
+	return held_up || s->out.len > 0 || server_owes(s);
 }
 
 /* PostgreSQL answers a COPY that is broken off, and in these words. */

@@ -423,6 +423,8 @@ SCRIPTS = {
     "half a message": query("SELECT 1") + query("SELECT 2")[:7],
     "three bytes of a header": query("SELECT 1") + b"Q\0\0",
     "many queries": b"".join(query(f"SELECT {i}") for i in range(300)),
+    "a batch of more messages than may be outstanding": parse("p", "SELECT $1::int") +
+    (bind("", "p", ["7"]) + describe("P") + execute() + close("P")) * 9000 + sync() + query("SELECT 1"),
     "writes and reads": query("INSERT INTO scratch VALUES (5, 'a')") + query("SELECT v FROM scratch WHERE id = 5") +
     query("DELETE FROM scratch") + query("SELECT count(*) FROM scratch"),
     "a slow statement": query("SELECT pg_sleep(0.3)") + query("SELECT 1"),
