@@ -237,7 +237,7 @@ class Spoiler:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def conninfo(self):
-        return f"host={harness.HOST} port={self.port} user=postgres dbname=app"
+        return f"host={harness.HOST} port={self.port} user=postgres dbname=app sslmode=disable"
 
     def close(self):
         self.listener.close()
