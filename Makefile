@@ -64,6 +64,12 @@ torture:
 	/usr/bin/python3 tests/integration/torture.py --faults $(or $(FAULTS),60) $(if $(SEED),--seed $(SEED)) \
 		$(if $(BAD),--bad $(BAD))
 
+# A real Patroni with etcd under checked clients: a switchover, and a leader that is killed.
+patroni-check:
+	@packaging/bootstrap.sh build check patroni
+	@$(MAKE) --no-print-directory all
+	TIDEMARK_BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -p no:cacheprovider -q -s tests/integration/patroni_check.py
+
 # HOURS (8) of the simulation, from SEED on or from one that no run had before.
 sim-nightly:
 	@packaging/bootstrap.sh build check
@@ -88,4 +94,4 @@ format:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all demo check fuzz sim sim-nightly soak torture conformance bench generate install format clean
+.PHONY: all demo check fuzz sim sim-nightly soak torture patroni-check conformance bench generate install format clean

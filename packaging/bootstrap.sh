@@ -6,6 +6,7 @@
 #   build  compiler, libraries                       check  what the tests drive Tidemark with
 #   demo   the PostgreSQL server                     bench  the peers and the measuring tools
 #   fuzz   clang and libFuzzer                       conformance  what the suites of others need
+#   patroni  Patroni and etcd
 #
 # Installs nothing and says nothing if all is there. TIDEMARK_NO_BOOTSTRAP=1 skips it.
 set -eu
@@ -19,6 +20,7 @@ recipes='python3-psycopg python3-psycopg-pool python3-django python3-sqlalchemy 
 	default-jdk-headless libpostgresql-jdbc-java'
 check="$demo pgbouncer redis-sentinel ca-certificates chromium nginx-light python3 python3-psycopg2 python3-pytest $recipes"
 fuzz='clang libclang-rt-14-dev'
+patroni="$demo patroni etcd-server"
 conformance="$demo dpkg-dev libipc-run-perl sqlsmith pgbouncer"
 bench="$demo python3 python3-psycopg2 pgbouncer pgpool2 haproxy strace valgrind"
 
@@ -122,8 +124,9 @@ for group; do
 		;;
 	fuzz) wanted="$wanted $fuzz" ;;
 	conformance) wanted="$wanted $conformance" ;;
+	patroni) wanted="$wanted $patroni" ;;
 	bench) wanted="$wanted $bench" ;;
-	*) die "unknown group $group; expected build, demo, check, fuzz, conformance or bench" ;;
+	*) die "unknown group $group; expected build, demo, check, fuzz, patroni, conformance or bench" ;;
 	esac
 done
 

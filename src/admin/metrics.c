@@ -273,6 +273,19 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 /* ------------------------------------------------------------------- counters */
 
 /* Rows of one name stand together. */
+static void patroni(const struct worker *w, struct buf *out)
+{
+	struct patroni_stats s = {0};
+	if (w->patroni)
+		patroni_stats(w->patroni, &s);
+	single(out, "tidemark_patroni_fresh", GAUGE, s.fresh,
+	       "1 if Patroni's last word holds; 0: the primary is found by roles and histories alone.");
+	single(out, "tidemark_patroni_answers_total", COUNTER, s.words,
+	       "Answers of Patroni that said who leads, or that nobody does.");
+	single(out, "tidemark_patroni_failures_total", COUNTER, s.failed,
+	       "Questions to a member of Patroni without such an answer.");
+}
+
 static void counters(const struct worker *w, struct buf *out)
 {
 	static const struct {
@@ -466,6 +479,7 @@ void admin_metrics(const struct worker *w, struct buf *out)
 	replica_gauges(&w->fleet, now, out);
 	diverged_gauges(&w->fleet, out);
 	node_gauges(&w->fleet, out);
+	patroni(w, out);
 	counters(w, out);
 	connections(w, &c, out);
 	traffic(&c, out);

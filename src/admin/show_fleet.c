@@ -83,13 +83,23 @@ static const char *node_branch(const struct worker *w, int node)
 	return fleet_branch_name(fleet_node_branch(&w->fleet, node));
 }
 
+static const char *node_patroni(const struct worker *w, int node)
+{
+	if (!w->patroni)
+		return NULL;
+	if (w->fleet.leader == LEADER_UNKNOWN)
+		return "unknown";
+	return w->fleet.leader == node ? "leader" : "no";
+}
+
 void show_fleet(struct worker *w, struct buf *out)
 {
 	struct table t;
 	int64_t now = net_now_us();
 	TABLE_BEGIN(&t, out, NULL, "name", "host", "port", "role", "state", "epoch", "timeline",
 	            "history", "position", "lag_bytes", "lag_ms", "replay_delay_ms", "outstanding",
-	            "samples", "error", "weight", "share_pct", "drained", "branch");
+	            "samples", "error", "weight", "share_pct", "drained", "branch",
+	            "patroni");
 	for (int i = 0; i < w->fleet.count; i++) {
 		const struct node *n = &w->fleet.nodes[i];
 		char position[POSITION_TEXT_MAX];
@@ -115,6 +125,7 @@ void show_fleet(struct worker *w, struct buf *out)
 		node_share(&t, w, i, now);
 		table_text(&t, n->health.drained ? "yes" : "no");
 		table_text(&t, node_branch(w, i));
+		table_text(&t, node_patroni(w, i));
 		table_row_end(&t);
 	}
 	table_end(&t, "SHOW");

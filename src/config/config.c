@@ -607,6 +607,64 @@ static const char *auth_word(enum auth_type type)
 	return type == AUTH_TYPE_MD5 ? "md5" : type == AUTH_TYPE_PLAIN ? "plain" : "scram-sha-256";
 }
 
+/* "http://host", "http://host:8008", "http://[::1]:8008/". */
+static bool take_patroni_member(struct patroni_settings *s, struct slice one)
+{
+	static const char scheme[] = "http://";
+	struct patroni_member *m = &s->members[s->member_count];
+	size_t skip = sizeof(scheme) - 1;
+	if (one.len <= skip || memcmp(one.ptr, scheme, skip) != 0 ||
+	    s->member_count == PATRONI_MEMBERS_MAX)
+		return false;
+	one = slice_from(one, skip);
+	if (one.ptr[one.len - 1] == '/')
+		one.len--;
+	char text[sizeof(m->host) + 8], why[160];
+	bool plain = one.len > 0 && one.len < sizeof(text) - 6;
+	for (size_t i = 0; plain && i < one.len; i++)
+		plain = one.ptr[i] > ' ' && one.ptr[i] < 0x7f && !strchr("/@?#%", one.ptr[i]);
+	if (!plain || one.ptr[0] == ':')
+		return false;
+	const uint8_t *bracket = memchr(one.ptr, ']', one.len);
+	bool has_port = memchr(bracket ? bracket : one.ptr, ':',
+	                       one.len - (bracket ? (size_t)(bracket - one.ptr) : 0)) != NULL;
+	int n = has_port ? snprintf(text, sizeof(text), "%.*s", SLICE_ARG(one))
+	                 : snprintf(text, sizeof(text), "%.*s:%d", SLICE_ARG(one), PATRONI_PORT);
+	if (n < 0 || (size_t)n >= sizeof(text) ||
+	    !option_parse_hostport(text, m->host, sizeof(m->host), &m->port, why, sizeof(why)) ||
+	    strcmp(m->host, "*") == 0)
+		return false;
+	s->member_count++;
+	return true;
+}
+
+static void take_patroni(struct loader *l)
+{
+	struct settings *s = l->s;
+	struct slice rest = slice_str(s->patroni_members);
+	while (rest.len > 0) {
+		const uint8_t *comma = memchr(rest.ptr, ',', rest.len);
+		size_t n = comma ? (size_t)(comma - rest.ptr) : rest.len;
+		struct slice one = slice_of(rest.ptr, n);
+		rest = slice_from(rest, n + 1);
+		while (one.len > 0 && one.ptr[0] == ' ')
+			one = slice_from(one, 1);
+		while (one.len > 0 && one.ptr[one.len - 1] == ' ')
+			one.len--;
+		if (!take_patroni_member(&s->patroni, one)) {
+			config_errors_add(l->errors,
+			                  "patroni: number %d is not http://HOST:PORT; write %d of them at the "
+			                  "most, with commas between, and no user, password or path",
+			                  s->patroni.member_count + 1, PATRONI_MEMBERS_MAX);
+			return;
+		}
+	}
+	if (s->patroni.member_count > 0 &&
+	    s->patroni.max_age_us < s->patroni.interval_us + PATRONI_TIMEOUT_US)
+		config_errors_add(l->errors, "patroni_max_age must be at least patroni_interval and 1 s, or "
+		                             "Patroni's word ends before the next one comes");
+}
+
 static void check_auth(struct loader *l)
 {
 	struct settings *s = l->s;
@@ -687,6 +745,7 @@ static void check_all(struct loader *l)
 	load_tls(l);
 	take_keys(l);
 	take_store(l);
+	take_patroni(l);
 }
 
 /* What follows from other options. */

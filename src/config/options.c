@@ -701,6 +701,42 @@ const struct option options[] = {
 		.fixed = true,
 	},
 	{
+		.name = "patroni",
+		.group = GROUP_FLEET,
+		.type = OPTION_STRING,
+		FIELD(patroni_members),
+		.preset = "",
+		.help = "Patroni's REST API, http://HOST:PORT of each member, comma separated",
+		.doc =
+			"A server is then taken for the primary only if Patroni calls it the leader too. [nodes] must "
+			"use the host and port of Patroni's connect_address. Port 8008 if none is given.",
+		.fixed = true,
+	},
+	{
+		.name = "patroni_interval",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(patroni.interval_us),
+		.preset = "1s",
+		.min = 100 * MS,
+		.max = 60 * SEC,
+		.help = "How often Patroni is asked, one member after another",
+		.fixed = true,
+	},
+	{
+		.name = "patroni_max_age",
+		.group = GROUP_FLEET,
+		.type = OPTION_TIME,
+		FIELD(patroni.max_age_us),
+		.preset = "5s",
+		.min = 2 * SEC,
+		.max = HOUR,
+		.help = "For how long Patroni's word holds; after that roles and histories alone decide",
+		.doc = "At least patroni_interval and 1 s, the time limit of a question. As long as this a router waits "
+			   "for Patroni's first word, too.",
+		.fixed = true,
+	},
+	{
 		.name = "replica_max_lag",
 		.group = GROUP_FLEET,
 		.type = OPTION_TIME,

@@ -96,6 +96,7 @@ void fleet_init(struct fleet *f, int64_t sample_max_age_us)
 	memset(f, 0, sizeof(*f));
 	f->primary = NODE_NONE;
 	f->last_primary = NODE_NONE;
+	f->leader = LEADER_UNKNOWN;
 	f->sample_max_age_us = sample_max_age_us;
 }
 
@@ -149,7 +150,8 @@ static int find_primary(struct fleet *f)
 		claimants += claims(f, i);
 	f->two_primaries = claimants > 1;
 	for (int i = 0; i < f->count && found == NODE_NONE; i++) {
-		if (claims(f, i) && !is_past(f, &f->nodes[i]) && came_from_all_others(f, i))
+		if (claims(f, i) && fleet_may_lead(f, i) && !is_past(f, &f->nodes[i]) &&
+		    came_from_all_others(f, i))
 			found = i;
 	}
 	return found;
@@ -389,6 +391,17 @@ void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us)
 	/* Whoever hears of his commit later than now has his position captured later than now. */
 	ring_note(f, (struct fleet_sample){
 					 .at = at, .after_us = now_us, .reached_us = now_us, .complete_us = now_us});
+}
+
+/* ---- what Patroni says ---- */
+
+void fleet_leader(struct fleet *f, int leader, int64_t now_us)
+{
+	assert(leader >= LEADER_NONE && leader < f->count);
+	if (leader == f->leader)
+		return;
+	f->leader = leader;
+	elect(f, now_us);
 }
 
 /* ---- what the operator says ---- */

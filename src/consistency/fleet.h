@@ -15,8 +15,9 @@
  *
  * The primary is whoever is up, not in recovery, and on the newest branch. Of several only one whose
  * history shows that it came from all the others; one that is alone must not be on an earlier
- * timeline than the last primary was: that is an old primary that has come back. Whoever says that
- * it is primary and is not elected is fenced.
+ * timeline than the last primary was: that is an old primary that has come back. Where somebody else
+ * is asked who leads (Patroni), it must be the leader too. Whoever says that it is primary and is not
+ * elected is fenced.
  *
  * The histories of the nodes are known only while that very server is up on that timeline. Tokens
  * and stored marks are believed by the history of the primary that is up now; the replicas of a
@@ -40,6 +41,9 @@
 #define FLEET_RING 512
 #define NODE_NONE (-1)
 #define LAG_UNKNOWN INT64_MAX
+/* fleet_leader(): nobody knows; nobody, or a server that is not one of ours. */
+#define LEADER_UNKNOWN NODE_NONE
+#define LEADER_NONE (-2)
 
 enum node_role { NODE_ROLE_UNKNOWN, NODE_ROLE_PRIMARY, NODE_ROLE_REPLICA };
 
@@ -90,6 +94,7 @@ struct fleet {
 	uint32_t generation;
 	int64_t generation_at_us; /* when it last grew */
 	int primary;              /* node index, or NODE_NONE; two at once are none */
+	int leader;               /* as somebody else says: a node, LEADER_NONE, LEADER_UNKNOWN */
 	bool two_primaries;       /* now: nobody can tell whom a replica of unknown timeline follows */
 	int last_primary;       /* the one that `generation` speaks of, up or not; NODE_NONE at first */
 	uint32_t timeline;      /* its timeline; 0: not known */
@@ -145,6 +150,15 @@ void fleet_guard_answered(struct fleet *f, int node, bool held, int64_t now_us);
 /* A commit position captured on the primary's pooled connections, as its answer arrives (before the
  * client hears of its commit): feeds the ring. */
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
+
+/* ---- what Patroni says ---- */
+/* Who leads, until it is said otherwise. It only narrows: another node is not the primary, and this one
+ * is only if it says so itself and nothing else stands against it. */
+void fleet_leader(struct fleet *f, int leader, int64_t now_us);
+static inline bool fleet_may_lead(const struct fleet *f, int node)
+{
+	return f->leader == LEADER_UNKNOWN || f->leader == node;
+}
 
 /* ---- what the operator says ---- */
 /* No new reads go to the node, or they do again, by a slow start. It stays watched, and if it is or

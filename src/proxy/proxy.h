@@ -30,6 +30,7 @@
 #include "store/store.h"
 #include "stats.h"
 #include "vars.h"
+#include "watch/patroni.h"
 #include "watch/watch.h"
 
 /* One read of a socket takes up to this much. */
@@ -442,6 +443,7 @@ struct worker {
 
 	struct fleet fleet;
 	struct watch *watch;
+	struct patroni *patroni; /* NULL: there is none */
 	struct waitlist waitlist;
 	bool observing;          /* mode = observe … */
 	struct observe *observe; /* … and its report; NULL before it was ever switched on */

@@ -12,6 +12,7 @@
 #include "consistency/token.h"
 #include "net/tls.h"
 #include "store/store.h"
+#include "watch/patroni.h"
 #include "watch/watch.h"
 
 #define SETTINGS_USERS_MAX 4096
@@ -71,6 +72,8 @@ struct settings {
 	int node_count;
 	struct watch_node nodes[FLEET_NODES_MAX];
 	struct watch_settings watch;
+	char patroni_members[1024]; /* http://HOST:PORT, … */
+	struct patroni_settings patroni;
 	int64_t sample_max_age_us; /* for fleet_init() */
 	int64_t slow_start_us;     /* these three are the fleet's */
 	int outlier_factor;

@@ -29,7 +29,7 @@ int worker_primary(const struct worker *w)
 	/* The watcher lost it: PostgreSQL itself refuses writes after a demotion, so established
 	 * connections stay of use until another node is known to be primary. */
 	int last = w->last_primary;
-	if (last == NODE_NONE || w->fleet.nodes[last].up)
+	if (last == NODE_NONE || w->fleet.nodes[last].up || !fleet_may_lead(&w->fleet, last))
 		return NODE_NONE;
 	for (int i = 0; i < w->fleet.count; i++) {
 		if (w->fleet.nodes[i].up && w->fleet.nodes[i].role == NODE_ROLE_PRIMARY)
@@ -122,6 +122,9 @@ static void drop_old_primary(struct worker *w, int node, const char *why)
  * written there may be lost, and whatever is read there may never have been. */
 static void fence(struct worker *w)
 {
+	/* Nothing was sent yet, and nobody knows whether there is anybody to fence. */
+	if (w->patroni && !patroni_settled(w->patroni))
+		return;
 	for (int i = 0; i < w->fleet.count; i++) {
 		bool fenced = fleet_node_fenced(&w->fleet, i), before = (w->fenced >> i & 1) != 0;
 		w->fenced = (w->fenced & ~(UINT32_C(1) << i)) | (uint32_t)fenced << i;
@@ -129,9 +132,12 @@ static void fence(struct worker *w)
 			continue;
 		log_warn("node=%s says that it is primary, on timeline %u, and is fenced: %s",
 		         w->fleet.nodes[i].name, w->fleet.nodes[i].timeline,
-		         w->fleet.primary != NODE_NONE ? "the primary is on a newer one"
-		                                       : "nobody knows that it is on the newest");
+		         !fleet_may_lead(&w->fleet, i)   ? "by Patroni it is not the leader"
+		         : w->fleet.primary != NODE_NONE ? "the primary is on a newer one"
+		                                         : "nobody knows that it is on the newest");
 		drop_old_primary(w, i, "the server is no longer known to be the primary");
+		if (w->patroni)
+			patroni_kick(w->patroni);
 	}
 }
 
@@ -171,9 +177,8 @@ void worker_replica_reached(struct worker *w, int node, struct position at, int6
 	worker_arm_wait(w);
 }
 
-static void on_fleet(void *arg, int node)
+static void take_primary(struct worker *w)
 {
-	struct worker *w = arg;
 	if (w->fleet.primary != NODE_NONE && w->fleet.primary != w->last_primary) {
 		int old = w->last_primary;
 		w->last_primary = w->fleet.primary;
@@ -184,6 +189,12 @@ static void on_fleet(void *arg, int node)
 	}
 	fence(w);
 	primary_came(w);
+}
+
+static void on_fleet(void *arg, int node)
+{
+	struct worker *w = arg;
+	take_primary(w);
 	int64_t now = net_now_us();
 	const struct node *n = &w->fleet.nodes[node];
 	/* It has become somebody's replica. If it is primary once more, on what its connections say may
@@ -202,6 +213,15 @@ static void on_fleet(void *arg, int node)
 	if (w->settings->policy.fault == FAULT_GUARD_AFTER)
 		redrive_guarded(w);
 	observe_sampled(w);
+	marks_tend(w);
+	worker_arm_wait(w);
+}
+
+static void on_patroni(void *arg)
+{
+	struct worker *w = arg;
+	watch_primary_changed(w->watch);
+	take_primary(w);
 	marks_tend(w);
 	worker_arm_wait(w);
 }
@@ -545,8 +565,15 @@ static bool build(struct worker *w, char *error, size_t cap)
 		return false;
 	}
 	w->watch = watch_new(w->loop, &w->fleet, s->nodes, s->node_count, &s->watch, on_fleet, w);
+	if (!w->watch)
+		return false;
+	if (s->patroni.member_count > 0) {
+		w->patroni = patroni_new(w->loop, &w->fleet, s->nodes, &s->patroni, on_patroni, w);
+		if (!w->patroni)
+			return false;
+	}
 	net_timer_start(w->tick_timer, TICK_US);
-	return w->watch != NULL;
+	return true;
 }
 
 struct worker *worker_new(const struct settings *s, char *error, size_t cap)
@@ -610,6 +637,7 @@ void worker_free(struct worker *w)
 		list_remove(list_first(&w->runnable));
 	if (w->loop)
 		after_turn(w);
+	patroni_free(w->patroni);
 	watch_free(w->watch);
 	net_listener_close(w->tcp);
 	net_listener_close(w->unix_socket);

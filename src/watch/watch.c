@@ -838,6 +838,11 @@ void watch_set_busy(struct watch *w, bool busy)
 			schedule(&w->members[i]);
 }
 
+void watch_primary_changed(struct watch *w)
+{
+	follow(w);
+}
+
 const struct watch_facts *watch_facts(const struct watch *w, int node)
 {
 	return &member(w, node)->facts;

@@ -80,6 +80,8 @@ void watch_kick(struct watch *w, int node);
  * replicas. The primary is asked when somebody needs its sample (watch_kick): its position moves by
  * what is captured. */
 void watch_set_busy(struct watch *w, bool busy);
+/* The fleet's primary has changed, and not by what a watcher saw. */
+void watch_primary_changed(struct watch *w);
 const struct watch_facts *watch_facts(const struct watch *w, int node);
 /* The last error of a node, "" if it is up; for SHOW FLEET. */
 const char *watch_error(const struct watch *w, int node);

@@ -230,6 +230,41 @@ static void secrets_never_show_in_messages(void **state)
 	assert_null(strstr(errors.lines[0], "hush"));
 }
 
+static void members_of_patroni_are_urls_without_secrets(void **state)
+{
+	static const char *const bad[] = {
+		"db1:8008",        "https://db1:8008", "http://",        "http:///",
+		"http://:8008",    "http://db1:0",     "http://db1:x",   "http://u:hush@db1",
+		"http://db1/path", "http://::1:8008",  "http://[::1",    "http://[]:8008",
+		"http://*:8008",   "http://db1,,",     "http://d b:808", "http://db1:99999",
+	};
+	const struct patroni_member *m;
+	assert_true(LOAD("--primary", "host=a", "--patroni",
+	                 "http://db1:8009/, http://db2 ,http://[::1]:1,http://[::2]"));
+	m = s->patroni.members;
+	assert_int_equal(s->patroni.member_count, 4);
+	assert_string_equal(m[0].host, "db1");
+	assert_int_equal(m[0].port, 8009);
+	assert_string_equal(m[1].host, "db2");
+	assert_int_equal(m[1].port, PATRONI_PORT);
+	assert_string_equal(m[2].host, "::1");
+	assert_int_equal(m[2].port, 1);
+	assert_string_equal(m[3].host, "::2");
+	assert_int_equal(m[3].port, PATRONI_PORT);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (LOAD("--primary", "host=a", "--patroni", bad[i]))
+			fail_msg("taken: %s", bad[i]);
+		assert_null(strstr(errors.lines[0], "hush"));
+	}
+	char many[PATRONI_MEMBERS_MAX * 16 + 32];
+	size_t used = 0;
+	for (int i = 0; i <= PATRONI_MEMBERS_MAX; i++) {
+		used += (size_t)snprintf(many + used, sizeof(many) - used, "%shttp://db%d", i ? "," : "", i);
+		assert_int_equal(LOAD("--primary", "host=a", "--patroni", many), i < PATRONI_MEMBERS_MAX);
+	}
+	assert_false(LOAD("--primary", "host=a", "--patroni", "http://db1", "--patroni-interval", "5s"));
+}
+
 /* Read in pieces, the rest of a long line was taken for a line of its own. */
 static void lines_of_a_key_file_may_be_long(void **state)
 {
@@ -374,6 +409,7 @@ int main(void)
 		cmocka_unit_test_teardown(many_errors_are_counted_and_cut, forget),
 		cmocka_unit_test_teardown(a_long_line_is_one_error, forget),
 		cmocka_unit_test_teardown(secrets_never_show_in_messages, forget),
+		cmocka_unit_test_teardown(members_of_patroni_are_urls_without_secrets, forget),
 		cmocka_unit_test_teardown(lines_of_a_key_file_may_be_long, forget),
 		cmocka_unit_test_teardown(nobody_is_let_in_by_oversight, forget),
 		cmocka_unit_test_teardown(faults_of_the_command_line, forget),

@@ -245,14 +245,15 @@ static void fleet_has_these_columns_and_null_for_what_is_not_known(void **state)
 	                                    "state",       "epoch",     "timeline", "history",
 	                                    "position",    "lag_bytes", "lag_ms",   "replay_delay_ms",
 	                                    "outstanding", "samples",   "error",    "weight",
-	                                    "share_pct",   "drained",   "branch"};
+	                                    "share_pct",   "drained",   "branch",   "patroni"};
 	run("SHOW FLEET");
-	assert_int_equal(got.columns, 19);
+	assert_int_equal(got.columns, 20);
 	for (int i = 0; i < got.columns; i++)
 		assert_string_equal(got.names[i], names[i]);
 	assert_string_equal(cell(0, "name"), "p");
 	assert_string_equal(cell(0, "role"), "primary");
 	assert_string_equal(cell(0, "position"), "0/3000");
+	assert_string_equal(cell(0, "patroni"), "<null>");
 	assert_string_equal(cell(0, "lag_bytes"), "<null>");
 	assert_string_equal(cell(1, "role"), "replica");
 	assert_string_equal(cell(1, "state"), "up");

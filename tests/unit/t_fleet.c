@@ -377,6 +377,61 @@ static void fleet_old_primary_that_comes_back_alone_is_none(void **state)
 	assert_int_equal(f.primary, P);
 }
 
+static void fleet_leader_that_is_told_only_narrows(void **state)
+{
+	/* P says that it is primary and A that it is not: neither becomes it by being called the leader. */
+	fleet_leader(&f, A, 20);
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(fleet_node_fenced(&f, P) && !fleet_node_fenced(&f, A));
+	assert_false(fleet_may_lead(&f, P));
+	fleet_leader(&f, LEADER_NONE, 30);
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(fleet_node_fenced(&f, P));
+	assert_int_equal(f.generation, 0);
+	fleet_leader(&f, P, 40);
+	assert_int_equal(f.primary, P);
+	assert_false(fleet_node_fenced(&f, P));
+	fleet_leader(&f, LEADER_NONE, 50);
+	fleet_leader(&f, LEADER_UNKNOWN, 60);
+	assert_int_equal(f.primary, P);
+	/* The same server on the same timeline: what was known of positions holds. */
+	assert_int_equal(f.generation, 0);
+}
+
+static void fleet_leader_does_not_stand_in_for_a_history(void **state)
+{
+	struct history first, second = left_1_at(900, 2);
+	history_first(&first);
+	/* Where A came from is not known, whoever calls it the leader. */
+	fleet_leader(&f, A, 20);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 2, 30);
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(learn(A, &second) && learn(P, &first));
+	assert_int_equal(f.primary, A);
+	assert_int_equal(f.generation, 1);
+	assert_true(f.history.known && f.history.timeline == 2);
+	/* The one that A came from, called the leader, is an old primary all the same. */
+	fleet_leader(&f, P, 40);
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_false(f.history.known);
+	fleet_node_lost(&f, A, 50);
+	assert_int_equal(f.primary, NODE_NONE);
+}
+
+static void fleet_newest_branch_without_the_lead_is_fenced(void **state)
+{
+	struct history first, second = left_1_at(900, 2);
+	history_first(&first);
+	fleet_leader(&f, P, 20);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 2, 30);
+	assert_true(learn(A, &second) && learn(P, &first));
+	/* P leads and A came from it: which of them is right nobody can tell. */
+	assert_int_equal(f.primary, NODE_NONE);
+	assert_true(fleet_node_fenced(&f, P) && fleet_node_fenced(&f, A));
+	fleet_leader(&f, LEADER_UNKNOWN, 40);
+	assert_int_equal(f.primary, A);
+}
+
 static void fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary(void **state)
 {
 	fleet_node_up(&f, A, NODE_ROLE_REPLICA, 0, 20);
@@ -500,6 +555,9 @@ int main(void)
 		each(fleet_newest_of_two_primaries_is_elected_when_its_history_shows_it),
 		each(fleet_primaries_that_do_not_come_from_each_other_are_none),
 		each(fleet_old_primary_that_comes_back_alone_is_none),
+		each(fleet_leader_that_is_told_only_narrows),
+		each(fleet_leader_does_not_stand_in_for_a_history),
+		each(fleet_newest_branch_without_the_lead_is_fenced),
 		each(fleet_unknown_timeline_is_not_eligible_while_two_claim_to_be_primary),
 		each(fleet_lag_is_the_age_of_what_was_replayed),
 		each(fleet_lag_is_unknown_without_ground),
