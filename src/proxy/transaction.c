@@ -116,15 +116,20 @@ bool transaction_may_move(const struct client *c)
 enum transaction_next transaction_next(const struct client *c, const struct unit *u)
 {
 	const struct server *s = c->server;
-	if (!s->on_replica || s->replies.tx != TX_OPEN || s->replies.count > 0)
+	if (!s->on_replica || s->replies.tx == TX_IDLE || s->replies.count > 0)
 		return TRANSACTION_STAYS;
 	uint32_t flags = u->traits.flags;
-	/* What AND CHAIN begins is another transaction: the mark counts anew. */
+	/* What AND CHAIN begins is another transaction, and what follows an end in the same text or
+	 * batch is none of it: the mark counts anew. */
 	bool chains = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
+	bool beyond = flags & TRAIT_TX_END && (u->beyond || u->open);
+	/* Of a transaction that failed nothing is left to be seen: it may end anywhere. */
+	if (s->replies.tx == TX_FAILED)
+		return chains || beyond ? TRANSACTION_MOVES : TRANSACTION_STAYS;
 	if (s->pinned && chains && !c->pending_sets)
 		return TRANSACTION_MOVES;
 	if (s->pinned)
-		return flags & TRAIT_BINDS || chains ? TRANSACTION_FAILS : TRANSACTION_STAYS;
+		return flags & TRAIT_BINDS || chains || beyond ? TRANSACTION_FAILS : TRANSACTION_STAYS;
 	if (!u->plain || u->open || names_session(c, u))
 		return TRANSACTION_MOVES;
 	return u->reads ? TRANSACTION_ASKS : TRANSACTION_STAYS;

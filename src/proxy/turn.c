@@ -831,8 +831,11 @@ static bool goes_on(struct client *c, const struct unit *u)
 	case TRANSACTION_FAILS:
 		transaction_leave(c);
 		refuse_unit(c, u, "0A000",
-		            "session state cannot be made in a READ ONLY transaction that runs on a replica",
-		            "Make it outside the transaction, or in one that is not READ ONLY.");
+		            u->beyond ? "nothing may follow the end of a READ ONLY transaction that runs on a "
+		                        "replica in the same message or batch"
+		                      : "session state cannot be made in a READ ONLY transaction that runs on a "
+		                        "replica",
+		            "Send it by itself outside the transaction, or in one that is not READ ONLY.");
 		return false;
 	}
 	return true;

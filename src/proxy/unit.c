@@ -11,6 +11,8 @@ static struct stmt_cache *cache_of(const struct client *c)
 /* What the transaction that this is part of must know. */
 static void note_for_transaction(struct unit *u, struct traits t)
 {
+	bool ended = u->statements > 0 && u->traits.flags & TRAIT_TX_END;
+	u->beyond |= ended || (t.flags & TRAIT_MULTI && t.flags & TRAIT_TX_END);
 	if (u->statements == 0 && t.begin) {
 		u->begin = t.begin;
 		return;
@@ -238,7 +240,7 @@ enum parse_result unit_scan(struct client *c, struct slice in, bool attached, st
 	u->traits = (struct traits){0};
 	u->begin = u->reason = 0;
 	u->plain = true;
-	u->reads = u->keeps = false;
+	u->reads = u->keeps = u->beyond = false;
 	u->text = (struct slice){0};
 
 	struct frame f;

@@ -25,6 +25,7 @@ struct unit {
 	bool plain;      /* the rest are plain reads, cursors over such, COMMIT and ROLLBACK */
 	bool reads;      /* … with a read or cursor among them */
 	bool keeps;      /* may leave a cursor or a portal open behind itself */
+	bool beyond;     /* something may follow the end of a transaction */
 	uint8_t reason;  /* !plain: of the first that is none of these */
 	struct slice text;    /* of the first statement; borrows the input or the cache */
 	/* The statements of its Parse messages, in order, counted; further ones are looked up again. */

@@ -8,6 +8,7 @@ import pytest
 
 import rawpg
 from harness import WHERE, rows, value, wait_until, where
+from test_routing import paused
 from rawpg import bind, close, describe, execute, flush, kinds, parse, query, summaries, sync
 
 READ_ONLY = ["BEGIN READ ONLY", "START TRANSACTION READ ONLY", "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY",
@@ -349,6 +350,46 @@ def test_session_state_cannot_be_made_in_a_snapshot_on_a_replica(tm, raw):
     assert got[0].fields()["C"] == "0A000" and got[-1].body == b"E"
     assert c.query("COMMIT")[0].body == b"ROLLBACK\0"
     assert ask(c, "SELECT 1") == ("1", "I")
+
+
+def in_one_batch(c, *texts):
+    parts = [m for text in texts for m in (parse("", text), bind(""), execute())]
+    c.send(*parts, sync())
+    return c.until_ready()
+
+
+BEHIND_THE_END = {"text": lambda c, end, read: c.query(f"{end}; {read}"), "batch": in_one_batch}
+
+
+@pytest.mark.parametrize("way", BEHIND_THE_END)
+def test_what_follows_the_end_of_a_snapshot_is_not_read_from_its_replica(tm, fleet, raw, way):
+    """It is for another snapshot, which would have to show what was written meanwhile."""
+    c, writer = raw(tm), tm.connect()
+    rows(writer, "UPDATE items SET n = 1 WHERE id = 38")
+    settle(tm, writer)
+    with paused(fleet):
+        c.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        assert ask(c, f"SELECT {WHERE}")[0].startswith("replica")
+        rows(writer, "UPDATE items SET n = 2 WHERE id = 38")
+        got = BEHIND_THE_END[way](c, "COMMIT", "SELECT n FROM items WHERE id = 38")
+        assert [m.fields()["C"] for m in got if m.kind == "E"] == ["0A000"] and got[-1].body == b"E"
+        c.query("ROLLBACK")
+        assert ask(c, "SELECT n FROM items WHERE id = 38") == ("2", "I")
+
+
+@pytest.mark.parametrize("way", BEHIND_THE_END)
+@pytest.mark.parametrize("begin", ["BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"])
+def test_what_follows_the_end_of_a_failed_transaction_sees_all(tm, fleet, raw, begin, way):
+    c, writer = raw(tm), tm.connect()
+    rows(writer, "UPDATE items SET n = 1 WHERE id = 39")
+    settle(tm, writer)
+    with paused(fleet):
+        c.query(begin)
+        assert ask(c, f"SELECT {WHERE}")[0].startswith("replica")
+        assert c.query("SELECT 1/0")[-1].body == b"E"
+        rows(writer, "UPDATE items SET n = 2 WHERE id = 39")
+        got = BEHIND_THE_END[way](c, "ROLLBACK", "SELECT n FROM items WHERE id = 39")
+        assert [m.columns()[0] for m in got if m.kind == "D"] == [b"2"] and got[-1].body == b"I"
 
 
 def test_a_refused_first_statement_runs_on_the_primary(tm, fleet, raw):
