@@ -272,7 +272,6 @@ static void node_gauges(const struct fleet *f, struct buf *out)
 
 /* ------------------------------------------------------------------- counters */
 
-/* Rows of one name stand together. */
 static void patroni(const struct worker *w, struct buf *out)
 {
 	struct patroni_stats s = {0};
@@ -286,6 +285,7 @@ static void patroni(const struct worker *w, struct buf *out)
 	       "Questions to a member of Patroni without such an answer.");
 }
 
+/* Rows of one name stand together. */
 static void counters(const struct worker *w, struct buf *out)
 {
 	static const struct {

@@ -12,7 +12,7 @@ import rawpg
 from harness import rows, value, wait_until, where
 
 FLEET_COLUMNS = ["name", "host", "port", "role", "state", "epoch", "timeline", "history", "position", "lag_bytes", "lag_ms",
-                 "replay_delay_ms", "outstanding", "samples", "error", "weight", "share_pct", "drained", "branch"]
+                 "replay_delay_ms", "outstanding", "samples", "error", "weight", "share_pct", "drained", "branch", "patroni"]
 ROUTING_NAMES = ["reads_total", "reads_replica", "reads_primary", "reads_waited", "waited_for_others",
                  "primary_for_others", "discriminating", "wait_timeouts", "retried", "reason_replica_fresh",
                  "reason_write", "reason_transaction", "reason_no_replica", "reason_refused_before", "reason_unparsable"]
