@@ -399,8 +399,13 @@ ssize_t tls_write(struct tls *t, const void *ptr, size_t len)
 			sent += n;
 			continue;
 		}
-		if (SSL_get_error(t->ssl, 0) != SSL_ERROR_WANT_WRITE)
+		if (SSL_get_error(t->ssl, 0) != SSL_ERROR_WANT_WRITE) {
+			/* Why the peer went may stand in an alert that nobody has read yet. */
+			uint8_t unread;
+			if (ERR_peek_error() == 0)
+				(void)SSL_read(t->ssl, &unread, sizeof(unread));
 			return fail(t);
+		}
 		break;
 	}
 	return (ssize_t)sent;
