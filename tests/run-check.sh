@@ -9,11 +9,11 @@ cd "$(dirname "$0")/.." || exit 1
 build=${TIDEMARK_BUILD:-$PWD/build}
 asan=$build-asan
 # About half of the time of all of them; the other half is what is not listed here.
-first_half='store shared_sessions failover history express'
+first_half='store shared_sessions failover history express health tls server_tls faults'
 log=$build/meson-logs/testlog.json
 asan_log=$asan/meson-logs/testlog.json
 # The whole has to end within 15 minutes on two cores.
-integration_limit=${TIDEMARK_CHECK_LIMIT:-600}
+integration_limit=${TIDEMARK_CHECK_LIMIT:-1200}
 
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=1}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
