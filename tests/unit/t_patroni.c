@@ -338,6 +338,11 @@ static void patroni_that_never_answers_is_waited_for_as_long_as_a_word_holds(voi
 	teardown(&f);
 }
 
+static bool refused_thrice(struct fixture *f)
+{
+	return stats(f).failed >= 3;
+}
+
 static void patroni_members_that_refuse_are_asked_once_an_interval(void **state)
 {
 	struct fixture f;
@@ -346,10 +351,17 @@ static void patroni_members_that_refuse_are_asked_once_an_interval(void **state)
 		net_listener_close(f.members[i].listener);
 		f.members[i].listener = NULL;
 	}
+	int64_t since_us = net_now_us();
 	start(&f);
-	run_for(&f, 200 * MS);
-	assert_in_range(stats(&f).failed, 2, 2 * 200 / 20 + 2);
+	run_until(&f, refused_thrice);
+	run_for(&f, 100 * MS);
+	assert_in_range(stats(&f).failed, 3, MEMBERS * ((net_now_us() - since_us) / (20 * MS) + 1));
 	teardown(&f);
+}
+
+static bool asked_twice(struct fixture *f)
+{
+	return f->members[0].asked + f->members[1].asked == 2;
 }
 
 static void patroni_kick_asks_before_the_interval_and_not_at_once(void **state)
@@ -365,7 +377,8 @@ static void patroni_kick_asks_before_the_interval_and_not_at_once(void **state)
 		patroni_kick(f.patroni);
 	run_for(&f, 50 * MS);
 	assert_int_equal(f.members[0].asked + f.members[1].asked, 1);
-	run_for(&f, 150 * MS);
+	run_until(&f, asked_twice);
+	run_for(&f, 50 * MS);
 	assert_int_equal(f.members[0].asked + f.members[1].asked, 2);
 	teardown(&f);
 }
