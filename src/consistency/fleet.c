@@ -97,6 +97,7 @@ void fleet_init(struct fleet *f, int64_t sample_max_age_us)
 	f->primary = NODE_NONE;
 	f->last_primary = NODE_NONE;
 	f->leader = LEADER_UNKNOWN;
+	f->newest_node = NODE_NONE;
 	f->sample_max_age_us = sample_max_age_us;
 }
 
@@ -140,9 +141,10 @@ static bool came_from_all_others(const struct fleet *f, int node)
 /* An old primary that has come back, while the one after it is away. */
 static bool is_past(const struct fleet *f, const struct node *n)
 {
-	return n->system == f->system && n->timeline != 0 && n->timeline < f->timeline;
+	return n->system == f->newest_system && n->timeline != 0 && n->timeline < f->newest_timeline;
 }
 
+/* By roles and histories alone. */
 static int find_primary(struct fleet *f)
 {
 	int claimants = 0, found = NODE_NONE;
@@ -150,8 +152,7 @@ static int find_primary(struct fleet *f)
 		claimants += claims(f, i);
 	f->two_primaries = claimants > 1;
 	for (int i = 0; i < f->count && found == NODE_NONE; i++) {
-		if (claims(f, i) && fleet_may_lead(f, i) && !is_past(f, &f->nodes[i]) &&
-		    came_from_all_others(f, i))
+		if (claims(f, i) && !is_past(f, &f->nodes[i]) && came_from_all_others(f, i))
 			found = i;
 	}
 	return found;
@@ -184,13 +185,26 @@ static void change_primary(struct fleet *f, int64_t now_us)
 	/* The same node that does not tell its timeline this time is still on the one we knew. */
 	if (timeline != 0 || another)
 		f->timeline = timeline;
-	f->system = n->system;
 	f->last_primary = f->primary;
+}
+
+/* Also of one that does not lead: what is an old primary does not depend on who was asked. */
+static void note_newest(struct fleet *f, int node)
+{
+	const struct node *n = &f->nodes[node];
+	/* The same node that does not tell its timeline this time is still on the one we knew. */
+	if (n->timeline != 0 || node != f->newest_node)
+		f->newest_timeline = n->timeline;
+	f->newest_system = n->system;
+	f->newest_node = node;
 }
 
 static void elect(struct fleet *f, int64_t now_us)
 {
-	f->primary = find_primary(f);
+	int found = find_primary(f);
+	if (found != NODE_NONE)
+		note_newest(f, found);
+	f->primary = found != NODE_NONE && fleet_may_lead(f, found) ? found : NODE_NONE;
 	if (f->primary != NODE_NONE)
 		change_primary(f, now_us);
 	take_history(f);

@@ -96,9 +96,13 @@ struct fleet {
 	int primary;              /* node index, or NODE_NONE; two at once are none */
 	int leader;               /* as somebody else says: a node, LEADER_NONE, LEADER_UNKNOWN */
 	bool two_primaries;       /* now: nobody can tell whom a replica of unknown timeline follows */
+	/* The one that roles and histories alone would have elected last: an earlier timeline of that
+	 * cluster is past. */
+	int newest_node;
+	uint32_t newest_timeline;
+	uint64_t newest_system;
 	int last_primary;       /* the one that `generation` speaks of, up or not; NODE_NONE at first */
 	uint32_t timeline;      /* its timeline; 0: not known */
-	uint64_t system;        /* its cluster; 0: not known */
 	struct history history; /* of the primary that is up now; `known` only if there is one */
 	struct history course;  /* the same of this generation, kept while its primary is away */
 	/* The branches of this generation, and of the one before; `at` is of no meaning, timeline 0: not

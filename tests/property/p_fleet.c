@@ -327,11 +327,66 @@ static void learn(void)
 	expect_delay(190000, 206000, "200 ms after 1 ms, asked each ms");
 }
 
+/* ---- somebody else is asked who leads ---- */
+
+static uint64_t primaries_narrowed, primaries_kept;
+
+static void same_event(struct fleet *fleets[2])
+{
+	int n = (int)below(NODES), what = (int)below(4);
+	enum node_role role = one_in(2) ? NODE_ROLE_PRIMARY : NODE_ROLE_REPLICA;
+	uint32_t timeline = (uint32_t)below(4);
+	struct history h;
+	history_first(&h);
+	if (fleets[0]->nodes[n].timeline > 1) {
+		h.timeline = fleets[0]->nodes[n].timeline;
+		h.past[h.count++] = (struct history_entry){1, {one_in(3) ? 1 : 2}};
+	}
+	for (int i = 0; i < 2; i++) {
+		if (what == 0)
+			fleet_node_lost(fleets[i], n, now);
+		else if (what == 1)
+			fleet_node_up(fleets[i], n, role, timeline, now);
+		else
+			(void)!fleet_node_history(fleets[i], n, &h, (struct position){1000}, now);
+	}
+}
+
+/* Whatever is said, and whatever was: the primary is the one that it would be, or there is none. */
+static void narrow(void)
+{
+	static struct fleet led;
+	fleet_init(&f, 1000000);
+	fleet_init(&led, 1000000);
+	now = 1000000;
+	for (int i = 0; i < NODES; i++) {
+		fleet_node_add(&f, slice_str("node"));
+		fleet_node_add(&led, slice_str("node"));
+	}
+	for (int step = 0; step < 2000; step++) {
+		now += below(1000);
+		if (one_in(3))
+			fleet_leader(&led, (int)below(NODES + 2) + LEADER_NONE, now);
+		same_event((struct fleet *[]){&f, &led});
+		require(led.primary == NODE_NONE || led.primary == f.primary, "primary is %d, not %d",
+		        led.primary, f.primary);
+		require(led.primary == NODE_NONE || fleet_may_lead(&led, led.primary),
+		        "the leader is %d and the primary %d", led.leader, led.primary);
+		require(led.primary != NODE_NONE || f.primary == NODE_NONE || !fleet_may_lead(&led, f.primary),
+		        "the leader %d is not elected", led.leader);
+		primaries_kept += led.primary != NODE_NONE;
+		primaries_narrowed += led.primary != f.primary;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	property_run(argc, argv, 200, run);
 	require(argc > 1 || eligible_after_a_fork > 1000, "%" PRIu64 " checks on timeline 2",
 	        eligible_after_a_fork);
 	property_run(argc, argv, 10, learn);
+	property_run(argc, argv, 50, narrow);
+	require(argc > 1 || (primaries_kept > 1000 && primaries_narrowed > 1000),
+	        "%" PRIu64 " primaries kept, %" PRIu64 " narrowed", primaries_kept, primaries_narrowed);
 	return 0;
 }
