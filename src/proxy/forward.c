@@ -260,6 +260,19 @@ static bool forget_outdated(struct forward *f)
 	return true;
 }
 
+static bool hide_question(struct forward *f, const char *name, bool *prepared)
+{
+	if (!*prepared)
+		return true;
+	struct buf close;
+	buf_init(&close, 128);
+	bool ok = write_close(&close, 'S', slice_str(name));
+	chain_copy(f->out, close.data, close.len);
+	buf_release(&close);
+	*prepared = false;
+	return ok && push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
 /* The client is about to look at the statements that this connection has prepared: it finds none of the
  * router's, nor, if it has named none itself, any of other clients'. */
 static bool hide_prepared(struct forward *f)
@@ -272,15 +285,8 @@ static bool hide_prepared(struct forward *f)
 		if (!close_prepared(f, other))
 			return false;
 	}
-	if (!s->capture_prepared)
-		return true;
-	struct buf close;
-	buf_init(&close, 128);
-	bool ok = write_close(&close, 'S', slice_str(CAPTURE_NAME));
-	chain_copy(f->out, close.data, close.len);
-	buf_release(&close);
-	s->capture_prepared = false;
-	return ok && push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	return hide_question(f, CAPTURE_NAME, &s->capture_prepared) &&
+	       hide_question(f, GUARD_NAME, &s->guard_prepared);
 }
 
 /* Sends Parse for `stmt` under the given name; the entry is the caller's. */

@@ -163,7 +163,10 @@ static bool may_guard(const struct client *c, const struct unit *u)
 {
 	bool first_try = !c->guard_missed && c->rerun == RERUN_NONE && c->waiting_since_us == 0;
 	bool alone = c->hold == HOLD_NONE && !u->begin && !transaction_may_move(c);
-	return first_try && alone && !(u->traits.flags & TRAIT_MULTI) && u->executes <= 1 && u->size <= HOLD_MAX;
+	/* The guard itself is a prepared statement. */
+	bool sees_it = (u->traits.flags & TRAIT_SEES_STATEMENTS) != 0;
+	return first_try && alone && !sees_it && !(u->traits.flags & TRAIT_MULTI) && u->executes <= 1 &&
+	       u->size <= HOLD_MAX;
 }
 
 /* REASON_COUNT: as far as the statements go, a replica may answer. */
