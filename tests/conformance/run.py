@@ -21,7 +21,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "integration")]
 
 import dump  # noqa: E402
 import node  # noqa: E402
-import psycopg  # noqa: E402
+import psycopg_suite  # noqa: E402
 import regress  # noqa: E402
 import report  # noqa: E402
 import smith  # noqa: E402
@@ -29,7 +29,7 @@ import sources  # noqa: E402
 import tap  # noqa: E402
 import ways  # noqa: E402
 
-SUITES = [regress, tap.psql, tap.pgbench, dump, psycopg, node.node_postgres, node.postgres_js, smith]
+SUITES = [regress, tap.psql, tap.pgbench, dump, psycopg_suite, node.node_postgres, node.postgres_js, smith]
 
 
 def say(*what):

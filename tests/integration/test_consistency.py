@@ -245,7 +245,7 @@ FAULTS = {
                       ["--session", "own", "--async-commit", "--reads-per-write", "2"]),
     # Two replicas, one behind: what was seen on the first is unseen on the second. Its own writes must be rare, or
     # they alone keep a session off the one behind, and its position must be known soon, or nobody reads there.
-    "no_read_marks": (dict(scope="connection", poll_idle_interval="5ms"), (0, 20),
+    "no_read_marks": (dict(scope="connection", poll_idle_interval="5ms"), (0, 150),
                       ["--session", "own", "--read-any", "--reads-per-write", "150"]),
     # The replica passes between the snapshot and the check.
     "guard_after": (dict(scope="connection", wait_timeout="500ms"), (0, 0),
