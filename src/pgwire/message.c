@@ -68,7 +68,6 @@ bool startup_parse(struct slice body, struct startup *out)
 	}
 	if (r.bad || out->code >> 16 != 3)
 		return false;
-	out->minor = (uint16_t)out->code;
 	return startup_params_parse(&r, out);
 }
 
@@ -486,11 +485,11 @@ bool write_parameter_status(struct buf *b, struct slice name, struct slice value
 	return message_end(b, at);
 }
 
-bool write_key_data(struct buf *b, uint32_t pid, uint32_t secret)
+bool write_key_data(struct buf *b, uint32_t pid, struct slice key)
 {
 	size_t at = message_begin(b, BE_KEY_DATA);
 	put_u32(b, pid);
-	put_u32(b, secret);
+	buf_append(b, key.ptr, key.len);
 	return message_end(b, at);
 }
 
@@ -568,14 +567,22 @@ bool write_data_row(struct buf *b, const struct slice *values, int count)
 	return message_end(b, at);
 }
 
-bool write_negotiate(struct buf *b, const struct slice *unknown_options, int count)
+uint32_t protocol_spoken(uint32_t version)
 {
+	return version < PROTOCOL_3_2 ? version : PROTOCOL_3_2;
+}
+
+bool write_negotiate(struct buf *b, const struct startup *st)
+{
+	struct slice params = st->params, name, value;
 	size_t at = message_begin(b, BE_NEGOTIATE);
 	/* The documentation says "newest minor version", but PostgreSQL sends, and libpq demands, the
 	 * whole version number. */
-	put_u32(b, PROTOCOL_3_0);
-	put_u32(b, (uint32_t)count);
-	for (int i = 0; i < count; i++)
-		put_cstr(b, unknown_options[i]);
+	put_u32(b, protocol_spoken(st->code));
+	put_u32(b, (uint32_t)st->extensions);
+	while (startup_next_param(&params, &name, &value)) {
+		if (startup_is_extension(name))
+			put_cstr(b, name);
+	}
 	return message_end(b, at);
 }

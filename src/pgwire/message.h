@@ -54,6 +54,7 @@
 
 /* ---- startup-phase codes ---- */
 #define PROTOCOL_3_0 0x00030000u
+#define PROTOCOL_3_2 0x00030002u /* the newest: cancel keys of any length */
 #define PROTOCOL_CANCEL 80877102u
 #define PROTOCOL_SSL 80877103u
 #define PROTOCOL_GSSENC 80877104u
@@ -75,7 +76,6 @@
 
 struct startup {
 	uint32_t code;           /* PROTOCOL_3_0 and up, or one of PROTOCOL_{CANCEL,SSL,GSSENC} */
-	uint16_t minor;          /* of a 3.x request */
 	struct slice cancel_key; /* of a cancel request, 4..256 bytes; protocol 3.2 makes it variable */
 	uint32_t cancel_pid;
 	struct slice params; /* "name\0value\0…", validated: pairs, ends with one NUL (not included) */
@@ -175,7 +175,8 @@ bool write_sasl_response(struct buf *b, struct slice response);
 /* backend */
 bool write_auth(struct buf *b, uint32_t code, struct slice payload);
 bool write_parameter_status(struct buf *b, struct slice name, struct slice value);
-bool write_key_data(struct buf *b, uint32_t pid, uint32_t secret);
+/* The key has 4 to 256 bytes; before PROTOCOL_3_2 exactly 4. */
+bool write_key_data(struct buf *b, uint32_t pid, struct slice key);
 bool write_ready(struct buf *b, uint8_t tx_status);
 /* severity: "ERROR", "FATAL", "NOTICE" …; sqlstate: 5 characters; hint may be NULL.
  * NOTICE and WARNING become NoticeResponse, all else ErrorResponse. */
@@ -194,7 +195,9 @@ bool write_typed_row_description(struct buf *b, const char *const *names, const 
                                  int count);
 /* values[i].ptr == NULL is SQL NULL. */
 bool write_data_row(struct buf *b, const struct slice *values, int count);
-/* Answers a 3.x (x > 0) request: newest minor is 0, and the names of _pq_. options not known. */
-bool write_negotiate(struct buf *b, const struct slice *unknown_options, int count);
+/* What is spoken with a client that asked for `version` (3.x). */
+uint32_t protocol_spoken(uint32_t version);
+/* That, and the client's _pq_. options, none of which is known. */
+bool write_negotiate(struct buf *b, const struct startup *st);
 
 #endif

@@ -9,6 +9,7 @@
 #include "worker.h"
 
 #define CANCEL_TIMEOUT_US 5000000
+#define CANCEL_KEY_3_0 4
 
 struct cancel {
 	struct list link;
@@ -21,7 +22,7 @@ struct cancel {
 	struct net_timer *timer;
 };
 
-bool cancel_register(struct worker *w, struct client *c)
+bool cancel_register(struct worker *w, struct client *c, uint32_t version)
 {
 	if ((uint32_t)w->client_count >= w->by_id_cap) {
 		uint32_t cap = w->by_id_cap ? w->by_id_cap * 2 : 64;
@@ -39,7 +40,8 @@ bool cancel_register(struct worker *w, struct client *c)
 		w->by_id[slot] = c;
 		w->by_id_next = slot + 1;
 		c->id = slot + 1;
-		net_random(&c->secret, sizeof(c->secret));
+		c->cancel_key_len = version < PROTOCOL_3_2 ? CANCEL_KEY_3_0 : sizeof(c->cancel_key);
+		net_random(c->cancel_key, c->cancel_key_len);
 		return true;
 	}
 	return false;
@@ -113,10 +115,19 @@ void cancel_send(struct server *s)
 	s->cancels++;
 }
 
+/* In constant time: a key that takes longer to be refused would be nearer to the right one. */
+static bool is_key_of(const struct client *c, struct slice key)
+{
+	uint8_t diff = key.len != c->cancel_key_len;
+	for (size_t i = 0; i < c->cancel_key_len; i++)
+		diff |= (uint8_t)(c->cancel_key[i] ^ (i < key.len ? key.ptr[i] : 0));
+	return diff == 0;
+}
+
 void cancel_request(struct worker *w, uint32_t pid, struct slice key)
 {
 	struct client *c = pid > 0 && pid <= w->by_id_cap ? w->by_id[pid - 1] : NULL;
-	if (!c || key.len != 4 || load_be32(key.ptr) != c->secret) {
+	if (!c || !is_key_of(c, key)) {
 		w->stats.cancels_refused++;
 		return;
 	}

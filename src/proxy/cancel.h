@@ -10,8 +10,8 @@
 
 #include "proxy.h"
 
-/* Gives the client an id and a secret. False: no slot. */
-bool cancel_register(struct worker *w, struct client *c);
+/* Gives the client an id and a key, as long as its protocol version has it. False: no slot. */
+bool cancel_register(struct worker *w, struct client *c, uint32_t version);
 void cancel_unregister(struct worker *w, struct client *c);
 /* A request came in. Wrong keys are counted and ignored, as PostgreSQL does. */
 void cancel_request(struct worker *w, uint32_t pid, struct slice key);

@@ -418,7 +418,9 @@ struct client {
 	int64_t ended_at_us;
 	int64_t probed_at_us;
 	const char *last_words;
-	uint32_t id, secret; /* cancel key */
+	uint32_t id; /* with the key: what a cancel request must say */
+	uint8_t cancel_key_len;
+	uint8_t cancel_key[32];
 	uint64_t serial;     /* never given twice */
 };
 

@@ -154,20 +154,14 @@ static bool startup_options(struct client *c, struct slice options)
 	return true;
 }
 
+/* 3.1 was never made, and is spoken as 3.0 without a word, as PostgreSQL does. */
 static void negotiate_down(struct client *c, const struct startup *st)
 {
-	struct slice unknown[16];
-	int count = 0;
-	struct slice params = st->params, name, value;
-	if (st->minor == 0 && st->extensions == 0)
+	if (st->code == protocol_spoken(st->code) && st->extensions == 0)
 		return;
-	while (startup_next_param(&params, &name, &value)) {
-		if (startup_is_extension(name) && count < 16)
-			unknown[count++] = name;
-	}
 	struct buf b;
-	buf_init(&b, 8192);
-	write_negotiate(&b, unknown, count);
+	buf_init(&b, STARTUP_PACKET_MAX + 64);
+	write_negotiate(&b, st);
 	client_say(c, b.data, b.len);
 	buf_release(&b);
 }
@@ -359,7 +353,7 @@ static void start_session(struct client *c, const struct startup *st)
 		return;
 	}
 	memcpy(c->login->database, database.ptr, database.len); /* likewise */
-	if (!cancel_register(w, c)) {
+	if (!cancel_register(w, c, st->code)) {
 		client_fatal(c, "53200", "out of memory", NULL);
 		return;
 	}
@@ -439,7 +433,7 @@ static void say_welcome(struct client *c, struct slice params)
 	}
 	write_auth(&b, AUTH_OK, (struct slice){0});
 	buf_append(&b, params.ptr, params.len);
-	write_key_data(&b, c->id, c->secret);
+	write_key_data(&b, c->id, slice_of(c->cancel_key, c->cancel_key_len));
 	write_ready(&b, TX_IDLE);
 	client_say(c, b.data, b.len);
 	buf_release(&b);

@@ -517,16 +517,36 @@ def test_both_encryption_requests_may_come_in_turn(tm, raw):
     assert c.query_rows("SELECT 1") == [["1"]]
 
 
-def test_protocol_3_2_is_negotiated_down(fleet, tm, raw):
-    got = []
-    for to in (harness.Direct(fleet), tm):
-        c = raw(to, login=False)
-        c.startup(version=0x00030002)
-        assert c.negotiated is not None, "no NegotiateProtocolVersion"
-        assert len(c.key) == 4
-        got.append(c.negotiated)
-        assert c.query_rows("SELECT 1") == [["1"]]
-    assert got[1] == got[0]
+def negotiated(version, *options):
+    return struct.pack("!II", version, len(options)) + b"".join(o.encode() + b"\0" for o in options)
+
+
+OPTIONS = [f"_pq_.option_{i}" for i in range(40)]
+
+
+@pytest.mark.parametrize("asked, options, spoken, key", [
+    (0x30000, [], None, 4), (0x30001, [], None, 4), (0x30002, [], None, 32), (0x30003, [], 0x30002, 32),
+    (0x3270f, [], 0x30002, 32),  # what libpq of PostgreSQL 19 asks for to see whether servers can say no
+    (0x30000, OPTIONS[:1], 0x30000, 4), (0x30001, OPTIONS[:1], 0x30001, 4), (0x30002, OPTIONS, 0x30002, 32)])
+def test_the_version_is_negotiated_as_postgresql_18_does(tm, raw, asked, options, spoken, key):
+    c = raw(tm, login=False)
+    c.startup(version=asked, **{o: "1" for o in options})
+    assert c.negotiated == (negotiated(spoken, *options) if spoken else None)
+    assert len(c.key) == key and len(set(c.key)) > 1
+    assert c.query_rows("SELECT 1") == [["1"]]
+
+
+def test_a_long_key_cancels_and_a_part_of_it_does_not(tm, raw):
+    c = raw(tm, login=False)
+    c.startup(version=0x30002)
+    t, got = run_in_background(lambda: c.query("SELECT pg_sleep(8)", 15))
+    time.sleep(0.4)
+    for key in (c.key[:4], c.key[:31], c.key + b"\0", c.key[:31] + bytes([c.key[31] ^ 1]), bytes(256)):
+        c.cancel(key=key)
+    assert not got, f"a wrong key has cancelled it: {got}"
+    c.cancel()
+    t.join(15)
+    assert errors(got[0]) == ["57014"], got
 
 
 def test_unknown_protocol_options_are_named(fleet, tm, raw):
@@ -537,6 +557,71 @@ def test_unknown_protocol_options_are_named(fleet, tm, raw):
         got.append(c.negotiated)
     assert b"_pq_.no_such\0" in got[0]
     assert got[1] == got[0]
+
+
+class LongKeys:
+    """Stands before a server and makes its cancel keys as long as protocol 3.2 lets them be; `cancels` are the
+    keys that came back."""
+
+    def __init__(self, server, length):
+        self.server, self.length, self.cancels = server, length, []
+        self.listener = socket.create_server((harness.HOST, 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def conninfo(self):
+        return f"host={harness.HOST} port={self.port} user=postgres dbname=app sslmode=disable"
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        server = socket.create_connection((harness.HOST, self.server.port))
+        first = client.recv(65536)
+        if struct.unpack_from("!I", first, 4) == (rawpg.CANCEL,):
+            self.cancels.append(first[12:])
+            first = struct.pack("!I", 16) + first[4:16]
+        server.sendall(first)
+        threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
+        self._pump(server, client, self._lengthen)
+
+    def _lengthen(self, data):
+        at = data.find(b"K\0\0\0\x0c")  # of a login, which comes in one piece
+        if at < 0:
+            return data
+        more = bytes(range(self.length - 4))
+        return data[:at] + b"K" + struct.pack("!I", 8 + self.length) + data[at + 5:at + 13] + more + data[at + 13:]
+
+    @staticmethod
+    def _pump(source, sink, change=lambda data: data):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(change(data))
+        except OSError:
+            pass
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+@pytest.mark.parametrize("length", [32, 256])
+def test_servers_may_have_long_cancel_keys(fleet, router, raw, length):
+    before = LongKeys(fleet.primary, length)
+    c = raw(router(primary=before.conninfo(), replicas=[]))
+    t, got = run_in_background(lambda: c.query("SELECT pg_sleep(8)", 15))
+    time.sleep(0.4)
+    c.cancel()
+    t.join(15)
+    before.listener.close()
+    assert errors(got[0]) == ["57014"], got
+    assert [len(k) for k in before.cancels] == [length] and before.cancels[0].endswith(bytes(range(length - 4)))
 
 
 def test_parameter_status_is_that_of_the_server(fleet, tm, raw):

@@ -568,7 +568,8 @@ static void welcome(struct backend *b)
 	write_parameter_status(&b->out, slice_str("server_version"), slice_str("15.0"));
 	write_parameter_status(&b->out, slice_str("client_encoding"), slice_str("UTF8"));
 	write_parameter_status(&b->out, slice_str("standard_conforming_strings"), slice_str("on"));
-	write_key_data(&b->out, (uint32_t)sim_below(100000), (uint32_t)sim_below(UINT32_MAX));
+	uint32_t pid = (uint32_t)sim_below(100000), key = (uint32_t)sim_below(UINT32_MAX);
+	write_key_data(&b->out, pid, slice_of((const uint8_t *)&key, sizeof(key)));
 	ready(b);
 }
 

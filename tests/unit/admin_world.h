@@ -14,7 +14,8 @@
 
 #include <assert.h>
 
-#define WORLD_SECRET 123454321u
+#define WORLD_KEY "thirty-two-bytes-of-a-cancel-key"
+#define WORLD_KEY_LEN (sizeof(WORLD_KEY) - 1)
 
 struct world {
 	struct worker *w;
@@ -75,7 +76,8 @@ static inline void world_client(struct world *x, struct client *c, enum client_s
 	c->state = state;
 	c->id = (uint32_t)++x->w->client_count;
 	c->serial = c->id;
-	c->secret = WORLD_SECRET;
+	c->cancel_key_len = WORLD_KEY_LEN;
+	memcpy(c->cancel_key, WORLD_KEY, WORLD_KEY_LEN);
 	c->seen_at_us = net_now_us();
 	c->last_node = NODE_NONE;
 	list_init(&c->queue);

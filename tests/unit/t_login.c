@@ -236,7 +236,7 @@ static void trust_settles_and_keeps_what_the_server_told(void **state)
 	assert_int_equal(feed(&s), LOGIN_MORE);
 	assert_true(write_parameter_status(&s.from_server, slice_str("role"), slice_str("")));
 	assert_int_equal(feed(&s), LOGIN_MORE);
-	assert_true(write_key_data(&s.from_server, 4711, 0x01020304));
+	assert_true(write_key_data(&s.from_server, 4711, slice_str("\1\2\3\4")));
 	assert_int_equal(feed(&s), LOGIN_MORE);
 	assert_int_equal(ready(&s), LOGIN_DONE);
 	assert_int_equal(s.login.state, LOGIN_STATE_DONE);

@@ -143,7 +143,7 @@ static inline void server_welcome(struct conversation *c)
 {
 	write_auth(&c->out, AUTH_OK, slice_str(""));
 	write_parameter_status(&c->out, slice_str("server_version"), slice_str("15.0"));
-	write_key_data(&c->out, 1, 2);
+	write_key_data(&c->out, 1, slice_str("\1\2\3\4"));
 	write_ready(&c->out, TX_IDLE);
 }
 
