@@ -4,20 +4,16 @@
 Every client raises the version of a row, then reads it; tidemark-workload checks every read.
 """
 
-import ctypes
-import glob
+import concurrent.futures
 import json
 import os
-import signal
 import subprocess
 
 from fleet import BenchError
-from measure import process_tree
 from peers import PgPoolAlways, Tidemark, TidemarkConnection, TidemarkEventual, TidemarkStrong, Unavailable
 
 PACES = {"flat out": (16, 0), "paced": (64, 50)}  # clients, think time in ms
 CONNECTIONS = ("same", "second")  # where the reads go
-PR_SET_PDEATHSIG = 1
 
 
 class Router:
@@ -86,7 +82,7 @@ def _setup(program, fleet):
 
 def _one(program, fleet, router, cell, seconds):
     delays, pace, connection = cell
-    clients, think_ms = PACES[pace]
+    clients, think_ms = PACES.get(pace, pace)
     argv = router.arguments(fleet, connection)
     argv += ["--clients", str(clients), "--think-ms", str(think_ms), "--seconds", str(seconds),
              "--session", router.sessions[connection]]
@@ -115,86 +111,31 @@ def _start(router, stage, fleet, build):
 # ---- what the guarantee costs a write ------------------------------------------------------------
 
 WRITE_ROUTERS = ("primary", "tidemark", "tidemark-connection", "tidemark-strong", "tidemark-eventual")
+WRITE_PACE = (3, 40)  # clients of each router, think time in ms: all together leave most of two cores idle
 WARM_UP_S = 1  # a router's first run pays for its connections
 
 
-def _pin(pid, cores):
-    for path in (p for parent in process_tree(pid) for p in glob.glob(f"/proc/{parent}/task/*")):
-        try:
-            os.sched_setaffinity(int(os.path.basename(path)), cores)
-        except OSError:
-            pass  # it has ended
-
-
-def _spin(core):
-    """A process that runs when nothing else wants the core, so that it never halts."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.sched_setaffinity(0, {core})
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            while True:
-                pass
-        finally:
-            os._exit(0)
-    return pid
-
-
-class Apart:
-    """Replicas on a core of their own, everything else on the others: in real life they are other machines, and
-    reads that go there take nothing from the primary. The cores are kept awake, as those of a busy server are: else
-    what another core's answer has to wake from halt would be measured with it."""
-
-    def __init__(self, fleet, routers):
-        self.all = os.sched_getaffinity(0)
-        last = {max(self.all)}
-        self.others = self.all - last or last
-        self.here = [0, fleet.primary.process.pid] + [r.peer.process.pid for r in routers if r.peer]
-        self.there = [s.process.pid for s in fleet.standbys]
-        self.replica_cores = last
-
-    def __enter__(self):
-        for pid in self.there:
-            _pin(pid, self.replica_cores)
-        for pid in self.here:
-            _pin(pid or os.getpid(), self.others)
-        self.spinners = [_spin(core) for core in self.all]
-
-    def __exit__(self, *_):
-        for pid in self.spinners:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        for pid in self.there + self.here:
-            _pin(pid or os.getpid(), self.all)
-
-
 def _write_latency(program, fleet, routers, rounds, seconds, say):
-    """[{pace, router: write p50 in µs}], a row for each round and pace; the order alternates."""
-    rows = []
+    """[{router: write p50 in µs}], a row for each round. All routers run at once, each with clients of its own: what
+    the machine does meanwhile, and what the replicas take from the primary's cores, it does to each of them alike."""
     routers = [r for r in routers if r.name in WRITE_ROUTERS]
-    if not rounds:
-        return rows
-    with Apart(fleet, routers):
-        for router in routers:
-            try:
-                _one(program, fleet, router, ((0, 0), "flat out", "same"), WARM_UP_S)
-            except BenchError as e:
-                say(f"!! {router.title}: {e}")
-        for number in range(rounds):
-            for pace in PACES:
-                row = {"pace": pace}
-                for router in routers if number % 2 == 0 else routers[::-1]:
-                    say(f"writes, round {number + 1} of {rounds}: {pace}: {router.title}", progress=True)
-                    try:
-                        result = _one(program, fleet, router, ((0, 0), pace, "same"), seconds)
-                    except BenchError as e:
-                        say(f"!! {router.title}: {e}")
-                        continue
-                    if not result["errors"]:
-                        row[router.name] = result["write_p50_us"]
-                rows.append(row)
-    return rows
+
+    def p50(router, seconds):
+        try:
+            result = _one(program, fleet, router, ((0, 0), WRITE_PACE, "same"), seconds)
+        except BenchError as e:
+            say(f"!! writes through {router.name}: {e}")
+            return None
+        return None if result["errors"] else result["write_p50_us"]
+
+    def one_round(number, seconds):
+        say(f"writes, round {number} of {rounds}", progress=True)
+        with concurrent.futures.ThreadPoolExecutor(len(routers)) as pool:
+            found = {r.name: pool.submit(p50, r, seconds) for r in routers}
+        return {name: run.result() for name, run in found.items() if run.result()}
+
+    one_round(0, WARM_UP_S)
+    return [one_round(n + 1, seconds) for n in range(rounds)]
 
 
 def measure(stage, fleet, build, cells, seconds, write_rounds, wanted, say):
@@ -234,7 +175,8 @@ def measure(stage, fleet, build, cells, seconds, write_rounds, wanted, say):
                 except BenchError as e:
                     say(f"!! {router.title}: {e}")
         fleet.set_delays((0, 0))
-        writes = _write_latency(program, fleet, started, write_rounds, seconds, say)
+        if write_rounds:
+            writes = _write_latency(program, fleet, started, write_rounds, seconds, say)
     finally:
         for router in started:
             if router.peer:

@@ -209,7 +209,7 @@ def test_all_is_doubtful_for_a_ttl_after_the_clock_of_redis_jumped(redis, router
     shift = tmp_path / "shift"
     shift.write_text("0")
     r = redis(env={"LD_PRELOAD": clock_shift, "CLOCK_SHIFT": str(shift)})
-    a, b = router(r, ttl=1500).wait_believed(), router(r, ttl=1500).wait_believed()
+    a, b = router(r, ttl=1500, timeout=150).wait_believed(), router(r, ttl=1500, timeout=150).wait_believed()
     assert a.put("s", 7) == "stored"
     time.sleep(0.5)
     assert "jumped" not in a.logged() + b.logged()
