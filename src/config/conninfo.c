@@ -149,6 +149,33 @@ static bool put_sslmode(struct watch_node *node, const char *value, char *why, s
 	return true;
 }
 
+static bool put_sslnegotiation(struct watch_node *node, const char *value, char *why, size_t cap)
+{
+	node->tls_direct = strcmp(value, "direct") == 0;
+	if (node->tls_direct || strcmp(value, "postgres") == 0)
+		return true;
+	snprintf(why, cap, "sslnegotiation=%.40s: expected postgres or direct", value);
+	return false;
+}
+
+static bool put_channel_binding(struct watch_node *node, const char *value, char *why, size_t cap)
+{
+	static const char *const words[] = {
+		[CHANNEL_BINDING_PREFER] = "prefer",
+		[CHANNEL_BINDING_REQUIRE] = "require",
+		[CHANNEL_BINDING_DISABLE] = "disable",
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(value, words[i]) == 0) {
+			node->channel_binding = (enum channel_binding)i;
+			return true;
+		}
+	}
+	snprintf(why, cap, "channel_binding=%.40s: expected disable, prefer or require", value);
+	return false;
+}
+
 static bool node_pair(void *arg, const char *key, const char *value, char *why, size_t cap)
 {
 	struct watch_node *node = arg;
@@ -167,6 +194,10 @@ static bool node_pair(void *arg, const char *key, const char *value, char *why, 
 	}
 	if (strcmp(key, "sslmode") == 0)
 		return put_sslmode(node, value, why, cap);
+	if (strcmp(key, "sslnegotiation") == 0)
+		return put_sslnegotiation(node, value, why, cap);
+	if (strcmp(key, "channel_binding") == 0)
+		return put_channel_binding(node, value, why, cap);
 	if (strcmp(key, "sslrootcert") == 0)
 		return put(node->sslrootcert, sizeof(node->sslrootcert), key, value, why, cap);
 	if (strcmp(key, "sslcert") == 0)
@@ -177,7 +208,7 @@ static bool node_pair(void *arg, const char *key, const char *value, char *why, 
 		return put_weight(node, value, why, cap);
 	snprintf(why, cap,
 	         "unknown keyword \"%s\"; expected host, port, user, password, dbname, sslmode, "
-	         "sslrootcert, sslcert, sslkey or weight",
+	         "sslrootcert, sslcert, sslkey, sslnegotiation, channel_binding or weight",
 	         key);
 	return false;
 }

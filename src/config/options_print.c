@@ -261,7 +261,8 @@ void options_print_markdown(FILE *out)
 		"is the server you expect to be the primary; the role is asked at run time. At most %d "
 		"servers. A change needs a restart, but for weights.\n\n%s\n\n"
 		"`weight=N` (0 to %d, 1 if not given) is a replica's share of the reads, in proportion to "
-		"the others'; with 0 it is watched and never asked.\n\n",
+		"the others'; with 0 it is watched and never asked. `channel_binding` and `sslnegotiation` "
+		"are libpq's: [authentication.md](authentication.md).\n\n",
 		FLEET_NODES_MAX, intro_conninfo, HEALTH_WEIGHT_MAX);
 	fprintf(
 		out,

@@ -101,6 +101,12 @@ bool tls_config_node(const struct tls_options *o, struct watch_node *node, char 
 	snprintf(mine.cert_file, sizeof(mine.cert_file), "%s", said_or(node->sslcert, o->cert_file));
 	snprintf(mine.key_file, sizeof(mine.key_file), "%s", said_or(node->sslkey, o->key_file));
 	node->tls = NULL;
+	s.alpn = node->tls_direct;
+	if (node->tls_direct && mine.mode < SSLMODE_REQUIRE) {
+		snprintf(why, cap, "sslnegotiation=direct cannot go on in clear: set sslmode=require, or "
+		                   "better verify-full");
+		return false;
+	}
 	if (mine.mode == SSLMODE_DISABLE)
 		return true;
 	if (mine.mode >= SSLMODE_VERIFY_CA && !mine.ca_file[0]) {

@@ -16,11 +16,13 @@ struct tls_context {
 	int users;
 	enum tls_side side;
 	enum tls_verify verify;
+	bool alpn;
 };
 
 struct tls {
 	SSL *ssl;
 	enum tls_side side;
+	bool alpn; /* nothing is said to a server that has not agreed to it */
 	struct tls_io io;
 	void *io_arg;
 	uint8_t *first; /* bytes that come before what the transport gives; NULL: none are left */
@@ -100,6 +102,12 @@ static void context_harden(SSL_CTX *ssl, const struct tls_settings *s)
 	}
 }
 
+/* This function alone is 0 when all is well. */
+static bool offer_alpn(SSL_CTX *ssl, const struct tls_settings *s)
+{
+	return !s->alpn || SSL_CTX_set_alpn_protos(ssl, alpn_postgresql, sizeof(alpn_postgresql)) == 0;
+}
+
 static int verify_flags(const struct tls_settings *s)
 {
 	if (s->verify == TLS_VERIFY_NONE)
@@ -142,7 +150,8 @@ static bool context_fill(SSL_CTX *ssl, const struct tls_settings *s, char *error
 	}
 	SSL_CTX_set_verify(ssl, verify_flags(s), NULL);
 	context_harden(ssl, s);
-	return SSL_CTX_set_min_proto_version(ssl, s->no_1_2 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1 &&
+	return offer_alpn(ssl, s) &&
+	       SSL_CTX_set_min_proto_version(ssl, s->no_1_2 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(ssl, s->no_1_3 ? TLS1_2_VERSION : 0) == 1;
 }
 
@@ -155,6 +164,7 @@ struct tls_context *tls_context_new(const struct tls_settings *s, char *error, s
 		c->users = 1;
 		c->side = s->side;
 		c->verify = s->verify;
+		c->alpn = s->alpn;
 		return c;
 	}
 	tls_context_free(c);
@@ -301,6 +311,7 @@ struct tls *tls_new(struct tls_context *c, const char *name, struct slice first,
 	if (!t)
 		return NULL;
 	t->side = c->side;
+	t->alpn = c->alpn;
 	t->io = *io;
 	t->io_arg = io_arg;
 	if ((t->ssl = SSL_new(c->ssl)) && connection_fill(t, c, name, first))
@@ -337,6 +348,15 @@ static int fail(struct tls *t)
 	return TLS_ERROR;
 }
 
+static int fail_alpn(struct tls *t)
+{
+	t->broken = true;
+	(void)snprintf(t->error, sizeof(t->error),
+	               "TLS: the server did not agree by ALPN to speak postgresql: direct TLS needs "
+	               "PostgreSQL 17 or later");
+	return TLS_ERROR;
+}
+
 int tls_shake_hands(struct tls *t)
 {
 	if (t->broken)
@@ -344,7 +364,7 @@ int tls_shake_hands(struct tls *t)
 	ERR_clear_error();
 	int rc = SSL_do_handshake(t->ssl);
 	if (rc == 1)
-		return 0;
+		return t->alpn && !tls_speaks_postgresql(t) ? fail_alpn(t) : 0;
 	int error = SSL_get_error(t->ssl, rc);
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? TLS_AGAIN : fail(t);
 }
@@ -438,6 +458,30 @@ bool tls_peer_common_name(const struct tls *t, char *out, size_t cap)
 	}
 	OPENSSL_free(utf8);
 	return ok;
+}
+
+/* MD5 and SHA-1 are replaced by SHA-256, as the RFC has it. */
+static const EVP_MD *end_point_digest(X509 *x)
+{
+	int digest = NID_undef;
+	if (X509_get_signature_info(x, &digest, NULL, NULL, NULL) != 1 || digest == NID_undef)
+		return NULL;
+	return digest == NID_md5 || digest == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(digest);
+}
+
+size_t tls_end_point(const struct tls *t, uint8_t *out, size_t cap)
+{
+	uint8_t hash[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	X509 *x = t->side == TLS_SERVER ? SSL_get_certificate(t->ssl)
+	                                : SSL_get0_peer_certificate(t->ssl);
+	const EVP_MD *digest = x ? end_point_digest(x) : NULL;
+	bool ok = digest && X509_digest(x, digest, hash, &len) == 1 && len <= cap;
+	ERR_clear_error();
+	if (!ok)
+		return 0;
+	memcpy(out, hash, len);
+	return len;
 }
 
 bool tls_speaks_postgresql(const struct tls *t)

@@ -132,6 +132,13 @@ bool login_start_replication(struct login *l, struct slice user, struct slice ap
 	return true;
 }
 
+void login_bind(struct login *l, enum channel_binding how, const struct scram_binding *binding)
+{
+	l->channel_binding = how;
+	if (how != CHANNEL_BINDING_DISABLE)
+		l->binding = *binding;
+}
+
 void login_release(struct login *l)
 {
 	wipe_secrets(l);
@@ -201,23 +208,37 @@ static enum login_step on_md5(struct login *l, struct reader *r, struct buf *out
 
 /* ================= SCRAM ================= */
 
+struct mechanisms {
+	struct slice first;
+	bool scram, plus;
+};
+
 /* The list of mechanisms: names, then an empty one. */
-static bool mechanisms_parse(struct reader *r, struct slice *first, bool *has_scram)
+static bool mechanisms_parse(struct reader *r, struct mechanisms *m)
 {
-	*first = (struct slice){0};
-	*has_scram = false;
+	*m = (struct mechanisms){0};
 	for (;;) {
 		struct slice name = reader_cstr(r);
 		if (r->bad || name.len == 0)
 			return reader_done(r);
-		if (first->len == 0)
-			*first = name;
-		if (slice_eq_str(name, SCRAM_MECHANISM))
-			*has_scram = true;
+		if (m->first.len == 0)
+			m->first = name;
+		m->scram |= slice_eq_str(name, SCRAM_MECHANISM);
+		m->plus |= slice_eq_str(name, SCRAM_MECHANISM_PLUS);
 	}
 }
 
-static bool scram_init(struct login *l)
+/* Where the login has to be tied to the connection and the server does not do it. */
+static enum login_step fail_unbound(struct login *l)
+{
+	return fail(l, INVALID_AUTHORIZATION,
+	            "channel_binding=require, but the server does not tie the login of user \"%s\" to "
+	            "the TLS connection: it may be an impostor, or has no TLS, or does not ask for "
+	            "scram-sha-256",
+	            l->user);
+}
+
+static bool scram_init_secret(struct login *l)
 {
 	struct scram_keys keys;
 	if (l->secret_kind != SECRET_KEYS)
@@ -228,17 +249,29 @@ static bool scram_init(struct login *l)
 	return true;
 }
 
-static enum login_step scram_begin(struct login *l, const uint8_t random[SCRAM_NONCE_RAW],
-                                   struct buf *out)
+static bool scram_init(struct login *l, bool offered)
+{
+	if (!scram_init_secret(l))
+		return false;
+	l->bound = offered && l->binding.len > 0;
+	if (l->bound)
+		scram_client_bind(l->scram, &l->binding);
+	else if (l->binding.len > 0)
+		scram_client_could_bind(l->scram);
+	return true;
+}
+
+static enum login_step scram_begin(struct login *l, const struct mechanisms *m,
+                                   const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
 {
 	l->scram = calloc(1, sizeof(*l->scram));
 	if (!l->scram)
 		return fail(l, "53200", "out of memory during login");
 	struct buf first;
 	buf_init(&first, SCRAM_MESSAGE_MAX);
-	bool ok = scram_init(l) &&
-	          scram_client_first(l->scram, random, &first) &&
-	          write_sasl_initial(out, slice_str(SCRAM_MECHANISM), buf_slice(&first));
+	bool ok = scram_init(l, m->plus) && scram_client_first(l->scram, random, &first) &&
+	          write_sasl_initial(out, slice_str(l->bound ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM),
+	                             buf_slice(&first));
 	buf_release(&first);
 	return answered(l, ok, LOGIN_STATE_SASL);
 }
@@ -246,17 +279,18 @@ static enum login_step scram_begin(struct login *l, const uint8_t random[SCRAM_N
 static enum login_step on_sasl(struct login *l, struct reader *r,
                                const uint8_t random[SCRAM_NONCE_RAW], struct buf *out)
 {
-	struct slice first;
-	bool has_scram;
-	if (!mechanisms_parse(r, &first, &has_scram))
+	struct mechanisms m;
+	if (!mechanisms_parse(r, &m))
 		return fail_malformed(l, "list of SASL mechanisms");
-	if (!has_scram)
+	if (l->channel_binding == CHANNEL_BINDING_REQUIRE && (!m.plus || l->binding.len == 0))
+		return fail_unbound(l);
+	if (!m.scram && !(m.plus && l->binding.len > 0))
 		return fail(
 			l, INVALID_AUTHORIZATION,
 			"server asks for SASL authentication by \"%.*s\", but Tidemark knows only " SCRAM_MECHANISM
 			": let the server's pg_hba.conf ask user \"%s\" for "
 			"scram-sha-256",
-			(int)(first.len < 64 ? first.len : 64), (const char *)first.ptr, l->user);
+			(int)(m.first.len < 64 ? m.first.len : 64), (const char *)m.first.ptr, l->user);
 	switch (l->secret_kind) {
 	case SECRET_NONE:
 		return fail_no_secret(l, SCRAM_MECHANISM);
@@ -266,7 +300,7 @@ static enum login_step on_sasl(struct login *l, struct reader *r,
 	case SECRET_KEYS:
 		break;
 	}
-	return scram_begin(l, random, out);
+	return scram_begin(l, &m, random, out);
 }
 
 static enum login_step on_sasl_continue(struct login *l, struct reader *r, struct buf *out)
@@ -336,6 +370,8 @@ static enum login_step on_auth_ok(struct login *l, struct reader *r)
 	/* In mid-SCRAM it would spare an impostor the proof that he knows the secret. */
 	if (l->state != LOGIN_STATE_AUTH && l->state != LOGIN_STATE_ANSWERED)
 		return fail_unexpected(l, "AuthenticationOk");
+	if (l->channel_binding == CHANNEL_BINDING_REQUIRE && !l->bound)
+		return fail_unbound(l);
 	wipe_secrets(l);
 	l->state = LOGIN_STATE_SETTLING;
 	return LOGIN_MORE;
@@ -356,6 +392,8 @@ static enum login_step on_auth(struct login *l, struct slice body,
 		return on_sasl_final(l, &r);
 	if (l->state != LOGIN_STATE_AUTH || code == AUTH_SASL_CONTINUE || code == AUTH_SASL_FINAL)
 		return fail_unexpected(l, "an authentication request");
+	if (l->channel_binding == CHANNEL_BINDING_REQUIRE && code != AUTH_SASL)
+		return fail_unbound(l);
 	switch (code) {
 	case AUTH_CLEARTEXT:
 		return on_cleartext(l, &r, out);

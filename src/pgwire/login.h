@@ -50,11 +50,21 @@ enum secret_kind {
 	SECRET_KEYS, /* the bytes of a struct scram_keys */
 };
 
+/* libpq's words for whether a login is tied to its TLS connection: scram.h. */
+enum channel_binding {
+	CHANNEL_BINDING_PREFER, /* where both sides can */
+	CHANNEL_BINDING_REQUIRE,
+	CHANNEL_BINDING_DISABLE,
+};
+
 struct login {
 	enum login_state state;
 	char user[64];
 	enum secret_kind secret_kind;
 	char secret[256];
+	enum channel_binding channel_binding;
+	struct scram_binding binding;
+	bool bound;                 /* SCRAM-SHA-256-PLUS is spoken */
 	struct scram_client *scram; /* only while a SASL exchange runs */
 	/* What the server told, valid when DONE. */
 	uint32_t pid;
@@ -77,6 +87,8 @@ bool login_start(struct login *l, struct slice user, struct slice database,
 /* The same for a connection that takes replication commands and no SQL; it is in no database. */
 bool login_start_replication(struct login *l, struct slice user, struct slice application_name,
                              enum secret_kind kind, struct slice secret, struct buf *out);
+/* After either of them: whether the login is to be tied to the connection, and to what. */
+void login_bind(struct login *l, enum channel_binding how, const struct scram_binding *binding);
 /* One complete message (`f->body` holds all of it). Answers to be sent are appended to `out`.
  * `random` gives fresh random bytes for a nonce. */
 enum login_step login_feed(struct login *l, const struct frame *f,

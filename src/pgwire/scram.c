@@ -8,10 +8,12 @@
 
 #define BASE64_LEN(n) (4 * (((n) + 2) / 3))
 #define MOCK_SALT_LEN 16
-/* base64 of "n,,": the client knows no channel binding, as we do not. */
-#define NO_CHANNEL_BINDING "biws"
-/* base64 of "y,,": the client knows it, but heard that we do not. */
-#define UNUSED_CHANNEL_BINDING "eSws"
+/* gs2-headers (RFC 5802): the client knows no channel binding; it knows it, but heard that the server
+ * does not; it uses it. PostgreSQL knows no other identity to act as, and no other kind of binding. */
+#define GS2_NONE "n,,"
+#define GS2_UNUSED "y,,"
+#define GS2_BOUND "p=tls-server-end-point,,"
+#define BINDING_TEXT_MAX (BASE64_LEN(sizeof(GS2_BOUND) - 1 + SCRAM_BINDING_MAX) + 1)
 
 /* ================= OpenSSL ================= */
 
@@ -273,6 +275,24 @@ static bool fitted(int n, size_t size)
 	return n >= 0 && (size_t)n < size;
 }
 
+/* ================= channel binding ================= */
+
+static const char *gs2_header(char flag)
+{
+	return flag == 'p' ? GS2_BOUND : flag == 'y' ? GS2_UNUSED : GS2_NONE;
+}
+
+/* The value of "c=": the header once more, and what the connection is bound to. */
+static void binding_text(char flag, const struct scram_binding *b, char out[BINDING_TEXT_MAX])
+{
+	uint8_t raw[sizeof(GS2_BOUND) - 1 + SCRAM_BINDING_MAX];
+	struct slice header = slice_str(gs2_header(flag));
+	size_t len = flag == 'p' ? b->len : 0;
+	memcpy(raw, header.ptr, header.len);
+	memcpy(raw + header.len, b->hash, len);
+	base64_encode(raw, header.len + len, out);
+}
+
 /* ================= server side ================= */
 
 void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
@@ -290,14 +310,38 @@ void scram_server_init(struct scram_server *s, const struct scram_secret *secret
 	memcpy(s->secret.salt, digest, MOCK_SALT_LEN);
 }
 
-/* gs2-header: no channel binding, no other identity to act as; PostgreSQL knows no more either. */
-static bool take_gs2_header(struct slice *in, char *flag)
+void scram_server_bind(struct scram_server *s, const struct scram_binding *binding)
 {
-	if (in->len < 3 || (in->ptr[0] != 'n' && in->ptr[0] != 'y') || in->ptr[1] != ',' ||
-	    in->ptr[2] != ',')
+	s->binding = *binding;
+}
+
+struct slice scram_server_mechanisms(const struct scram_server *s)
+{
+	static const char both[] = SCRAM_MECHANISM_PLUS "\0" SCRAM_MECHANISM "\0";
+	static const char one[] = SCRAM_MECHANISM "\0";
+	return s->binding.len > 0 ? slice_of(both, sizeof(both)) : slice_of(one, sizeof(one));
+}
+
+bool scram_server_offers(const struct scram_server *s, struct slice mechanism)
+{
+	return slice_eq_str(mechanism, SCRAM_MECHANISM) ||
+	       (s->binding.len > 0 && slice_eq_str(mechanism, SCRAM_MECHANISM_PLUS));
+}
+
+/* With PLUS the header must be that of PLUS, without it one of the others. */
+static bool take_gs2_header(struct scram_server *s, struct slice mechanism, struct slice *in)
+{
+	bool plus = slice_eq_str(mechanism, SCRAM_MECHANISM_PLUS);
+	s->gs2_flag = in->len > 0 ? (char)in->ptr[0] : '\0';
+	struct slice want = slice_str(gs2_header(s->gs2_flag));
+	if (in->len < want.len || memcmp(in->ptr, want.ptr, want.len) != 0 ||
+	    plus != (s->gs2_flag == 'p'))
 		return false;
-	*flag = (char)in->ptr[0];
-	*in = slice_from(*in, 3);
+	if (s->gs2_flag == 'y' && s->binding.len > 0) {
+		s->fault = "SCRAM channel binding negotiation error";
+		return false;
+	}
+	*in = slice_from(*in, want.len);
 	return true;
 }
 
@@ -315,12 +359,12 @@ static bool server_first_write(struct scram_server *s, struct slice client_nonce
 	              sizeof(s->server_first));
 }
 
-bool scram_server_first(struct scram_server *s, struct slice client_first,
+bool scram_server_first(struct scram_server *s, struct slice mechanism, struct slice client_first,
                         const uint8_t nonce_raw[SCRAM_NONCE_RAW], struct buf *out)
 {
 	struct slice in = client_first, user, nonce;
 	s->server_first[0] = '\0';
-	if (!is_text(in) || !take_gs2_header(&in, &s->gs2_flag) ||
+	if (!is_text(in) || !take_gs2_header(s, mechanism, &in) ||
 	    !copy_text(s->client_first_bare, sizeof(s->client_first_bare), in))
 		return false;
 	/* The name is ignored: the startup packet has said who logs in. */
@@ -335,13 +379,19 @@ bool scram_server_first(struct scram_server *s, struct slice client_first,
 }
 
 /* client-final-message: c=binding,r=nonce,[extensions],p=proof */
-static bool client_final_parse(const struct scram_server *s, struct slice in,
+static bool client_final_parse(struct scram_server *s, struct slice in,
                                struct slice *without_proof, uint8_t proof[SCRAM_KEY_LEN])
 {
 	struct slice whole = in, binding, nonce, proof_text;
-	const char *want = s->gs2_flag == 'y' ? UNUSED_CHANNEL_BINDING : NO_CHANNEL_BINDING;
-	if (!is_text(in) || !take_attribute(&in, 'c', &binding) || !slice_eq_str(binding, want) ||
-	    !take_attribute(&in, 'r', &nonce) || !slice_eq_str(nonce, s->nonce))
+	char want[BINDING_TEXT_MAX];
+	binding_text(s->gs2_flag, &s->binding, want);
+	if (!is_text(in) || !take_attribute(&in, 'c', &binding))
+		return false;
+	if (!slice_eq_str(binding, want)) {
+		s->fault = "SCRAM channel binding check failed";
+		return false;
+	}
+	if (!take_attribute(&in, 'r', &nonce) || !slice_eq_str(nonce, s->nonce))
 		return false;
 	while (in.len > 0 && in.ptr[0] != 'p')
 		if (!take_extension(&in))
@@ -418,7 +468,7 @@ out:
 
 bool scram_client_init(struct scram_client *c, struct slice password)
 {
-	*c = (struct scram_client){0};
+	*c = (struct scram_client){.gs2_flag = 'n'};
 	if (password.len > 0 && memchr(password.ptr, 0, password.len))
 		return false;
 	return copy_text(c->password, sizeof(c->password), password);
@@ -426,7 +476,18 @@ bool scram_client_init(struct scram_client *c, struct slice password)
 
 void scram_client_init_keys(struct scram_client *c, const struct scram_keys *keys)
 {
-	*c = (struct scram_client){.has_keys = true, .keys = *keys};
+	*c = (struct scram_client){.has_keys = true, .keys = *keys, .gs2_flag = 'n'};
+}
+
+void scram_client_bind(struct scram_client *c, const struct scram_binding *binding)
+{
+	c->gs2_flag = 'p';
+	c->binding = *binding;
+}
+
+void scram_client_could_bind(struct scram_client *c)
+{
+	c->gs2_flag = 'y';
 }
 
 bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NONCE_RAW],
@@ -436,7 +497,8 @@ bool scram_client_first(struct scram_client *c, const uint8_t nonce_raw[SCRAM_NO
 	base64_encode(nonce_raw, SCRAM_NONCE_RAW, nonce);
 	/* No name, as libpq does: the server takes the startup packet's. */
 	snprintf(c->client_first_bare, sizeof(c->client_first_bare), "n=,r=%s", nonce);
-	return buf_append_str(out, "n,,") && buf_append_str(out, c->client_first_bare);
+	return buf_append_str(out, gs2_header(c->gs2_flag)) &&
+	       buf_append_str(out, c->client_first_bare);
 }
 
 struct server_first {
@@ -502,7 +564,7 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 {
 	struct server_first first;
 	uint8_t proof[SCRAM_KEY_LEN];
-	char proof_text[BASE64_LEN(SCRAM_KEY_LEN) + 1];
+	char proof_text[BASE64_LEN(SCRAM_KEY_LEN) + 1], binding[BINDING_TEXT_MAX];
 	if (!server_first_parse(server_first, &first) || !nonce_extends(c, first.nonce))
 		return false;
 	int before = snprintf(c->auth_message, sizeof(c->auth_message), "%s,%.*s,",
@@ -511,8 +573,8 @@ bool scram_client_final(struct scram_client *c, struct slice server_first, struc
 		goto fail;
 	char *without_proof = c->auth_message + before;
 	size_t room = sizeof(c->auth_message) - (size_t)before;
-	int len =
-		snprintf(without_proof, room, "c=" NO_CHANNEL_BINDING ",r=%.*s", SLICE_ARG(first.nonce));
+	binding_text(c->gs2_flag, &c->binding, binding);
+	int len = snprintf(without_proof, room, "c=%s,r=%.*s", binding, SLICE_ARG(first.nonce));
 	if (!fitted(len, room) || !client_prove(c, &first, slice_str(c->auth_message), proof))
 		goto fail;
 	OPENSSL_cleanse(c->password, sizeof(c->password));

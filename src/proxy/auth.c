@@ -39,8 +39,12 @@ static enum auth_step ask_scram(struct client *c, const struct user_entry *u, st
 	if (!l->server)
 		return AUTH_BROKEN;
 	scram_server_init(l->server, have ? &secret : NULL, slice_str(l->user));
-	static const char mechanisms[] = SCRAM_MECHANISM "\0";
-	write_auth(out, AUTH_SASL, slice_of(mechanisms, sizeof(mechanisms)));
+	const struct tls *tls = net_stream_tls(c->stream);
+	struct scram_binding binding = {0};
+	if (tls)
+		binding.len = tls_end_point(tls, binding.hash, sizeof(binding.hash));
+	scram_server_bind(l->server, &binding);
+	write_auth(out, AUTH_SASL, scram_server_mechanisms(l->server));
 	return AUTH_MORE;
 }
 
@@ -220,9 +224,9 @@ static enum auth_step answer_scram(struct client *c, struct slice body, struct b
 		net_random(nonce, sizeof(nonce));
 		l->first_done = true;
 		if (!msg_sasl_initial_parse(body, &mechanism, &first) ||
-		    !slice_eq_str(mechanism, SCRAM_MECHANISM)) {
+		    !scram_server_offers(l->server, mechanism)) {
 			step = AUTH_BROKEN;
-		} else if (scram_server_first(l->server, first, nonce, &payload)) {
+		} else if (scram_server_first(l->server, mechanism, first, nonce, &payload)) {
 			write_auth(out, AUTH_SASL_CONTINUE, buf_slice(&payload));
 			step = AUTH_MORE;
 		}
@@ -233,7 +237,7 @@ static enum auth_step answer_scram(struct client *c, struct slice body, struct b
 		step = AUTH_DONE;
 	}
 	buf_release(&payload);
-	return step;
+	return l->server->fault ? forbid(c, "%s", l->server->fault) : step;
 }
 
 /* Who is unknown costs as much as who is not. */

@@ -211,6 +211,8 @@ static void login_begin(struct server *s)
 	                      (struct slice){0}, a->secret_kind, account_proof(a), &out) &&
 	          server_send(s, &out);
 	buf_release(&out);
+	if (ok)
+		dial_bind(node_of(s->pool), s->stream, s->login);
 	if (!ok)
 		connect_failed(s, "08006", "the startup packet could not be sent");
 }

@@ -12,5 +12,7 @@
  * call. */
 struct net_stream *dial(struct net_loop *l, const struct watch_node *n, int64_t timeout_us,
                         net_stream_fn fn, void *owner);
+/* Ties the login that was just started to the connection, as the node says. */
+void dial_bind(const struct watch_node *n, const struct net_stream *s, struct login *l);
 
 #endif

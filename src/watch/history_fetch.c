@@ -344,10 +344,12 @@ static void on_connected(struct history_fetch *f)
 	f->state = FETCH_LOGIN;
 	net_timer_start(f->timer, f->settings.connect_timeout_us);
 	if (!login_start_replication(&f->login, slice_str(c->user), slice_str(APPLICATION_NAME),
-	                             c->secret_kind, slice_str(c->secret), &f->out))
+	                             c->secret_kind, slice_str(c->secret), &f->out)) {
 		FAIL(f, "the user or password is missing or too long");
-	else
-		flush(f);
+		return;
+	}
+	dial_bind(c, f->stream, &f->login);
+	flush(f);
 }
 
 static void on_stream(void *owner, unsigned events)

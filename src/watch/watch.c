@@ -662,10 +662,12 @@ static void on_connected(struct member *m)
 	m->state = WATCH_LOGIN;
 	net_timer_start(m->timer, m->watch->settings.connect_timeout_us);
 	if (!login_start(&m->login, slice_str(c->user), slice_str(c->database),
-	                 slice_str(APPLICATION_NAME), c->secret_kind, slice_str(c->secret), &m->out))
+	                 slice_str(APPLICATION_NAME), c->secret_kind, slice_str(c->secret), &m->out)) {
 		drop(m, "its user, database or password is missing or too long");
-	else
-		flush(m);
+		return;
+	}
+	dial_bind(c, m->stream, &m->login);
+	flush(m);
 }
 
 static void on_stream(void *owner, unsigned events)

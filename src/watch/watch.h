@@ -38,6 +38,8 @@ struct watch_node {
 	char secret[256];
 	enum sslmode sslmode;
 	bool has_sslmode; /* said for this node */
+	bool tls_direct;  /* TLS from the first byte, without asking for it */
+	enum channel_binding channel_binding;
 	char sslrootcert[256], sslcert[256], sslkey[256];
 	struct tls_context *tls; /* shared; NULL: in clear. A reload changes what is in it */
 	int weight; /* its share of the reads; nothing to the watcher */

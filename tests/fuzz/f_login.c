@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * What a server sends while the router logs in: one byte for the kind of secret, then messages.
+ * What a server sends while the router logs in: one byte for the kind of secret and the channel binding,
+ * then messages.
  * Each of them is also read as an answer to a statement.
  */
 #include "fuzz.h"
@@ -45,6 +46,8 @@ static void try_login(struct slice in, uint8_t kind)
 	bool started = login_start(&l, slice_str("user"), slice_str("db"), slice_str("tidemark"), k,
 	                           slice_str(secrets[k]), &out);
 	assert(started);
+	const struct scram_binding binding = {.len = kind / 9 % 2 ? 32 : 0};
+	login_bind(&l, (enum channel_binding)(kind / 3 % 3), &binding);
 	while (step == LOGIN_MORE && frame_peek(in, &f) == PARSE_OK && frame_complete(&f, in)) {
 		buf_reset(&out);
 		step = login_feed(&l, &f, random, &out);
@@ -52,6 +55,7 @@ static void try_login(struct slice in, uint8_t kind)
 		in = slice_from(in, frame_size(&f));
 	}
 	assert(step != LOGIN_FAILED || l.error[0] != '\0');
+	assert(step != LOGIN_DONE || l.channel_binding != CHANNEL_BINDING_REQUIRE);
 	login_release(&l);
 	buf_release(&out);
 }

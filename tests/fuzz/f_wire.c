@@ -35,14 +35,16 @@ static void try_startup(struct slice body)
 	assert(extensions == st.extensions);
 }
 
-static void try_scram(struct slice first, struct slice last)
+static void try_scram(const char *mechanism, struct slice first, struct slice last)
 {
+	static const struct scram_binding binding = {.len = 32};
 	struct scram_server s;
 	struct buf out;
 	uint8_t nonce[SCRAM_NONCE_RAW] = {1};
 	buf_init(&out, SCRAM_MESSAGE_MAX);
 	scram_server_init(&s, NULL, slice_str("u"));
-	if (scram_server_first(&s, first, nonce, &out))
+	scram_server_bind(&s, &binding);
+	if (scram_server_first(&s, slice_str(mechanism), first, nonce, &out))
 		assert(!scram_server_final(&s, last, &out));
 	buf_release(&out);
 }
@@ -68,7 +70,8 @@ static void try_message(struct slice body)
 	if (msg_sasl_initial_parse(body, &one, &two)) {
 		inside(one, body);
 		inside(two, body);
-		try_scram(two, body);
+		try_scram(SCRAM_MECHANISM, two, body);
+		try_scram(SCRAM_MECHANISM_PLUS, two, body);
 	}
 }
 

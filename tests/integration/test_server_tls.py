@@ -15,12 +15,14 @@ import pytest
 
 import harness
 from certificates import authority, certificate
-from harness import HOST, value
+from harness import HOST, PASSWORD, value
+from terminator import Terminator
 
-# Nobody gets in without TLS, and u_plain only with a certificate.
+# Nobody gets in without TLS, u_plain only with a certificate, and u_scram only with a password.
 HBA = """
 hostnossl all         all     127.0.0.1/32 reject
 hostssl   all         u_plain 127.0.0.1/32 cert
+hostssl   all         u_scram 127.0.0.1/32 scram-sha-256
 hostssl   all         all     127.0.0.1/32 trust
 hostssl   replication all     127.0.0.1/32 trust
 """
@@ -113,6 +115,65 @@ def test_a_certificate_of_our_own(before, certs):
         value(before(sslmode="require", options=dict(query_wait_timeout="3s")).connect(user="u_plain"), "SELECT 1")
 
 
+SCRAM = dict(user="u_scram", password="'" + PASSWORD.replace("\\", "\\\\").replace("'", "\\'") + "'")
+USERS = {"users": '"u_scram" "' + PASSWORD.replace('"', '""') + '"\n"app" ""\n"postgres" ""\n'}
+
+
+def test_logins_are_tied_to_the_connection(before):
+    """Watchers and pooled connections alike; what a server does not ask SCRAM for cannot be."""
+    t = before(sslmode="require", channel_binding="require", **SCRAM, wait=False,
+               options=dict(auth_type="trust", auth_file="{dir}/users", files=USERS, server_login_retry="200ms"))
+    t.wait_fleet()
+    assert value(t.connect(user="u_scram"), "SELECT current_user || ''") == "u_scram"
+    with pytest.raises(psycopg2.Error, match="channel_binding=require, but the server"):
+        value(t.connect(user="app"), "SELECT 1")
+
+
+def test_nobody_stands_between_the_router_and_its_servers(before, certs, tls_fleet, router):
+    server = tls_fleet.primary
+    with Terminator(server.port, certs / "server.crt", certs / "server.key") as honest, \
+         Terminator(server.port, certs / "u_plain.crt", certs / "u_plain.key") as thief:
+        def through(proxy, **said):
+            return router(primary=proxy.conninfo(sslmode="require", **SCRAM, **said), replicas=[], wait=False)
+
+        through(honest, channel_binding="require").wait_fleet()  # with the server's own certificate nobody can tell
+        refused = through(thief)
+        harness.wait_until(lambda: "SCRAM channel binding check failed" in refused.log_text(), 10,
+                           lambda: refused.log_text())
+        through(thief, channel_binding="disable").wait_fleet()
+
+
+def test_direct_tls(before, certs, tls_fleet, router):
+    said = dict(sslmode="verify-full", sslrootcert=certs / "ca.crt", sslnegotiation="direct")
+    cert = certs / "localhost.crt", certs / "localhost.key"
+    certificate(certs, "localhost", "/CN=localhost")
+    server = tls_fleet.primary
+    with Terminator(server.port, *cert, direct=True, alpn=["postgresql"]) as good:
+        t = router(primary=good.conninfo(**said), replicas=[])
+        assert value(t.connect(), "SELECT 1") == 1
+        assert set(good.began) == {b"\x16"}, "something was said before TLS"
+        c = t.connect()
+        threading.Timer(0.5, c.cancel).start()
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            value(c, "SELECT pg_sleep(20)")
+    for alpn in (None, ["http/1.1"]):
+        with Terminator(server.port, *cert, direct=True, alpn=alpn) as other:
+            t = router(primary=other.conninfo(**said), replicas=[], wait=False)
+            harness.wait_until(lambda: "did not agree by ALPN" in t.log_text() or "alert" in t.log_text(), 10,
+                               lambda: t.log_text())
+    # One that waits for an SSLRequest.
+    t = before(wait=False, sslmode="require", sslnegotiation="direct")
+    harness.wait_until(lambda: "cannot connect" in t.log_text(), 10, lambda: t.log_text())
+
+
+def test_direct_tls_from_router_to_router(router, certs, tls_fleet):
+    front = router(client_tls_sslmode="require", client_tls_cert_file=certs / "server.crt",
+                   client_tls_key_file=certs / "server.key", primary=to(tls_fleet.primary), replicas=[], wait=False)
+    t = router(primary=f"host=localhost port={front.port} user=app dbname=app sslmode=verify-full "
+               f"sslrootcert={certs / 'ca.crt'} sslnegotiation=direct", replicas=[])
+    assert value(t.connect(), "SELECT 1") == 1
+
+
 def test_a_statement_is_cancelled(before):
     c = before(sslmode="require").connect()
     timer = threading.Timer(0.5, c.cancel)
@@ -190,7 +251,8 @@ def test_a_server_that_says_nothing_to_tls_is_given_up(need_router, router):
 
 @pytest.mark.parametrize("said,says", [
     ("sslmode=verify-full", "sslrootcert"), ("sslmode=on", "verify-full"),
-    ("sslmode=verify-ca sslrootcert=/nonexistent", "/nonexistent"), ("sslcert=/nonexistent", "/nonexistent")])
+    ("sslnegotiation=direct", "sslmode=require"), ("sslnegotiation=soon", "postgres or direct"),
+    ("channel_binding=on", "prefer or require"), ("sslmode=verify-ca sslrootcert=/nonexistent", "/nonexistent"), ("sslcert=/nonexistent", "/nonexistent")])
 def test_what_cannot_work_is_refused_at_start(need_router, said, says):
     status, text = harness.bad_start("--primary", f"host=127.0.0.1 {said}", "--listen", f"{HOST}:{harness.free_port()}")
     assert status != 0 and says in text, text

@@ -15,6 +15,7 @@ import harness
 import rawpg
 from certificates import authority, certificate
 from harness import HOST, value
+from terminator import Terminator
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,11 @@ def certs(tmp_path_factory):
     return d
 
 
+# Of "pencil", from RFC 7677.
+VERIFIER = ("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+            "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=")
+
+
 def trusting(certs, alpn=None, cert=None):
     c = ssl.create_default_context(cafile=certs / "ca.crt")
     if alpn:
@@ -44,8 +50,8 @@ def trusting(certs, alpn=None, cert=None):
 @pytest.fixture
 def secured(router, certs):
     """secured(mode): a router with TLS. The certificate is router.crt of its own directory."""
-    def make(mode="require", cert="router", verify=False, **options):
-        files = {"router.crt": (certs / f"{cert}.crt").read_text(), "router.key": (certs / f"{cert}.key").read_text()}
+    def make(mode="require", cert="router", verify=False, more=None, **options):
+        files = {**(more or {}), "router.crt": (certs / f"{cert}.crt").read_text(), "router.key": (certs / f"{cert}.key").read_text()}
         if verify or mode.startswith("verify"):
             options["client_tls_ca_file"] = certs / "ca.crt"
         return router(client_tls_sslmode=mode, client_tls_cert_file="{dir}/router.crt",
@@ -110,6 +116,53 @@ def test_clients_can_tell_who_is_there(secured, certs):
     with pytest.raises(psycopg2.OperationalError, match="elsewhere"):
         connect(elsewhere, certs)
     assert in_tls(connect(elsewhere, certs, sslmode="verify-ca"))
+
+
+def sasl_first(raw, t, certs, mechanism, first):
+    """What the router says to that beginning, inside TLS."""
+    c = raw(t, login=False).start_tls(trusting(certs))
+    c.send(rawpg.startup_packet({"user": "app", "database": "app"}))
+    m = c.recv()
+    assert m.body == struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+    c.send(rawpg.message("p", mechanism + b"\0" + struct.pack("!I", len(first)) + first))
+    return c.recv()
+
+
+def test_a_login_can_be_tied_to_its_connection(secured, raw, certs):
+    t = secured(auth_type="scram-sha-256", auth_file="{dir}/users",
+                more={"users": '"app" "secret"\n"verified" "' + VERIFIER + '"\n'})
+    for user, password in (("app", "secret"), ("verified", "pencil")):
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            connect(t, certs, channel_binding="require", user=user, password="wrong", dbname="tidemark")
+    for binding in ("require", "prefer", "disable"):
+        assert in_tls(connect(t, certs, channel_binding=binding, password="secret"))
+    with Terminator(t.port, certs / "elsewhere.crt", certs / "elsewhere.key") as thief:
+        between = dict(host=HOST, port=thief.port, dbname="app", user="app", password="secret", sslmode="require")
+        with pytest.raises(psycopg2.OperationalError, match="SCRAM channel binding check failed"):
+            psycopg2.connect(channel_binding="prefer", **between)
+        psycopg2.connect(channel_binding="disable", **between).close()
+    bare = b"n=,r=abcdefghijklmnop"
+    assert sasl_first(raw, t, certs, b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,," + bare).kind == "R"
+    # Somebody has taken the offer away on its way to the client.
+    m = sasl_first(raw, t, certs, b"SCRAM-SHA-256", b"y,," + bare)
+    assert m.fields()["C"] == "28000" and m.fields()["M"] == "SCRAM channel binding negotiation error"
+    for mechanism, header in ((b"SCRAM-SHA-256-PLUS", b"n,,"), (b"SCRAM-SHA-256-PLUS", b"p=tls-unique,,"),
+                              (b"SCRAM-SHA-256", b"p=tls-server-end-point,,")):
+        assert sasl_first(raw, t, certs, mechanism, header + bare).kind == "E"
+
+
+def test_a_certificate_without_a_hash_offers_no_binding(secured, raw, certs):
+    """A signature by Ed25519 names no digest, and RFC 5929 says nothing of it."""
+    authority(certs, "ed25519-ca", new=("-newkey", "ed25519", "-nodes"))
+    certificate(certs, "ed25519", "/CN=localhost", signed_by="ed25519-ca", digest=None)
+    certificate(certs, "sha512", "/CN=localhost", digest="-sha512")
+    t = secured(cert="sha512", auth_type="scram-sha-256", auth_file="{dir}/users", more={"users": '"app" "secret"\n'})
+    assert in_tls(connect(t, certs, channel_binding="require", password="secret"))
+    c = raw(secured(cert="ed25519", auth_type="scram-sha-256", auth_file="{dir}/users",
+                    more={"users": '"app" "secret"\n'}), login=False)
+    c.start_tls(ssl.create_default_context(cafile=certs / "ed25519-ca.crt"))
+    c.send(rawpg.startup_packet({"user": "app", "database": "app"}))
+    assert c.recv().body == struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
 
 
 SSL_REQUEST = rawpg.message(b"", struct.pack("!I", rawpg.SSL))

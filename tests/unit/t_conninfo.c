@@ -57,6 +57,23 @@ static void a_weight_is_a_small_number(void **state)
 	}
 }
 
+static void tls_may_be_direct_and_logins_bound(void **state)
+{
+	assert_true(parse("host=a"));
+	assert_false(n.tls_direct);
+	assert_int_equal(n.channel_binding, CHANNEL_BINDING_PREFER);
+	assert_true(parse("sslnegotiation=direct channel_binding=require"));
+	assert_true(n.tls_direct);
+	assert_int_equal(n.channel_binding, CHANNEL_BINDING_REQUIRE);
+	assert_true(parse("postgresql://a/b?sslnegotiation=postgres&channel_binding=disable"));
+	assert_false(n.tls_direct);
+	assert_int_equal(n.channel_binding, CHANNEL_BINDING_DISABLE);
+	assert_false(parse("sslnegotiation=tls"));
+	assert_non_null(strstr(why, "expected postgres or direct"));
+	assert_false(parse("channel_binding="));
+	assert_non_null(strstr(why, "expected disable, prefer or require"));
+}
+
 static void faults_are_named(void **state)
 {
 	assert_false(parse("hst=x"));
@@ -151,6 +168,7 @@ int main(void)
 		cmocka_unit_test(empty_text_is_all_defaults),
 		cmocka_unit_test(quoted_values),
 		cmocka_unit_test(a_weight_is_a_small_number),
+		cmocka_unit_test(tls_may_be_direct_and_logins_bound),
 		cmocka_unit_test(faults_are_named),
 		cmocka_unit_test(too_long_is_refused_not_cut),
 		cmocka_unit_test(uris),

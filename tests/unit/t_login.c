@@ -131,10 +131,11 @@ static enum login_step scram_continue(struct stage *s, const char *password)
 	assert_true(scram_secret_from_password(slice_str(password), slice_str("salt of alice"),
 	                                       FEW_ITERATIONS, &secret));
 	scram_server_init(&s->scram, &secret, (struct slice){0});
+	scram_server_bind(&s->scram, &s->login.binding);
 	assert_true(msg_sasl_initial_parse(answer(s), &mechanism, &response));
-	assert_true(slice_eq_str(mechanism, SCRAM_MECHANISM));
+	assert_true(slice_eq_str(mechanism, s->login.bound ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM));
 	buf_init(&first, SCRAM_MESSAGE_MAX);
-	assert_true(scram_server_first(&s->scram, response, server_nonce, &first));
+	assert_true(scram_server_first(&s->scram, mechanism, response, server_nonce, &first));
 	buf_reset(&s->to_server);
 	assert_true(write_auth(&s->from_server, AUTH_SASL_CONTINUE, buf_slice(&first)));
 	buf_release(&first);
@@ -378,6 +379,85 @@ static void sasl_without_our_mechanism_is_refused(void **state)
 	begin(&s, SECRET_PLAIN, PASSWORD);
 	assert_int_equal(auth(&s, AUTH_SASL, slice_of("", 1)), LOGIN_FAILED);
 	assert_failed(&s, "28000", "Tidemark knows only");
+	end(&s);
+}
+
+/* ================= channel binding ================= */
+
+static const struct scram_binding certificate = {.len = 32, .hash = "thirty-two bytes of a fine hash"};
+
+static void a_login_is_tied_to_its_connection_where_it_can_be(void **state)
+{
+	struct stage s;
+	begin(&s, SECRET_PLAIN, PASSWORD);
+	login_bind(&s.login, CHANNEL_BINDING_REQUIRE, &certificate);
+	assert_int_equal(scram_offer(&s), LOGIN_MORE);
+	assert_true(s.login.bound);
+	assert_int_equal(scram_continue(&s, PASSWORD), LOGIN_MORE);
+	assert_int_equal(scram_finish(&s), LOGIN_MORE);
+	assert_int_equal(auth(&s, AUTH_OK, (struct slice){0}), LOGIN_MORE);
+	end(&s);
+}
+
+/* What client-first begins with, by what is wanted, what there is, and what the server offers. */
+static void the_header_says_what_the_client_could_have_done(void **state)
+{
+	static const char plus[] = "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0", one[] = "SCRAM-SHA-256\0";
+	static const struct scram_binding none;
+	static const struct {
+		enum channel_binding how;
+		const struct scram_binding *binding;
+		bool offered;
+		const char *header;
+	} cases[] = {
+		{CHANNEL_BINDING_PREFER, &certificate, true, "p=tls-server-end-point,,"},
+		{CHANNEL_BINDING_PREFER, &certificate, false, "y,,"},
+		{CHANNEL_BINDING_PREFER, &none, true, "n,,"},
+		{CHANNEL_BINDING_PREFER, &none, false, "n,,"},
+		{CHANNEL_BINDING_DISABLE, &certificate, true, "n,,"},
+		{CHANNEL_BINDING_DISABLE, &certificate, false, "n,,"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stage s;
+		struct slice mechanism, first;
+		begin(&s, SECRET_PLAIN, PASSWORD);
+		login_bind(&s.login, cases[i].how, cases[i].binding);
+		assert_int_equal(auth(&s, AUTH_SASL, cases[i].offered ? slice_of(plus, sizeof(plus))
+		                                                      : slice_of(one, sizeof(one))),
+		                 LOGIN_MORE);
+		assert_true(msg_sasl_initial_parse(answer(&s), &mechanism, &first));
+		assert_memory_equal(first.ptr, cases[i].header, strlen(cases[i].header));
+		end(&s);
+	}
+}
+
+/* Nothing that an impostor could use is said to a server that does not bind. */
+static void a_server_that_does_not_bind_is_refused_if_it_must(void **state)
+{
+	static const char one[] = "SCRAM-SHA-256\0";
+	const struct {
+		uint32_t code;
+		struct slice payload;
+	} cases[] = {{AUTH_OK, {0}},
+	             {AUTH_CLEARTEXT, {0}},
+	             {AUTH_MD5, slice_of(salt, 4)},
+	             {AUTH_SASL, slice_of(one, sizeof(one))}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stage s;
+		begin(&s, SECRET_PLAIN, PASSWORD);
+		login_bind(&s.login, CHANNEL_BINDING_REQUIRE, &certificate);
+		assert_int_equal(auth(&s, cases[i].code, cases[i].payload), LOGIN_FAILED);
+		assert_failed(&s, "28000", "channel_binding=require, but the server");
+		assert_int_equal(s.to_server.len, 0);
+		end(&s);
+	}
+	/* In clear there is nothing to be bound to. */
+	struct stage s;
+	begin(&s, SECRET_PLAIN, PASSWORD);
+	login_bind(&s.login, CHANNEL_BINDING_REQUIRE, &(struct scram_binding){0});
+	assert_int_equal(scram_offer(&s), LOGIN_FAILED);
+	assert_failed(&s, "28000", "channel_binding=require, but the server");
+	assert_int_equal(s.to_server.len, 0);
 	end(&s);
 }
 
@@ -726,6 +806,9 @@ int main(void)
 		cmocka_unit_test(md5_hash_is_not_enough_for_scram_or_cleartext),
 		cmocka_unit_test(foreign_methods_are_named_with_a_way_out),
 		cmocka_unit_test(sasl_without_our_mechanism_is_refused),
+		cmocka_unit_test(a_login_is_tied_to_its_connection_where_it_can_be),
+		cmocka_unit_test(the_header_says_what_the_client_could_have_done),
+		cmocka_unit_test(a_server_that_does_not_bind_is_refused_if_it_must),
 		cmocka_unit_test(server_that_can_not_prove_itself_is_refused),
 		cmocka_unit_test(ok_in_the_middle_of_scram_is_refused),
 		cmocka_unit_test(a_second_demand_is_refused),

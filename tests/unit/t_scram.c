@@ -184,7 +184,7 @@ static bool exchange(const char *password, const struct scram_secret *secret)
 	assert_true(scram_client_init(&c, slice_str(password)));
 	scram_server_init(&s, secret, slice_str("seed of this server, user"));
 	assert_true(scram_client_first(&c, nonce_a, &to_server));
-	assert_true(scram_server_first(&s, buf_slice(&to_server), nonce_b, &to_client));
+	assert_true(scram_server_first(&s, slice_str(SCRAM_MECHANISM), buf_slice(&to_server), nonce_b, &to_client));
 	buf_reset(&to_server);
 	assert_true(scram_client_final(&c, buf_slice(&to_client), &to_server));
 	buf_reset(&to_client);
@@ -237,7 +237,7 @@ static bool server_takes_first(struct slice message)
 	struct buf out;
 	scram_server_init(&s, NULL, slice_str("seed"));
 	buf_init(&out, SCRAM_MESSAGE_MAX);
-	bool ok = scram_server_first(&s, message, nonce_b, &out);
+	bool ok = scram_server_first(&s, slice_str(SCRAM_MECHANISM), message, nonce_b, &out);
 	buf_release(&out);
 	return ok;
 }
@@ -497,7 +497,7 @@ static bool prove_with(const struct scram_keys *keys, const char *secret_text)
 	scram_server_init(&server, &secret, slice_str("alice"));
 	scram_client_init_keys(&client, keys);
 	bool ok = scram_client_first(&client, nonce_a, &first) &&
-	          scram_server_first(&server, buf_slice(&first), nonce_b, &answer) &&
+	          scram_server_first(&server, slice_str(SCRAM_MECHANISM), buf_slice(&first), nonce_b, &answer) &&
 	          scram_client_final(&client, buf_slice(&answer), &final) &&
 	          scram_server_final(&server, buf_slice(&final), &verdict) &&
 	          scram_client_verify(&client, buf_slice(&verdict));
@@ -535,9 +535,93 @@ static void keys_prove_what_a_password_proves(void **state)
 	assert_false(scram_secret_check(&secret, slice_str(""), &keys));
 }
 
+/* ================= channel binding ================= */
+
+static struct scram_binding binding_of(size_t len, uint8_t fill)
+{
+	struct scram_binding b = {.len = len};
+	memset(b.hash, fill, len);
+	return b;
+}
+
+/* What came of an exchange in which the server offers what it can be bound to, and the client takes
+ * `mechanism` with a header of its own. "" is success, NULL a refusal without a fault. */
+static const char *bound_exchange(const char *mechanism, char flag, const struct scram_binding *client,
+                                  const struct scram_binding *server)
+{
+	static struct scram_server s;
+	struct scram_secret secret;
+	struct scram_client c;
+	struct buf to_server, to_client;
+	buf_init(&to_server, SCRAM_MESSAGE_MAX);
+	buf_init(&to_client, SCRAM_MESSAGE_MAX);
+	assert_true(scram_secret_parse(slice_str(RFC_SECRET), &secret));
+	assert_true(scram_client_init(&c, slice_str("pencil")));
+	if (flag == 'p')
+		scram_client_bind(&c, client);
+	else if (flag == 'y')
+		scram_client_could_bind(&c);
+	scram_server_init(&s, &secret, (struct slice){0});
+	scram_server_bind(&s, server);
+	bool ok = scram_client_first(&c, nonce_a, &to_server) &&
+	          scram_server_first(&s, slice_str(mechanism), buf_slice(&to_server), nonce_b,
+	                             &to_client);
+	buf_reset(&to_server);
+	ok = ok && scram_client_final(&c, buf_slice(&to_client), &to_server);
+	buf_reset(&to_client);
+	ok = ok && scram_server_final(&s, buf_slice(&to_server), &to_client) &&
+	     scram_client_verify(&c, buf_slice(&to_client));
+	scram_client_release(&c);
+	buf_release(&to_server);
+	buf_release(&to_client);
+	return ok ? "" : s.fault;
+}
+
+static void both_ends_must_see_one_certificate(void **state)
+{
+	static const size_t lengths[] = {1, 32, 48, SCRAM_BINDING_MAX};
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		struct scram_binding ours = binding_of(lengths[i], 7), theirs = ours;
+		assert_string_equal(bound_exchange(SCRAM_MECHANISM_PLUS, 'p', &ours, &ours), "");
+		theirs.hash[lengths[i] - 1] ^= 1;
+		assert_string_equal(bound_exchange(SCRAM_MECHANISM_PLUS, 'p', &theirs, &ours),
+		                    "SCRAM channel binding check failed");
+	}
+	struct scram_binding longer = binding_of(33, 7), shorter = binding_of(32, 7);
+	assert_string_equal(bound_exchange(SCRAM_MECHANISM_PLUS, 'p', &longer, &shorter),
+	                    "SCRAM channel binding check failed");
+}
+
+static void an_offer_that_was_taken_away_is_noticed(void **state)
+{
+	const struct scram_binding some = binding_of(32, 7), none = {0};
+	assert_string_equal(bound_exchange(SCRAM_MECHANISM, 'y', &some, &some),
+	                    "SCRAM channel binding negotiation error");
+	/* A server that could not have offered it, and a client that cannot. */
+	assert_string_equal(bound_exchange(SCRAM_MECHANISM, 'y', &some, &none), "");
+	assert_string_equal(bound_exchange(SCRAM_MECHANISM, 'n', &some, &some), "");
+}
+
+static void mechanism_and_header_go_together(void **state)
+{
+	const struct scram_binding some = binding_of(32, 7), none = {0};
+	assert_null(bound_exchange(SCRAM_MECHANISM_PLUS, 'n', &some, &some));
+	assert_null(bound_exchange(SCRAM_MECHANISM_PLUS, 'y', &some, &some));
+	assert_null(bound_exchange(SCRAM_MECHANISM, 'p', &some, &some));
+	struct scram_server s = {.binding = none};
+	assert_true(scram_server_offers(&s, slice_str(SCRAM_MECHANISM)));
+	assert_false(scram_server_offers(&s, slice_str(SCRAM_MECHANISM_PLUS)));
+	s.binding = some;
+	assert_true(scram_server_offers(&s, slice_str(SCRAM_MECHANISM_PLUS)));
+	assert_false(scram_server_offers(&s, slice_str("SCRAM-SHA-256-")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(both_ends_must_see_one_certificate),
+		cmocka_unit_test(an_offer_that_was_taken_away_is_noticed),
+		cmocka_unit_test(mechanism_and_header_go_together),
 		cmocka_unit_test(keys_prove_what_a_password_proves),
 		cmocka_unit_test(md5_matches_known_hashes),
 		cmocka_unit_test(md5_response_wants_a_stored_hash),

@@ -358,6 +358,37 @@ static void a_swapped_context_counts_from_then_on(void **state)
 	teardown(&p);
 }
 
+static void both_ends_know_the_certificate_by_one_hash(void **state)
+{
+	struct pair p, other;
+	uint8_t a[TLS_END_POINT_MAX], b[TLS_END_POINT_MAX], c[TLS_END_POINT_MAX];
+	setup(&p, (struct tls_settings){0}, plain_server, "tide.test");
+	setup(&other, (struct tls_settings){0}, plain_server, "tide.test");
+	assert_int_equal(shake(&p), 0);
+	assert_int_equal(shake(&other), 0);
+	assert_int_equal(tls_end_point(p.client, a, sizeof(a)), 32);
+	assert_int_equal(tls_end_point(p.server, b, sizeof(b)), 32);
+	assert_int_equal(tls_end_point(other.client, c, sizeof(c)), 32);
+	assert_memory_equal(a, b, 32);
+	assert_memory_not_equal(a, c, 32);
+	assert_int_equal(tls_end_point(p.client, a, 31), 0);
+	teardown(&p);
+	teardown(&other);
+}
+
+static void postgresql_is_agreed_upon_by_alpn(void **state)
+{
+	struct pair p;
+	setup(&p, (struct tls_settings){.alpn = true}, plain_server, "tide.test");
+	assert_int_equal(shake(&p), 0);
+	assert_true(tls_speaks_postgresql(p.client) && tls_speaks_postgresql(p.server));
+	teardown(&p);
+	setup(&p, (struct tls_settings){0}, plain_server, "tide.test");
+	assert_int_equal(shake(&p), 0);
+	assert_false(tls_speaks_postgresql(p.client) || tls_speaks_postgresql(p.server));
+	teardown(&p);
+}
+
 static void noise_is_an_error(void **state)
 {
 	for (int seed = 0; seed < 50; seed++) {
@@ -435,6 +466,8 @@ int main(void)
 		cmocka_unit_test(a_client_may_have_to_show_a_certificate),
 		cmocka_unit_test(versions_are_those_that_are_wanted),
 		cmocka_unit_test(a_swapped_context_counts_from_then_on),
+		cmocka_unit_test(both_ends_know_the_certificate_by_one_hash),
+		cmocka_unit_test(postgresql_is_agreed_upon_by_alpn),
 		cmocka_unit_test(noise_is_an_error),
 		cmocka_unit_test(a_flipped_bit_is_an_error),
 		cmocka_unit_test(an_end_amid_the_handshake_is_an_error),
