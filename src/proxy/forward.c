@@ -138,11 +138,11 @@ static bool push_capture_inside(struct forward *f)
  * it is wrong the capture runs inside the transaction and its result is not used. */
 static bool ends_at_rest(const struct server *s, struct traits t)
 {
-	if (t.flags & TRAIT_MULTI && t.flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
+	if (t.flags & TRAIT_TX_CLOSED)
+		return true;
+	if (t.flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
 		return false;
-	if (t.flags & TRAIT_TX_BEGIN)
-		return false;
-	return !s->in_tx_after || t.flags & TRAIT_TX_END;
+	return !s->in_tx_after;
 }
 
 /* Reads are asked for their position only where somebody outside this router is to be told of it:
@@ -273,8 +273,8 @@ static bool hide_question(struct forward *f, const char *name, bool *prepared)
 	return ok && push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
-/* The client is about to look at the statements that this connection has prepared: it finds none of the
- * router's, nor, if it has named none itself, any of other clients'. */
+/* The client is about to look at the statements that this connection has prepared: it finds none of
+ * the router's, nor, if it has named none itself, any of other clients'. */
 static bool hide_prepared(struct forward *f)
 {
 	struct server *s = f->s;
@@ -855,6 +855,8 @@ static bool query(struct forward *f, struct slice in)
 		if (f->unit->traits.binds == BIND_PREPARE && c->stmts.count > 0)
 			classify_settings(f->unit->text, prepare_as_named, f);
 	}
+	c->copy_alone = f->s->replies.count == 0 && !f->s->in_tx_after &&
+	                f->unit->traits.flags & TRAIT_COPY && !(f->unit->traits.flags & TRAIT_MULTI);
 	c->batch_bits |= TURN_RAN;
 	f->s->mid_batch = false;
 	chain_range(f->out, in.ptr, f->unit->size);
@@ -949,11 +951,9 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	bool ok = c->hold != HOLD_HELD || push_begin(&f);
 	s->mid_batch |= u->type == FE_SYNC;
 	ok = ok && (!position_is_set(s->guard) || push_guard(&f)) &&
-	          (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
-	if (flags & TRAIT_TX_BEGIN)
-		s->in_tx_after = true;
-	else if (flags & TRAIT_TX_END)
-		s->in_tx_after = false;
+	     (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
+	if (flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
+		s->in_tx_after = !(flags & TRAIT_TX_CLOSED);
 	if (!ok)
 		*why = f.why ? f.why : "invalid message";
 	return ok;
@@ -970,5 +970,11 @@ size_t forward_copy(struct client *c, struct server *s, const struct frame *f, s
 	chain_range(to_server, in.ptr, here);
 	c->skip = frame_size(f) - here;
 	c->skip_drop = false;
+	/* A server whose COPY has failed meanwhile ignores the CopyDone, and answers this all the same.
+	 */
+	struct forward fw = {.c = c, .s = s, .out = to_server, .cache = c->account->database->cache};
+	if (f->type == FE_COPY_DONE && c->skip == 0 && c->copy_alone && s->replies.count == 1 &&
+	    !push_capture(&fw))
+		to_server->failed = true;
 	return here;
 }

@@ -41,7 +41,7 @@ struct stats {
 	uint64_t reruns[RERUN_CAUSES];
 	uint64_t captures;          /* commit positions captured behind a statement */
 	uint64_t captures_failed;   /* position unknown: the session owes a sample */
-	uint64_t writes_uncaptured; /* COPY, unparsable: likewise, by design */
+	uint64_t writes_uncaptured; /* unparsable, COPY among others: likewise, by design */
 	uint64_t tags_malformed;
 	uint64_t tokens[TOKEN_VERDICTS]; /* that came, by what was found */
 	uint64_t sessions_lost;   /* sessions told that a failover may have cut off their writes */

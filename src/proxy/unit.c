@@ -42,7 +42,7 @@ static void unite(struct unit *u, struct traits t, struct slice text)
 		all->reason = t.reason;
 	if (!all->binds)
 		all->binds = t.binds;
-	all->flags |= t.flags;
+	all->flags = (all->flags & ~(uint32_t)TRAIT_TX_CLOSED) | t.flags;
 	all->flags &= ~(uint32_t)(TRAIT_READ | TRAIT_CAPTURABLE);
 	all->flags |= (read ? (uint32_t)TRAIT_READ : 0) |
 	              (capturable && all->flags & TRAIT_MAY_WRITE ? (uint32_t)TRAIT_CAPTURABLE : 0);

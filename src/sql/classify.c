@@ -499,18 +499,21 @@ static bool transaction_open_after(bool open, struct traits one)
 static struct traits classify_list(const List *statements, const struct catalog *c)
 {
 	struct traits all = traits_of(TRAITS_OF_ALL, REASON_REPLICA_FRESH);
-	bool open = false, transaction_control = false;
+	bool open = false, closed = false, transaction_control = false;
 	const ListCell *cell;
 	foreach (cell, statements) {
 		Node *n = ((RawStmt *)lfirst(cell))->stmt;
 		struct traits one = classify_statement(n, c);
 		transaction_control = transaction_control || IsA(n, TransactionStmt);
 		open = transaction_open_after(open, one);
+		closed = !open && (closed || one.flags & TRAIT_TX_END);
 		traits_merge(&all, one);
 	}
 	/* Nothing may be sent behind it that is taken for a part of the transaction. */
 	if (open)
 		all.flags &= ~(uint32_t)TRAIT_CAPTURABLE;
+	if (closed)
+		all.flags |= TRAIT_TX_CLOSED;
 	if (list_length(statements) > 1) {
 		all.flags |= TRAIT_MULTI;
 		all.flags &= ~(uint32_t)TRAIT_TX_PLAIN_END;

@@ -33,10 +33,12 @@ enum trait {
 	TRAIT_USER_CODE =
 		1 << 19, /* runs functions of the user's that may change session state unseen */
 	TRAIT_SEES_STATEMENTS = 1 << 28, /* reads pg_prepared_statements, where the router's own show */
-	TRAIT_RESULT_FREE = 1 << 18, /* returns no rows (utility without result): for Describe */
+	TRAIT_RESULT_FREE = 1 << 18,     /* returns no rows (utility without result): for Describe */
 	/* COMMIT or ROLLBACK and nothing more: not AND CHAIN, not PREPARE TRANSACTION, alone. */
 	TRAIT_TX_PLAIN_END = 1 << 20,
 	TRAIT_TX_START = 1 << 23, /* START TRANSACTION, which answers by its own name */
+	TRAIT_TX_CLOSED =
+		1 << 24,            /* run to its end it leaves no transaction open, whatever was before */
 	TRAIT_CURSOR = 1 << 21, /* DECLARE, without hold, over what would be a plain read */
 };
 

@@ -137,6 +137,36 @@ CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, v text);
 """
 
 
+def server_pids(postmaster):
+    """The postmaster and its children, which have sessions and process groups of their own."""
+    with open(f"/proc/{postmaster}/task/{postmaster}/children") as f:
+        return [postmaster, *map(int, f.read().split())]
+
+
+def signal_all(pids, number):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def kill_server(process):
+    """SIGKILL to all of it. No new one can start while one of the old has its memory."""
+    process.send_signal(signal.SIGSTOP)  # it has no more children from here on
+    pids = server_pids(process.pid)
+    signal_all(pids, signal.SIGKILL)
+    process.wait(10)
+
+    def runs(pid):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                return f.read().rpartition(")")[2].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+    wait_until(lambda: not any(map(runs, pids)), 10, f"the processes {pids} to be gone")
+
+
 class Server:
     """One PostgreSQL server of a fleet."""
 
@@ -177,10 +207,9 @@ class Server:
             return
         process, self.process = self.process, None
         if mode == "kill":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT,
-                                 "immediate": signal.SIGQUIT}[mode])
+            kill_server(process)
+            return
+        process.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

@@ -340,10 +340,10 @@ class Soak:
 
     def stop_for_a_while(self):
         """Of a replica, every process; of the primary too: a pause."""
-        pid = self._any_server().process.pid
-        os.killpg(pid, signal.SIGSTOP)
+        postmaster = self._any_server().process.pid
+        harness.signal_all(harness.server_pids(postmaster), signal.SIGSTOP)
         self.stop.wait(self.dice.uniform(0.2, 2.5))
-        os.killpg(pid, signal.SIGCONT)
+        harness.signal_all(harness.server_pids(postmaster), signal.SIGCONT)
 
     def pause_replay(self):
         replica = self.dice.choice(self.fleet.standbys)

@@ -199,16 +199,19 @@ def run_script(c, script):
 def test_every_kind_of_write_is_read_back(tm, fleet, writers, name):
     """With replay paused, a stale read would be certain: the value must come from the primary."""
     c, other = tm.connect(), tm.connect()
+    before = tm.routing()
     with paused(fleet):
         for _ in range(2):
             n = next(_versions)
             run_script(c, WRITES[name].format(n=n))
             assert value(c, "SELECT n FROM items WHERE id = 71") == n, "on the same connection"
             assert value(other, "SELECT n FROM items WHERE id = 71") == n, "on another connection, scope = database"
+    assert delta(before, tm.routing(), "writes_uncaptured") == [0], "a failover could lose it untold"
 
 
 def test_copy_is_read_back(tm, fleet, raw):
     c = raw(tm)
+    before = tm.routing()
     with paused(fleet):
         c.query("TRUNCATE scratch")
         assert c.query_rows("SELECT count(*) FROM scratch") == [["0"]]
@@ -218,6 +221,25 @@ def test_copy_is_read_back(tm, fleet, raw):
         c.until_ready()
         assert c.query_rows("SELECT count(*) FROM scratch") == [["2"]]
         assert raw(tm).query_rows("SELECT count(*) FROM scratch") == [["2"]]
+        # All in one go, and with a mistake: the server ignores the rest and answers the capture all the same.
+        for table, answer in (("scratch", "GCZ"), ("no_such_table", "EZ")):
+            c.send(query(f"COPY {table} FROM STDIN"), rawpg.copy_data(b"3\tz\n"), rawpg.copy_done())
+            assert kinds(c.until_ready()) == answer
+        c.send(query("COPY scratch FROM STDIN"), rawpg.copy_data(b"no number\tz\n"), rawpg.copy_done())
+        assert kinds(c.until_ready()) == "GEZ"
+        assert c.query_rows("SELECT count(*) FROM scratch") == [["3"]]
+        assert raw(tm).query_rows("SELECT count(*) FROM scratch") == [["3"]]
+    assert delta(before, tm.routing(), "writes_uncaptured", "captures_failed") == [0, 0]
+    # Behind the first CopyDone the server waits for the data of the second COPY: nothing may stand between.
+    c.send(query("COPY scratch FROM STDIN; COPY scratch FROM STDIN"), rawpg.copy_data(b"4\tz\n"), rawpg.copy_done())
+    c.send(rawpg.copy_data(b"5\tz\n"), rawpg.copy_done())
+    assert kinds(c.until_ready()) == "GCGCZ"
+    # Nor in a transaction.
+    assert c.query_rows("BEGIN") == []
+    c.send(query("COPY scratch FROM STDIN"), rawpg.copy_data(b"6\tz\n"), rawpg.copy_done())
+    assert kinds(c.until_ready()) == "GCZ"
+    assert c.query_rows("COMMIT") == []
+    assert c.query_rows("SELECT count(*) FROM scratch") == [["6"]]
 
 
 def test_extended_writes_are_read_back(tm, fleet, raw):

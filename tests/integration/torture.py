@@ -259,35 +259,20 @@ class Node:
                 return False
         wait_until(answers, timeout, f"{self.name} to answer", interval=0.05)
 
-    def pids(self):
-        """The postmaster and its children, which are sessions of their own leader's group or not."""
-        found = [self.process.pid]
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as f:
-            return found + [int(pid) for pid in f.read().split()]
-
-    def send_all(self, sig):
-        for pid in self.pids():
-            try:
-                os.kill(pid, sig)
-            except ProcessLookupError:
-                pass
-
     def hang(self):
-        self.send_all(signal.SIGSTOP)
+        harness.signal_all(harness.server_pids(self.process.pid), signal.SIGSTOP)
 
     def go_on(self):
-        self.send_all(signal.SIGCONT)
+        harness.signal_all(harness.server_pids(self.process.pid), signal.SIGCONT)
 
     def stop(self, how):
         process, self.process = self.process, None
         if process is None:
             return
         if how == "kill":
-            self.process = process
-            self.send_all(signal.SIGKILL)
-            self.process = None
-        else:
-            process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[how])
+            harness.kill_server(process)
+            return
+        process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[how])
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -282,6 +282,30 @@ static void a_copy_in_anywhere_forbids_the_capture(void **state)
 	assert_false(traits_of_text("COPY t FROM STDIN; UPDATE t SET a = 1").flags & TRAIT_CAPTURABLE);
 }
 
+static void a_text_that_ends_its_transaction_is_closed(void **state)
+{
+	static const struct {
+		const char *text;
+		bool closed;
+	} texts[] = {
+		{"COMMIT", true},
+		{"ROLLBACK", true},
+		{"PREPARE TRANSACTION 'x'", true},
+		{"BEGIN; INSERT INTO t VALUES (1); COMMIT", true},
+		{"INSERT INTO t VALUES (1); END", true},
+		{"COMMIT; INSERT INTO t VALUES (1)", true},
+		{"BEGIN; COMMIT; BEGIN; SAVEPOINT a; ROLLBACK TO a; COMMIT", true},
+		{"INSERT INTO t VALUES (1)", false},
+		{"BEGIN", false},
+		{"COMMIT; BEGIN", false},
+		{"COMMIT AND CHAIN", false},
+		{"BEGIN; INSERT INTO t VALUES (1); ROLLBACK AND CHAIN", false},
+		{"SAVEPOINT a; ROLLBACK TO a", false},
+	};
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		assert_int_equal((traits_of_text(texts[i].text).flags & TRAIT_TX_CLOSED) != 0, texts[i].closed);
+}
+
 static void comments_at_the_ends_are_noted(void **state)
 {
 	assert_true(traits_of_text("/* x */ SELECT 1").flags & TRAIT_COMMENTED);
@@ -622,6 +646,7 @@ int main(void)
 		cmocka_unit_test(a_window_clause_called_last_value_is_no_sequence),
 		cmocka_unit_test(the_reason_is_that_of_the_first_statement_that_is_no_read),
 		cmocka_unit_test(a_copy_in_anywhere_forbids_the_capture),
+		cmocka_unit_test(a_text_that_ends_its_transaction_is_closed),
 		cmocka_unit_test(comments_at_the_ends_are_noted),
 		cmocka_unit_test(only_commands_are_free_of_results),
 		cmocka_unit_test(a_zero_byte_is_not_parsed),
