@@ -88,17 +88,26 @@ struct workload {
 	struct latency write_latency;
 };
 
-enum step { STEP_BEGIN, STEP_READ, STEP_WRITE, STEP_COMMIT, STEP_PREPARE, STEP_COMMIT_PREPARED };
+enum step {
+	STEP_BEGIN,
+	STEP_READ,
+	STEP_WRITE,
+	STEP_READ_BACK, /* what the open transaction has written */
+	STEP_COMMIT,
+	STEP_PREPARE,
+	STEP_COMMIT_PREPARED
+};
 
 struct script {
 	size_t length;
-	enum step steps[4];
+	enum step steps[5];
 };
 
 static const struct script scripts[] = {
 	[WORKLOAD_AUTOCOMMIT] = {1, {STEP_WRITE}},
 	[WORKLOAD_EXPLICIT] = {3, {STEP_BEGIN, STEP_WRITE, STEP_COMMIT}},
 	[WORKLOAD_READ_WRITE] = {4, {STEP_BEGIN, STEP_READ, STEP_WRITE, STEP_COMMIT}},
+	[WORKLOAD_ORM] = {5, {STEP_BEGIN, STEP_READ, STEP_WRITE, STEP_READ_BACK, STEP_COMMIT}},
 	[WORKLOAD_TWO_PHASE] = {4, {STEP_BEGIN, STEP_WRITE, STEP_PREPARE, STEP_COMMIT_PREPARED}},
 };
 
@@ -221,7 +230,8 @@ static void conn_prepare(struct conn *conn)
 	struct client *c = conn->client;
 	const struct workload_options *o = c->workload->options;
 	bool writes = conn == c->conns;
-	bool reads = c->workload->conns_per_client == 1 || !writes;
+	bool reads = c->workload->conns_per_client == 1 || !writes || o->tx == WORKLOAD_READ_WRITE ||
+	             o->tx == WORKLOAD_ORM;
 	char sql[SQL_SIZE];
 	while (conn->setup_step < 4) {
 		int step = conn->setup_step++;
@@ -439,11 +449,11 @@ static void send_write(struct client *c)
 	conn_send(conn, "tm_w", sql, takes_version(o) ? 2 : 1, params);
 }
 
-static void send_read_on(struct client *c, struct conn *conn)
+static void send_read_of(struct client *c, struct conn *conn, int read_key)
 {
 	struct workload *w = c->workload;
 	char sql[SQL_SIZE], key[16];
-	c->read_key = choose_read_key(c);
+	c->read_key = read_key;
 	snprintf(key, sizeof(key), "%d", c->read_key);
 	c->began_us = clock_us();
 	c->view = history_read_started(&w->history, session_of(c), (size_t)c->read_key);
@@ -455,6 +465,11 @@ static void send_read_on(struct client *c, struct conn *conn)
 	const char *params[] = {key};
 	read_sql(sql, "$1");
 	conn_send(conn, "tm_r", sql, 1, params);
+}
+
+static void send_read_on(struct client *c, struct conn *conn)
+{
+	send_read_of(c, conn, choose_read_key(c));
 }
 
 static void send_write_step(struct client *c)
@@ -470,6 +485,9 @@ static void send_write_step(struct client *c)
 		break;
 	case STEP_WRITE:
 		send_write(c);
+		break;
+	case STEP_READ_BACK:
+		send_read_of(c, conn, c->written_key);
 		break;
 	case STEP_COMMIT:
 		conn_sent(conn, PQsendQuery(conn->pg, "COMMIT"));
@@ -559,12 +577,21 @@ static void judge_read(struct client *c, const struct conn *conn)
 	}
 }
 
+/* Only the transaction itself sees this version yet, and nothing else. */
+static void judge_read_back(struct client *c, const struct conn *conn)
+{
+	c->workload->result->reads++;
+	c->workload->result->stale += conn->value != c->version;
+}
+
 static void write_step_answered(struct client *c, const struct conn *conn)
 {
 	struct workload *w = c->workload;
 	const struct script *script = &scripts[w->options->tx];
 	if (script->steps[c->step] == STEP_READ)
 		judge_read(c, conn);
+	if (script->steps[c->step] == STEP_READ_BACK)
+		judge_read_back(c, conn);
 	if (script->steps[c->step] == STEP_WRITE && !takes_version(w->options))
 		c->version = conn->value;
 	if (++c->step < script->length) {

@@ -29,6 +29,7 @@ enum workload_tx {
 	WORKLOAD_AUTOCOMMIT,
 	WORKLOAD_EXPLICIT,  /* BEGIN; write; COMMIT */
 	WORKLOAD_READ_WRITE, /* BEGIN; read; write; COMMIT: the read is judged as well */
+	WORKLOAD_ORM,        /* BEGIN; read; write; read of what was written; COMMIT: likewise */
 	WORKLOAD_TWO_PHASE, /* BEGIN; write; PREPARE TRANSACTION; COMMIT PREPARED */
 };
 

@@ -45,6 +45,7 @@ static const char help[] =
 	"                         protocol (--simple)\n"
 	"  --explicit-tx          BEGIN; write; COMMIT\n"
 	"  --read-write-tx        BEGIN; read; write; COMMIT\n"
+	"  --orm-tx               BEGIN; read; write; read what was written; COMMIT\n"
 	"  --read-tx BEGIN        the reads of a cycle in one transaction that begins so\n"
 	"  --two-phase            BEGIN; write; PREPARE TRANSACTION; COMMIT PREPARED\n"
 	"  --set-version          write version = n, not version + 1 RETURNING version; needs --setup\n"
@@ -78,6 +79,7 @@ enum option_id {
 	OPT_PREPARED,
 	OPT_EXPLICIT,
 	OPT_READ_WRITE,
+	OPT_ORM,
 	OPT_READ_TX,
 	OPT_TWO_PHASE,
 	OPT_SET_VERSION,
@@ -110,6 +112,7 @@ static const struct option long_options[] = {
 	{"prepared", no_argument, NULL, OPT_PREPARED},
 	{"explicit-tx", no_argument, NULL, OPT_EXPLICIT},
 	{"read-write-tx", no_argument, NULL, OPT_READ_WRITE},
+	{"orm-tx", no_argument, NULL, OPT_ORM},
 	{"read-tx", required_argument, NULL, OPT_READ_TX},
 	{"two-phase", no_argument, NULL, OPT_TWO_PHASE},
 	{"set-version", no_argument, NULL, OPT_SET_VERSION},
@@ -239,6 +242,9 @@ static void parse(int argc, char **argv, struct command *cmd)
 			break;
 		case OPT_READ_WRITE:
 		o->tx = WORKLOAD_READ_WRITE;
+		break;
+	case OPT_ORM:
+		o->tx = WORKLOAD_ORM;
 		break;
 	case OPT_READ_TX:
 		o->read_tx = optarg;

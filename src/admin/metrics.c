@@ -315,6 +315,8 @@ static void counters(const struct worker *w, struct buf *out)
 	        "Reads whose replica had not caught up, decided again."),
 		ROW("reads_held_back", "", held_back,
 	        "Reads without a fit replica that had to wait for their part of the primary's pool."),
+		ROW("transactions_moved", "", transactions_moved,
+	        "Transactions that moved from a replica to the primary."),
 		ROW("captures", "{result=\"ok\"}", captures,
 	        "Commit positions captured behind writes, by result."),
 		ROW("captures", "{result=\"failed\"}", captures_failed, ""),

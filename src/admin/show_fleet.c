@@ -172,6 +172,9 @@ void show_routing(struct worker *w, struct buf *out)
 	        "reads without a fit replica that had to wait for fallback_pool_share of the primary's "
 	        "pool"),
 		ROW(retried, "reads that a replica refused or failed, run again elsewhere; by cause below"),
+		ROW(transactions_moved,
+	        "transactions that began on a replica and moved to the primary with a statement that is no "
+	        "plain read"),
 		ROW(captures, "commit positions captured behind a statement that may have written"),
 		ROW(captures_failed,
 	        "captures that failed: the session's next read waits for a sample of "

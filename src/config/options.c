@@ -72,6 +72,12 @@ static const struct option_word words_mode[] = {
 	{NULL, 0},
 };
 
+static const struct option_word words_split[] = {
+	{"off", SPLIT_OFF},
+	{"read_committed", SPLIT_READ_COMMITTED},
+	{NULL, 0},
+};
+
 static const struct option_word words_strategy[] = {
 	{"position", STRATEGY_POSITION},
 	{"pin_fixed", STRATEGY_PIN_FIXED},
@@ -443,6 +449,21 @@ const struct option options[] = {
 			"How long a session reads from the primary after a write, with strategy = pin_fixed",
 		.doc =
 			"A window shorter than the replication lag lets stale reads through: positions do not.",
+	},
+	{
+		.name = "split_transactions",
+		.group = GROUP_CONSISTENCY,
+		.type = OPTION_ENUM,
+		FIELD(split_transactions),
+		.preset = "off",
+		.words = words_split,
+		.help = "Which transactions that may write can begin on a replica",
+		.doc =
+			"off: none. read_committed: one at the isolation level READ COMMITTED begins on a replica if "
+			"its first statement is a plain read, and moves to the primary with the first that is not; "
+			"docs/consistency.md says what an application could notice. BEGIN READ WRITE keeps a "
+			"transaction on the primary; a client overrides this with SET "
+			"tidemark.split_transactions or a startup option.",
 	},
 	{
 		.name = "query_tags",

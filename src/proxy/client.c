@@ -112,6 +112,14 @@ struct route_policy client_policy(const struct client *c)
 	return p;
 }
 
+bool client_splits(const struct client *c)
+{
+	const struct client_options *o = c->options;
+	enum split_transactions split =
+		o && o->has_split ? o->split : c->worker->settings->split_transactions;
+	return split == SPLIT_READ_COMMITTED;
+}
+
 struct session_mark *client_mark(struct client *c)
 {
 	return c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->mark;

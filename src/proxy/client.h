@@ -30,6 +30,8 @@ void client_say(struct client *c, const void *ptr, size_t len);
 void client_free(struct client *c);
 /* The effective policy: configuration, then what the connection said. */
 struct route_policy client_policy(const struct client *c);
+/* May transactions of this client that are not READ ONLY begin on a replica? */
+bool client_splits(const struct client *c);
 /* The session's mark; while a statement waits, as it was when that came. */
 struct session_mark *client_mark(struct client *c);
 /* Its session's mark is told outside this router after each statement: it must be exact. */

@@ -886,10 +886,17 @@ static bool tidy_up(struct forward *f)
  * done while a transaction is open is done first. */
 static bool push_begin(struct forward *f)
 {
-	char sql[BEGIN_TEXT_MAX];
+	/* Ends what SET TRANSACTION may set, as an earlier read of the transaction did elsewhere. */
+	static const char read[] = ";SELECT";
+	char sql[BEGIN_TEXT_MAX + sizeof(read)];
+	size_t len = begin_text(f->c->begin, sql);
+	if (f->c->begun_before) {
+		memcpy(sql + len, read, sizeof(read));
+		len += sizeof(read) - 1;
+	}
 	struct buf query;
 	buf_init(&query, 2 * BEGIN_TEXT_MAX);
-	write_query(&query, slice_of(sql, begin_text(f->c->begin, sql)));
+	write_query(&query, slice_of(sql, len));
 	struct slice bytes = buf_slice(&query);
 	bool ok = tidy_up(f);
 	chain_copy(f->out, bytes.ptr, bytes.len);

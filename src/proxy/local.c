@@ -59,6 +59,15 @@ static bool parse_bool(const char *text, bool *value)
 	return false;
 }
 
+static bool parse_split(const char *text, enum split_transactions *value)
+{
+	bool off = strcasecmp(text, "off") == 0;
+	if (!off && strcasecmp(text, "read_committed") != 0)
+		return false;
+	*value = off ? SPLIT_OFF : SPLIT_READ_COMMITTED;
+	return true;
+}
+
 bool local_set(struct client *c, const char *name, const char *value, struct local_error *e)
 {
 	const char *key =
@@ -92,6 +101,12 @@ bool local_set(struct client *c, const char *name, const char *value, struct loc
 			return fail(e, "22023", "tidemark.wait_timeout: \"%.60s\" is not a time of at most 60s",
 			            value);
 		o->has_wait_timeout = true;
+	} else if (strcmp(key, "split_transactions") == 0) {
+		if (!parse_split(value, &o->split))
+			return fail(
+				e, "22023",
+				"tidemark.split_transactions: \"%.60s\" is neither off nor read_committed", value);
+		o->has_split = true;
 	} else if (strcmp(key, "report") == 0) {
 		if (!parse_bool(value, &o->report))
 			return fail(e, "22023", "tidemark.report: \"%.60s\" is neither on nor off", value);
@@ -118,6 +133,8 @@ static bool local_reset(struct client *c, const char *name, struct local_error *
 		o->has_max_lag = false;
 	else if (strcmp(name, PREFIX "wait_timeout") == 0)
 		o->has_wait_timeout = false;
+	else if (strcmp(name, PREFIX "split_transactions") == 0)
+		o->has_split = false;
 	else if (strcmp(name, PREFIX "report") == 0)
 		o->report = false;
 	else if (strcmp(name, PREFIX "read_after") != 0)
@@ -137,6 +154,8 @@ static bool show(struct client *c, const char *name, char *out, size_t cap, stru
 		snprintf(out, cap, "%gms", (double)p.max_lag_us / 1e3);
 	} else if (strcmp(key, "wait_timeout") == 0) {
 		snprintf(out, cap, "%gms", (double)p.wait_timeout_us / 1e3);
+	} else if (strcmp(key, "split_transactions") == 0) {
+		snprintf(out, cap, "%s", client_splits(c) ? "read_committed" : "off");
 	} else if (strcmp(key, "report") == 0) {
 		snprintf(out, cap, "%s", c->options && c->options->report ? "on" : "off");
 	} else if (strcmp(key, "read_after") == 0 || strcmp(key, "token") == 0) {

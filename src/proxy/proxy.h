@@ -51,9 +51,13 @@ struct client;
 
 /* ------------------------------------------------------------------ pools */
 
+/* default_transaction_isolation of new sessions there, as the last login found it. */
+enum default_isolation { ISOLATION_UNKNOWN, ISOLATION_READ_COMMITTED, ISOLATION_OTHER };
+
 struct pool {
 	struct account *account;
 	int node;
+	enum default_isolation isolation;
 	struct list idle; /* servers, last used first */
 	struct list busy; /* servers connecting, in use or draining */
 	int idle_count, busy_count;
@@ -87,6 +91,7 @@ struct account {
 	int welcome_count;
 	int client_count;
 	int pause_count; /* clients held by PAUSE */
+	int odd_isolation_count; /* servers whose default is not READ COMMITTED */
 	struct pool pools[FLEET_NODES_MAX];
 };
 
@@ -150,7 +155,7 @@ struct server {
 	enum server_task task;
 	struct client *client; /* ACTIVE, SYNC */
 	int64_t incarnation;   /* postmaster start of the server it talks to, µs since 1970 */
-	bool read_committed;   /* its default_transaction_isolation, at login */
+	enum default_isolation isolation; /* its own, at login */
 	struct login *login;   /* while logging in */
 
 	struct replies replies;
@@ -276,7 +281,8 @@ enum rerun { RERUN_NONE, RERUN_ELSEWHERE, RERUN_PRIMARY };
 
 /* What a connection said with SET tidemark.*; most never do. */
 struct client_options {
-	bool has_level, has_max_lag, has_wait_timeout, report;
+	bool has_level, has_max_lag, has_wait_timeout, has_split, report;
+	enum split_transactions split;
 	enum consistency_level level;
 	int64_t max_lag_us, wait_timeout_us;
 	bool told_lost;     /* tidemark.lost is on */
@@ -355,6 +361,7 @@ struct client {
 	uint8_t bound;      /* enum bind_reason */
 	uint8_t hold;       /* enum transaction_hold */
 	uint8_t begin;      /* … of a transaction with these options */
+	bool begun_before;  /* … which has read something on a replica already */
 	bool to_sync;       /* skipping everything up to Sync after an error of ours */
 	bool batch_failed;  /* the same, where the server was made to fail too and is sent the Sync */
 	bool tx_wrote;      /* the open transaction may have written, by what was answered */

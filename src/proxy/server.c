@@ -254,6 +254,12 @@ static bool login_message(struct server *s, const struct frame *f)
 	return true;
 }
 
+static void note_isolation(struct server *s, enum default_isolation isolation)
+{
+	s->isolation = s->pool->isolation = isolation;
+	s->pool->account->odd_isolation_count += isolation == ISOLATION_OTHER;
+}
+
 /* The pooled connection and the watcher's must talk to the same server process in the same role: a
  * position learnt by the one is a promise about the other. */
 static void verify_row(struct server *s, struct slice body)
@@ -268,7 +274,8 @@ static void verify_row(struct server *s, struct slice body)
 	for (size_t i = 0; i < start.len && start.ptr[i] >= '0' && start.ptr[i] <= '9' && i < 18; i++)
 		us = us * 10 + (start.ptr[i] - '0');
 	s->incarnation = us;
-	s->read_committed = msg_data_row_column(body, 2, &isolation) && slice_eq_str(isolation, "t");
+	bool read_committed = msg_data_row_column(body, 2, &isolation) && slice_eq_str(isolation, "t");
+	note_isolation(s, read_committed ? ISOLATION_READ_COMMITTED : ISOLATION_OTHER);
 
 	int node = s->pool->node;
 	const struct watch_facts *facts = watch_facts(s->worker->watch, node);
@@ -782,6 +789,7 @@ void server_close(struct server *s, const char *why)
 	bool rerun = c && s->state == SERVER_ACTIVE && (relay_rerun(s, RERUN_LOST) || transaction_lost(c));
 	if (!rerun && (s->replies.count > 0))
 		relay_void_all(s, c);
+	p->account->odd_isolation_count -= s->isolation == ISOLATION_OTHER;
 	bool was_idle = s->state == SERVER_IDLE;
 	if (p->account->database->catalog_loader == s) {
 		p->account->database->catalog_loader = NULL;

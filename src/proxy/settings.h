@@ -39,6 +39,8 @@ enum token_binding { TOKEN_BINDING_NONE, TOKEN_BINDING_SESSION };
 /* Where the marks of named sessions are kept. */
 enum session_store { SESSION_STORE_MEMORY, SESSION_STORE_REDIS };
 enum router_mode { MODE_ROUTE, MODE_OBSERVE };
+/* Transactions that may write: may one of these begin on a replica? */
+enum split_transactions { SPLIT_OFF, SPLIT_READ_COMMITTED };
 
 /* A line of the userlist file: "name" "secret". The secret is cleartext, "md5…" or
  * "SCRAM-SHA-256$…". */
@@ -112,6 +114,7 @@ struct settings {
 	enum router_mode mode;
 	struct route_policy policy;
 	enum scope scope;
+	enum split_transactions split_transactions;
 	bool query_tags;
 	char token_key_file[256]; /* where `token_keys` came from; "": keys of this process alone */
 	struct token_keys token_keys;

@@ -39,6 +39,7 @@ struct stats {
 	uint64_t held_back; /* reads that fallback_pool_share kept back for a while */
 	uint64_t retried;           /* refused or failed by a replica, run again */
 	uint64_t reruns[RERUN_CAUSES];
+	uint64_t transactions_moved; /* from a replica, by a statement that is no plain read */
 	uint64_t captures;          /* commit positions captured behind a statement */
 	uint64_t captures_failed;   /* position unknown: the session owes a sample */
 	uint64_t writes_uncaptured; /* unparsable, COPY among others: likewise, by design */

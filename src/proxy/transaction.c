@@ -6,6 +6,7 @@
 #include "server.h"
 #include "sql/begin.h"
 #include "sql/tags.h"
+#include "worker.h"
 
 uint8_t transaction_status(const struct client *c)
 {
@@ -31,6 +32,7 @@ const char *transaction_control(struct client *c, struct traits t)
 {
 	bool failed = c->hold == HOLD_FAILED;
 	c->hold = (uint8_t)transaction_controls(c->hold, t);
+	c->begun_before = false;
 	if (t.begin) {
 		c->begin = t.begin;
 		return t.flags & TRAIT_TX_START ? "START TRANSACTION" : "BEGIN";
@@ -58,6 +60,12 @@ uint8_t transaction_begins(const struct client *c, const struct unit *u)
 	return c->hold == HOLD_HELD ? c->begin : u->begin;
 }
 
+bool transaction_may_write(const struct client *c, const struct unit *u)
+{
+	uint8_t begin = transaction_begins(c, u);
+	return begin && !(begin & BEGIN_READ_ONLY);
+}
+
 static bool names_session(const struct client *c, const struct unit *u)
 {
 	struct tags t;
@@ -80,15 +88,56 @@ static bool default_was_set(const struct client *c)
 	       vars_find(c->vars, "default_transaction_deferrable");
 }
 
-enum route_reason transaction_objection(const struct client *c, const struct unit *u, uint8_t begin)
+static void take_isolation(void *arg, const struct set_stmt *s)
+{
+	bool *read_committed = arg;
+	*read_committed = s->value_ok && (strcasecmp(s->value, "read committed") == 0 ||
+	                                  strcasecmp(s->value, "read uncommitted") == 0);
+}
+
+/* READ COMMITTED where the BEGIN names no level? Not known is no. */
+static bool reads_committed_by_default(const struct client *c)
+{
+	const struct account *a = c->account;
+	const char *set = vars_find(c->vars, "default_transaction_isolation");
+	int primary = worker_primary(c->worker);
+	bool read_committed = false;
+	if (set)
+		return classify_settings(slice_str(set), take_isolation, &read_committed) && read_committed;
+	/* A BEGIN that is not held back goes to a replica as it is. */
+	return primary != NODE_NONE && a->pools[primary].isolation == ISOLATION_READ_COMMITTED &&
+	       a->odd_isolation_count == 0;
+}
+
+static bool may_split(const struct client *c, uint8_t begin)
+{
+	uint8_t level = begin & BEGIN_ISOLATION;
+	if (!client_splits(c) || begin & BEGIN_READ_WRITE)
+		return false;
+	return level ? level <= BEGIN_READ_COMMITTED : reads_committed_by_default(c);
+}
+
+/* May a transaction that is READ ONLY begin on a replica? */
+static bool may_read_there(const struct client *c, uint8_t begin)
 {
 	bool by_default = (begin & BEGIN_ISOLATION) == 0 && default_was_set(c);
-	if (!(begin & BEGIN_READ_ONLY) || is_serializable(begin) || by_default ||
-	    c->worker->observing || names_session(c, u))
+	return begin & BEGIN_READ_ONLY && !is_serializable(begin) && !by_default;
+}
+
+/* What a split transaction must not do before it is on the primary, though it only reads. */
+static bool ends_split(const struct unit *u)
+{
+	return u->shows_time || u->keeps;
+}
+
+enum route_reason transaction_objection(const struct client *c, const struct unit *u, uint8_t begin)
+{
+	bool reads = may_read_there(c, begin);
+	if ((!reads && !may_split(c, begin)) || c->worker->observing || names_session(c, u))
 		return REASON_TRANSACTION;
 	if (!u->plain)
 		return (enum route_reason)u->reason;
-	return u->reads && !u->open ? REASON_COUNT : REASON_TRANSACTION;
+	return u->reads && !u->open && (reads || !ends_split(u)) ? REASON_COUNT : REASON_TRANSACTION;
 }
 
 /* ------------------------------------------------------------- on a replica */
@@ -101,7 +150,7 @@ static bool is_read_committed(const struct server *s, uint8_t begin)
 	case BEGIN_READ_COMMITTED:
 		return true;
 	case 0:
-		return s->read_committed;
+		return s->isolation == ISOLATION_READ_COMMITTED;
 	default:
 		return false;
 	}
@@ -132,6 +181,8 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 		return flags & TRAIT_BINDS || chains || beyond ? TRANSACTION_FAILS : TRANSACTION_STAYS;
 	if (!u->plain || u->open || names_session(c, u))
 		return TRANSACTION_MOVES;
+	if (!(c->begin & BEGIN_READ_ONLY) && ends_split(u))
+		return TRANSACTION_MOVES;
 	return u->reads ? TRANSACTION_ASKS : TRANSACTION_STAYS;
 }
 
@@ -160,6 +211,9 @@ void transaction_sent(struct client *c, struct server *s, const struct unit *u)
 {
 	uint8_t begin = transaction_begins(c, u);
 	if (begin && s->replies.tx == TX_IDLE) {
+		/* That it is this level by default is known now, and may not be where it moves to. */
+		if (s->on_replica && !(begin & (BEGIN_READ_ONLY | BEGIN_ISOLATION)))
+			begin |= BEGIN_READ_COMMITTED;
 		c->begin = begin;
 		s->pinned = !is_read_committed(s, begin);
 	}
@@ -170,8 +224,10 @@ void transaction_ready(struct client *c, const struct server *s, uint8_t tx)
 {
 	if (tx == TX_IDLE) {
 		c->hold = HOLD_NONE;
+		c->begun_before = false;
 	} else if (s->on_replica) {
 		c->hold = HOLD_SENT;
+		c->begun_before = true;
 		/* The next one may go to any replica. */
 		c->rerun = RERUN_NONE;
 		c->tried = 0;

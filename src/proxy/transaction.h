@@ -17,11 +17,14 @@
  *                                 primary and stays there
  *   READ ONLY, REPEATABLE READ    its snapshot is taken on the replica: it stays there to its end.
  *                                 So does one that holds a cursor or portal (server.pinned)
+ *   READ COMMITTED, may write     "split", if split_transactions says so: as the first, and what may
+ *                                 show a clock, or would hold it where it is, moves it as well
  *   SERIALIZABLE, and all others  the primary
  *
- * Moving: the replica rolls back and the BEGIN is held again, as if no statement had come. Nothing
- * but what the reads showed is of such a transaction, and READ COMMITTED promises no more than that
- * each statement sees what was committed before it.
+ * Moving: the replica rolls back and the BEGIN is held again. Nothing but what the reads showed is of
+ * such a transaction, and READ COMMITTED promises no more than that each statement sees what was
+ * committed before it. A split one has shown no time, so its time is the one that it has from then on.
+ * On the primary an empty read follows the BEGIN: SET TRANSACTION comes too late, as it did before.
  */
 #ifndef TM_PROXY_TRANSACTION_H
 #define TM_PROXY_TRANSACTION_H
@@ -45,6 +48,8 @@ void transaction_refused(struct client *c);
 
 /* Does the unit begin a transaction on the server it goes to? Its options, else 0. */
 uint8_t transaction_begins(const struct client *c, const struct unit *u);
+/* … one that is not READ ONLY? */
+bool transaction_may_write(const struct client *c, const struct unit *u);
 /* REASON_COUNT: it may begin on a replica, if the mark allows. Else why not. */
 enum route_reason transaction_objection(const struct client *c, const struct unit *u,
                                         uint8_t begin);

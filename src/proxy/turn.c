@@ -308,6 +308,14 @@ static bool start_wait(struct client *c, const struct route *r, const struct ses
 	return true;
 }
 
+/* A plain read, with a BEGIN before it or a COMMIT behind it perhaps. */
+static bool is_read(const struct client *c, const struct unit *u)
+{
+	if (transaction_begins(c, u))
+		return statement_objection(c, u) == REASON_COUNT;
+	return transaction_may_move(c) ? u->plain && u->reads : u->traits.flags & TRAIT_READ;
+}
+
 /* A guarded read counts when its guard held. */
 static void count_route(struct client *c, const struct unit *u, const struct route *r)
 {
@@ -321,9 +329,7 @@ static void count_route(struct client *c, const struct unit *u, const struct rou
 	st->by_reason[r->reason]++;
 	if (r->reason == REASON_OBSERVED)
 		observe_count(c, u, r);
-	bool read = transaction_begins(c, u) ? statement_objection(c, u) == REASON_COUNT
-	                                     : u->traits.flags & TRAIT_READ;
-	if (!read && r->target != ROUTE_REPLICA)
+	if (!is_read(c, u))
 		return;
 	st->reads_total++;
 	st->discriminating += r->discriminating;
@@ -417,7 +423,8 @@ static enum dispatch no_primary(struct client *c, const struct unit *u)
 static enum pool_answer acquire(struct client *c, const struct unit *u, const struct route *r,
                                 struct pool *p, struct server **out)
 {
-	if (r->target == ROUTE_PRIMARY && u->traits.flags & TRAIT_READ && route_is_fallback(r->reason))
+	bool reads = u->traits.flags & TRAIT_READ && !transaction_may_write(c, u);
+	if (r->target == ROUTE_PRIMARY && reads && route_is_fallback(r->reason))
 		return pool_acquire_fallback(p, c, out);
 	pool_dismiss(c);
 	return pool_acquire(p, c, out);
@@ -829,6 +836,7 @@ static bool goes_on(struct client *c, const struct unit *u)
 		transaction_leave(c);
 		break;
 	case TRANSACTION_MOVES:
+		c->worker->stats.transactions_moved++;
 		transaction_leave(c);
 		break;
 	case TRANSACTION_FAILS:

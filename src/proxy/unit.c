@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "unit.h"
 
+#include "client.h"
 #include "local.h"
+#include "sql/shows_time.h"
+#include "transaction.h"
 
 static struct stmt_cache *cache_of(const struct client *c)
 {
 	return c->account->database->cache;
+}
+
+/* Only in a transaction that may write, and that is or may come to be on a replica. */
+static bool time_matters(const struct client *c, const struct unit *u)
+{
+	bool begins = c->hold == HOLD_HELD || u->begin;
+	return (begins && client_splits(c)) || (c->server && c->server->on_replica);
 }
 
 /* What the transaction that this is part of must know. */
@@ -24,6 +34,7 @@ static void note_for_transaction(struct unit *u, struct traits t)
 	}
 	u->reads |= read;
 	u->keeps |= (t.flags & TRAIT_CURSOR) != 0;
+	u->shows_time |= (t.flags & TRAIT_SHOWS_TIME) != 0;
 }
 
 static void unite(struct unit *u, struct traits t, struct slice text)
@@ -76,6 +87,7 @@ static enum parse_result scan_query(struct client *c, struct slice in, const str
 	u->size = frame_size(f);
 	unite(u, stmt_cache_classify(cache_of(c), text), text);
 	u->local_only = local_is(c, u->traits, text);
+	u->shows_time |= time_matters(c, u) && text_shows_time(text);
 	return PARSE_OK;
 }
 
@@ -97,6 +109,7 @@ static void add_statement(struct client *c, struct unit *u, struct stmt *stmt)
 	struct slice text = slice_of(stmt->text, stmt->text_len);
 	struct traits t = stmt_traits(cache_of(c), stmt);
 	u->local_only &= local_is(c, t, text);
+	u->shows_time |= time_matters(c, u) && text_shows_time(text);
 	unite(u, t, text);
 }
 
@@ -184,6 +197,7 @@ static enum parse_result scan_batch(struct client *c, struct slice in, bool atta
 			if (!scan_bind(c, name, u))
 				return PARSE_INVALID;
 			u->keeps |= f.body[0] != 0;
+			u->shows_time |= whole && time_matters(c, u) && bytes_show_time(frame_body(&f));
 			if (!whole) {
 				/* Its values pass by as they come. */
 				u->local_only = false;
@@ -240,7 +254,7 @@ enum parse_result unit_scan(struct client *c, struct slice in, bool attached, st
 	u->traits = (struct traits){0};
 	u->begin = u->reason = 0;
 	u->plain = true;
-	u->reads = u->keeps = u->beyond = false;
+	u->reads = u->keeps = u->beyond = u->shows_time = false;
 	u->text = (struct slice){0};
 
 	struct frame f;

@@ -26,6 +26,7 @@ struct unit {
 	bool reads;      /* … with a read or cursor among them */
 	bool keeps;      /* may leave a cursor or a portal open behind itself */
 	bool beyond;     /* something may follow the end of a transaction */
+	bool shows_time; /* may show when its transaction began. Not looked at where nobody needs it */
 	uint8_t reason;  /* !plain: of the first that is none of these */
 	struct slice text;    /* of the first statement; borrows the input or the cache */
 	/* The statements of its Parse messages, in order, counted; further ones are looked up again. */

@@ -64,6 +64,21 @@ const char catalog_query[] =
 	" UNION SELECT r.view FROM local_relation l JOIN pg_catalog.pg_depend d"
 	" ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = l.oid"
 	" AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+	" JOIN rule_of r ON r.rule = d.objid AND r.view <> l.oid),"
+	/* What tree.c looks for in a statement, in a view. 1082 … 1266 are the types of times. */
+	" time_relation(oid) AS (SELECT polrelid FROM pg_catalog.pg_policy"
+	" UNION SELECT view FROM rule_of WHERE tree ~ '{(SQLVALUEFUNCTION :op [0-8]|TABLEFUNC) '"
+	" OR (tree ~ '{COERCEVIAIO ' AND tree ~ ' :resulttype (1082|1083|1114|1184|1266) ')"
+	" OR EXISTS (SELECT FROM pg_catalog.regexp_matches(tree, ' :(?:func|win|agg)"
+	"(?:id|fnoid) ([0-9]+) ', 'g') AS called JOIN pg_catalog.pg_proc p"
+	" ON p.oid = called[1]::pg_catalog.oid"
+	" WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace"
+	" OR p.proname IN ('now', 'transaction_timestamp', 'statement_timestamp', 'clock_timestamp',"
+	" 'timeofday', 'age', 'pg_timezone_names', 'pg_timezone_abbrevs')"
+	" OR p.proname ~ '^jsonb?_(to|populate)_record')"
+	" UNION SELECT r.view FROM time_relation l JOIN pg_catalog.pg_depend d"
+	" ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = l.oid"
+	" AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
 	" JOIN rule_of r ON r.rule = d.objid AND r.view <> l.oid)"
 	" SELECT p.proname::text, pg_catalog.bool_or(p.oid IN (SELECT oid FROM volatile_proc))"
 	" FROM pg_catalog.pg_proc p WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace"
@@ -75,7 +90,9 @@ const char catalog_query[] =
 	" UNION SELECT '!' || c.relname::text, true FROM pg_catalog.pg_class c"
 	" WHERE c.oid IN (SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)"
 	" OR (c.relkind IN ('r', 'p') AND c.relhasrules)"
-	" OR (c.relkind = 'v' AND c.oid IN (SELECT oid FROM local_relation))";
+	" OR (c.relkind = 'v' AND c.oid IN (SELECT oid FROM local_relation))"
+	" UNION SELECT '~' || c.relname::text, true FROM pg_catalog.pg_class c"
+	" WHERE c.oid IN (SELECT oid FROM time_relation)";
 
 static void table_release(struct name_table *t)
 {
@@ -338,13 +355,25 @@ static bool server_local_relation(struct slice name)
 	return false;
 }
 
-bool catalog_relation_runs_code(const struct catalog *c, struct slice name)
+/* A relation that was loaded under this mark, or of which that is not known. */
+static bool marked(const struct catalog *c, uint8_t mark, struct slice name)
 {
-	uint8_t key[256] = {'!'};
+	uint8_t key[256] = {mark};
 	if (!c->loaded || name.len >= sizeof(key))
 		return true;
 	memcpy(key + 1, name.ptr, name.len);
 	return table_find(&c->names, slice_of(key, name.len + 1)) != NULL;
+}
+
+bool catalog_relation_runs_code(const struct catalog *c, struct slice name)
+{
+	return marked(c, '!', name);
+}
+
+bool catalog_relation_shows_time(const struct catalog *c, struct slice name)
+{
+	return slice_eq_str(name, "pg_timezone_names") || slice_eq_str(name, "pg_timezone_abbrevs") ||
+	       marked(c, '~', name);
 }
 
 bool catalog_relation_safe(const struct catalog *c, struct slice name)

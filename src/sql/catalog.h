@@ -51,6 +51,9 @@ enum function_safety catalog_function(const struct catalog *c, struct slice name
 /* Does writing to a relation of that name run the user's code: triggers, rules, functions of a
  * view? Rows of catalog_query named "!relation". Until a load has succeeded: yes. */
 bool catalog_relation_runs_code(const struct catalog *c, struct slice name);
+/* May reading a relation of that name show a clock: a view that asks for the time or calls the user's
+ * code, a table with row security? Rows named "~relation". Until a load has succeeded: yes. */
+bool catalog_relation_shows_time(const struct catalog *c, struct slice name);
 /* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's
  * own statistics and the like. The standby's refusal is the net. */
 bool catalog_relation_safe(const struct catalog *c, struct slice name);

@@ -46,6 +46,8 @@ static struct traits facts_to_traits(const struct query_facts *f)
 		t.flags |= TRAIT_USER_CODE;
 	if (f->statements)
 		t.flags |= TRAIT_SEES_STATEMENTS;
+	if (f->shows_time && t.flags & TRAIT_READ)
+		t.flags |= TRAIT_SHOWS_TIME;
 	if (f->into_temp)
 		t = with_bind(t, BIND_TEMP);
 	if (f->binds)

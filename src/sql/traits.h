@@ -40,6 +40,9 @@ enum trait {
 	TRAIT_TX_CLOSED =
 		1 << 24,            /* run to its end it leaves no transaction open, whatever was before */
 	TRAIT_CURSOR = 1 << 21, /* DECLARE, without hold, over what would be a plain read */
+	/* A plain read that may show a clock, and so when its transaction began: now() and the like, or
+	 * code of the user's. Literals are looked at by whoever needs to know: shows_time.h. */
+	TRAIT_SHOWS_TIME = 1 << 22,
 };
 
 enum bind_reason {

@@ -137,10 +137,51 @@ static bool set_config_is_local(const FuncCall *call)
 	       is_literal_true(llast(call->args));
 }
 
+static bool is_one_of(const char *name, const char *const names[], size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+#define IS_ONE_OF(name, names) is_one_of(name, names, sizeof(names) / sizeof((names)[0]))
+
+/* A text becomes one of these by a cast, and it may be 'now'. */
+static bool is_time_type(const char *name)
+{
+	static const char *const types[] = {"date", "time", "timetz", "timestamp", "timestamptz"};
+	return IS_ONE_OF(name, types);
+}
+
+/* The clock itself, what makes times of texts that nobody sees here, and functions of the user's:
+ * what they ask is not seen. */
+static bool shows_time(const struct catalog *c, const char *name)
+{
+	static const char *const functions[] = {"now",
+	                                        "transaction_timestamp",
+	                                        "statement_timestamp",
+	                                        "clock_timestamp",
+	                                        "timeofday",
+	                                        "age",
+	                                        "pg_timezone_names",
+	                                        "pg_timezone_abbrevs",
+	                                        "json_to_record",
+	                                        "json_to_recordset",
+	                                        "json_populate_record",
+	                                        "json_populate_recordset",
+	                                        "jsonb_to_record",
+	                                        "jsonb_to_recordset",
+	                                        "jsonb_populate_record",
+	                                        "jsonb_populate_recordset"};
+	return IS_ONE_OF(name, functions) || is_time_type(name) ||
+	       catalog_user_function(c, slice_str(name));
+}
+
 static void visit_function_name(struct walk *w, const char *name, const FuncCall *call)
 {
 	enum function_safety safety = catalog_function(w->catalog, slice_str(name));
 	w->facts->statements |= strcmp(name, "pg_prepared_statement") == 0;
+	w->facts->shows_time |= shows_time(w->catalog, name);
 	if (safety == FUNCTION_SAFE)
 		return;
 	w->facts->unsafe_function = true;
@@ -190,6 +231,16 @@ static void visit_relation(struct walk *w, const RangeVar *r)
 		w->facts->server_local = true;
 	w->facts->statements |= strcmp(r->relname, "pg_prepared_statements") == 0;
 	w->facts->runs_code |= catalog_relation_runs_code(w->catalog, slice_str(r->relname));
+	w->facts->shows_time |= catalog_relation_shows_time(w->catalog, slice_str(r->relname));
+}
+
+/* Literals and parameters are in the client's bytes, for all to see. */
+static void visit_cast(struct walk *w, const TypeCast *cast)
+{
+	bool seen = IsA(cast->arg, A_Const) || IsA(cast->arg, ParamRef);
+	const char *type = last_name(cast->typeName->names);
+	w->facts->shows_time |= is_time_type(type) && (!seen || strcmp(type, "timetz") == 0);
+	push(w, cast->arg);
 }
 
 static void visit_sample(struct walk *w, const RangeTableSample *s)
@@ -353,6 +404,8 @@ static bool visit_clause(struct walk *w, const Node *n)
 		return true;
 	case T_RangeTableFunc: {
 		const RangeTableFunc *f = (const RangeTableFunc *)n;
+		/* Its columns have types, and its texts come from anywhere. */
+		w->facts->shows_time = true;
 		push3(w, f->docexpr, f->rowexpr, f->namespaces);
 		push(w, f->columns);
 		return true;
@@ -390,10 +443,13 @@ static void visit_expression(struct walk *w, const Node *n)
 	case T_ParamRef:
 	case T_A_Star:
 	case T_String:
-	case T_SQLValueFunction:
 	case T_SetToDefault:
 	case T_CurrentOfExpr:
 	case T_ColumnDef:
+		break;
+	case T_SQLValueFunction:
+		/* CURRENT_DATE … LOCALTIMESTAMP(n); behind them come CURRENT_ROLE and the like. */
+		w->facts->shows_time |= ((const SQLValueFunction *)n)->op <= SVFOP_LOCALTIMESTAMP_N;
 		break;
 	case T_ColumnRef:
 		visit_column(w, (const ColumnRef *)n);
@@ -408,7 +464,7 @@ static void visit_expression(struct walk *w, const Node *n)
 		push(w, ((const BoolExpr *)n)->args);
 		break;
 	case T_TypeCast:
-		push(w, ((const TypeCast *)n)->arg);
+		visit_cast(w, (const TypeCast *)n);
 		break;
 	case T_CollateClause:
 		push(w, ((const CollateClause *)n)->arg);

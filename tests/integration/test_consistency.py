@@ -131,6 +131,24 @@ def test_reads_in_read_only_transactions(router, fleet, args):
     assert r.counted["reads_replica"] >= 50, f"inconclusive: {r}"
 
 
+@pytest.mark.parametrize("args", [
+    ["--session", "own", "--orm-tx", "--read-own", "--extended"],
+    ["--session", "own", "--orm-tx", "--prepared", "--async-commit", "--think-ms", "600"],
+    ["--session", "shared", "--second-connection", "--orm-tx", "--read-tx", "BEGIN"],
+    ["--session", "named", "--second-connection", "--orm-tx", "--read-tx", "BEGIN", "--prepared"],
+], ids=lambda a: " ".join(a))
+def test_split_transactions(router, fleet, args):
+    """BEGIN; SELECT; UPDATE; SELECT; COMMIT, and BEGIN; SELECT …; COMMIT."""
+    t = router(split_transactions="read_committed", **({} if "shared" in args else {"scope": "connection"}))
+    delays(fleet, 0, 100)
+    r = Run(t, "--reads-per-write", "3", *args)
+    assert r.reads, str(r)
+    print(f"{r.violations} stale reads of {r.reads}, {r.counted['reads_replica'] / r.reads:.0%} of them on replicas, "
+          f"{r.counted['transactions_moved']} transactions moved: {' '.join(args)}")
+    r.check()
+    assert r.counted["transactions_moved"] >= 50 and r.counted["reads_replica"] >= r.reads // 5, f"inconclusive: {r}"
+
+
 def test_server_default_of_asynchronous_commit(router, fleet):
     fleet.set_primary("synchronous_commit", "off")
     try:

@@ -47,6 +47,7 @@ static const struct {
 	{"multi", TRAIT_MULTI, false},
 	{"partial", TRAIT_TX_PARTIAL, false},
 	{"sets", TRAIT_SETS, false},
+	{"time", TRAIT_SHOWS_TIME, false},
 	{"uncapturable", TRAIT_CAPTURABLE, true},
 	{"write", TRAIT_MAY_WRITE, false},
 };

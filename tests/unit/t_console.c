@@ -357,13 +357,13 @@ static void routing_names_every_reason_once_and_says_what_it_means(void **state)
 {
 	run("SHOW ROUTING");
 	assert_int_equal(got.columns, 3);
-	assert_int_equal(got.rows, 18 + RERUN_CAUSES + TOKEN_VERDICTS + REASON_COUNT);
+	assert_int_equal(got.rows, 19 + RERUN_CAUSES + TOKEN_VERDICTS + REASON_COUNT);
 	for (int i = 0; i < got.rows; i++) {
 		assert_true(strlen(cell(i, "meaning")) > 0);
 		for (int j = 0; j < i; j++)
 			assert_string_not_equal(cell(i, "name"), cell(j, "name"));
 	}
-	int write = 18 + RERUN_CAUSES + TOKEN_VERDICTS + REASON_WRITE;
+	int write = 19 + RERUN_CAUSES + TOKEN_VERDICTS + REASON_WRITE;
 	assert_string_equal(cell(write, "name"), "reason_write");
 	assert_int_equal(strtoll(cell(write, "value"), NULL, 10), 100 + REASON_WRITE);
 }
