@@ -70,7 +70,7 @@ static bool worth_it(const struct run_result *sum)
 {
 	const struct client_counts *c = &sum->counts;
 	return c->writes > 0 && sum->reads_replica * 10 > c->reads && c->unjudged * 10 < c->reads &&
-	       sum->model.crashes > 0 && sum->model.promotions > 0;
+	       sum->model.crashes > 0 && sum->model.promotions > 0 && sum->moved > 0;
 }
 
 static void add(struct run_result *sum, const struct run_result *r)
@@ -84,6 +84,7 @@ static void add(struct run_result *sum, const struct run_result *r)
 	sum->model.promotions += r->model.promotions;
 	sum->reads_replica += r->reads_replica;
 	sum->waited += r->waited;
+	sum->moved += r->moved;
 }
 
 static bool expect_clean(const struct arguments *a)
@@ -102,9 +103,11 @@ static bool expect_clean(const struct arguments *a)
 	}
 	printf("%" PRIu64 " runs, %" PRIu64 " reads (%" PRIu64 " by replicas, %" PRIu64
 	       " waited, %" PRIu64 " not judged), %" PRIu64 " writes, %" PRIu64 " errors, %" PRIu64
-	       " crashes, %" PRIu64 " promotions, %" PRIu64 " told of a loss: no violation\n",
+	       " crashes, %" PRIu64 " promotions, %" PRIu64 " told of a loss, %" PRIu64
+	       " transactions moved: no violation\n",
 	       a->count, sum.counts.reads, sum.reads_replica, sum.waited, sum.counts.unjudged,
-	       sum.counts.writes, sum.counts.errors, sum.model.crashes, sum.model.promotions, sum.counts.told);
+	       sum.counts.writes, sum.counts.errors, sum.model.crashes, sum.model.promotions, sum.counts.told,
+	       sum.moved);
 	return a->count == 1 || worth_it(&sum);
 }
 

@@ -22,6 +22,11 @@
 
 enum client_state { AWAY, LOGIN, NAMING, PAUSE, BUSY };
 enum operation { OP_READ, OP_WRITE, OP_TRANSACTION, OP_BLOCK };
+/*
+ *   BEGIN ──▶ (READ) ──▶ UPDATE ──▶ COMMIT
+ *     ╰──────────┴──────────┴── failed ──▶ UNDO
+ */
+enum round { ROUND_BEGIN, ROUND_READ, ROUND_UPDATE, ROUND_COMMIT, ROUND_UNDO };
 /* Of the last round; before and after it there are none. */
 enum errand { ERRAND_NONE, ERRAND_WRITE, ERRAND_READ, ERRAND_DONE };
 
@@ -36,7 +41,9 @@ struct model_client {
 	struct buf in, out;
 	/* What runs. */
 	enum operation operation;
-	int key, round; /* of a transaction: BEGIN, UPDATE, COMMIT */
+	int key;
+	enum round round; /* of a transaction: what runs */
+	bool reads_first; /* … it reads what it is going to write */
 	struct history_view view;
 	uint64_t age; /* clients.age when it began */
 	bool answered, failed;
@@ -114,13 +121,20 @@ static void send_read(struct model_client *c)
 	send_either(c, sql);
 }
 
+static void begin_transaction(struct model_client *c)
+{
+	c->reads_first = sim_chance(50);
+	send_simple(c, "BEGIN");
+}
+
 static const char *const operation_names[] = {"read", "write", "transaction", "block"};
 
 static void begin(struct model_client *c)
 {
 	const struct client_settings *s = &c->all->settings;
 	c->state = BUSY;
-	c->round = 0;
+	c->round = ROUND_BEGIN;
+	c->reads_first = false;
 	c->age = c->all->age;
 	c->key = (int)sim_below(MODEL_KEYS);
 	c->operation = OP_READ;
@@ -136,7 +150,7 @@ static void begin(struct model_client *c)
 	else if (c->operation == OP_BLOCK)
 		send_block(c);
 	else
-		send_simple(c, "BEGIN");
+		begin_transaction(c);
 }
 
 /* ================= connecting ================= */
@@ -259,18 +273,55 @@ static void operation_ended(struct model_client *c)
 	pause_now(c);
 }
 
+static void enter_round(struct model_client *c, enum round round)
+{
+	c->round = round;
+	if (round == ROUND_READ)
+		send_read(c);
+	else if (round == ROUND_UPDATE)
+		send_write(c);
+	else
+		send_simple(c, round == ROUND_COMMIT ? "COMMIT" : "ROLLBACK");
+}
+
+/* What it writes has to follow what it has read. */
+static void transaction_has_read(struct model_client *c)
+{
+	judge_read(c);
+	c->view = history_read_started(&c->all->history, c->session, (size_t)c->key);
+}
+
 static void on_transaction_ready(struct model_client *c, uint8_t tx)
 {
-	bool failed = c->failed;
-	c->round++;
-	if (c->round == 1 && !failed) {
-		send_write(c);
-	} else if (c->round == 2 && tx != TX_IDLE) {
-		send_simple(c, failed ? "ROLLBACK" : "COMMIT");
-		c->round += failed; /* … and then it has failed */
-	} else {
-		c->failed = failed || c->round != 3;
+	enum round done = c->round;
+	if (c->failed) {
+		if ((done == ROUND_READ || done == ROUND_UPDATE) && tx != TX_IDLE)
+			enter_round(c, ROUND_UNDO);
+		else
+			operation_ended(c);
+		return;
+	}
+	switch (done) {
+	case ROUND_BEGIN:
+		enter_round(c, c->reads_first ? ROUND_READ : ROUND_UPDATE);
+		break;
+	case ROUND_READ:
+		transaction_has_read(c);
+		enter_round(c, ROUND_UPDATE);
+		break;
+	case ROUND_UPDATE:
+		if (tx != TX_IDLE) {
+			enter_round(c, ROUND_COMMIT);
+			break;
+		}
+		c->failed = true;
 		operation_ended(c);
+		break;
+	case ROUND_COMMIT:
+	case ROUND_UNDO:
+		c->failed = done == ROUND_UNDO;
+		operation_ended(c);
+		break;
 	}
 }
 

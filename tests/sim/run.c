@@ -78,6 +78,7 @@ static void settings_fill(struct run *r, int nodes, enum session_scope scope,
 	s->scope = scope == SESSIONS_DATABASE ? SCOPE_DATABASE : SCOPE_CONNECTION;
 	s->policy.fault = fault;
 	s->policy.wait_timeout_us = sim_chance(50) ? 100 * MS : sim_between(0, 20 * MS);
+	s->split_transactions = sim_chance(70) ? SPLIT_READ_COMMITTED : SPLIT_OFF;
 	s->default_pool_size = (int)sim_between(1, 4);
 	s->watch.idle_interval_us = sim_chance(50) ? 250 * MS : sim_between(5 * MS, 250 * MS);
 	s->watch.answer_timeout_us = sim_chance(30) ? 1 * S : sim_between(150 * MS, 500 * MS);
@@ -236,6 +237,7 @@ static void clear_away(struct run *r)
 	r->result.reads_replica = r->worker->stats.reads_replica;
 	r->result.reads_primary = r->worker->stats.reads_primary;
 	r->result.waited = r->worker->stats.reads_waited;
+	r->result.moved = r->worker->stats.transactions_moved;
 	worker_free(r->worker);
 	r->result.leaks += sim_left_open(sim_host("router"));
 	clients_free(r->clients);

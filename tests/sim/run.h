@@ -13,7 +13,7 @@ struct run_result {
 	uint64_t hash; /* of all that happened */
 	struct client_counts counts;
 	struct model_counts model;
-	uint64_t reads_replica, reads_primary, waited; /* by the router's own count */
+	uint64_t reads_replica, reads_primary, waited, moved; /* by the router's own count */
 	int mistaken;                                  /* looks at which it believed what is not so */
 	int overdue;                                   /* looks at which something was past its limit */
 	int leaks; /* connections that outlive their use, streams and timers never closed */
