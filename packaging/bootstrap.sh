@@ -18,7 +18,7 @@ build='build-essential meson ninja-build pkg-config libuv1-dev libssl-dev libpg-
 demo='postgresql-15 postgresql-client-15 redis-server'
 recipes='python3-psycopg python3-psycopg-pool python3-django python3-sqlalchemy ruby ruby-pg
 	default-jdk-headless libpostgresql-jdbc-java'
-check="$demo pgbouncer redis-sentinel ca-certificates chromium iproute2 nginx-light python3 python3-psycopg2 python3-pytest $recipes"
+check="$demo pgbouncer redis-sentinel ca-certificates chromium iproute2 nginx-light python3 python3-psycopg2 python3-pytest python3-pytest-xdist $recipes"
 fuzz='clang libclang-rt-14-dev'
 patroni="$demo patroni etcd-server"
 conformance="$demo dpkg-dev libipc-run-perl sqlsmith pgbouncer"

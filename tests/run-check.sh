@@ -8,8 +8,6 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${TIDEMARK_BUILD:-$PWD/build}
 asan=$build-asan
-# About half of the time of all of them; the other half is what is not listed here.
-first_half='store shared_sessions failover history express health tls server_tls faults'
 log=$build/meson-logs/testlog.json
 asan_log=$asan/meson-logs/testlog.json
 # The whole has to end within 15 minutes on two cores.
@@ -41,39 +39,25 @@ pure_tests() { # DIRECTORY TIMEOUT-FACTOR
 		--num-processes 2 --timeout-multiplier "$2"
 }
 
-# Which half, then what pytest is to be told.
+# A file is run by one of the workers, in one piece: its fleets are shared. They wait more than they compute.
 integration() {
-	half=$1
-	shift
+	workers=$(($(nproc) + 1))
+	[ "$workers" -le 6 ] || workers=6
 	timeout --signal=TERM --kill-after=30 "$integration_limit" \
-		/usr/bin/python3 -m pytest "$@" -q --junitxml="$build/integration-$half.xml" -p no:cacheprovider
+		/usr/bin/python3 -m pytest tests/integration -n "$workers" --dist loadfile -q \
+		--junitxml="$build/integration.xml" -p no:cacheprovider
 	ended=$?
 	if [ $ended -eq 124 ] || [ $ended -eq 137 ]; then
 		echo "the integration tests were stopped after $integration_limit s"
-		rm -f "$build/integration-$half.xml"
+		rm -f "$build/integration.xml"
 	fi
 }
 
-rm -f "$build"/integration*.xml "$log" "$asan_log"
+rm -f "$build/integration.xml" "$log" "$asan_log"
 set_up "$build"
 set_up "$asan" -Db_sanitize=address,undefined -Doptimization=1
 pure_tests "$build" 1
 pure_tests "$asan" 4
 
-files=
-others=
-for name in $first_half; do
-	files="$files tests/integration/test_$name.py"
-	others="$others --ignore=tests/integration/test_$name.py"
-done
-# shellcheck disable=SC2086  # lists of words
-integration first $files >"$build/integration-first.log" 2>&1 &
-first=$!
-trap 'kill $first 2>/dev/null; exit 1' INT TERM
-# shellcheck disable=SC2086
-integration second tests/integration $others
-wait $first
-trap - INT TERM
-cat "$build/integration-first.log"
-/usr/bin/python3 tests/sum_results.py "$log" "$asan_log" "$build/integration-first.xml" \
-	"$build/integration-second.xml"
+integration
+/usr/bin/python3 tests/sum_results.py "$log" "$asan_log" "$build/integration.xml"

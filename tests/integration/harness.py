@@ -137,10 +137,24 @@ CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, v text);
 """
 
 
+def servers_dir(prefix):
+    """A directory of their own for servers, and whom subprocess must run them as: PostgreSQL refuses root."""
+    path = tempfile.mkdtemp(prefix=prefix)
+    os.chmod(path, 0o755)
+    if os.geteuid() != 0:
+        return path, {}
+    account = pwd.getpwnam("postgres")
+    os.chown(path, account.pw_uid, account.pw_gid)
+    return path, dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
+
+
 def server_pids(postmaster):
     """The postmaster and its children, which have sessions and process groups of their own."""
-    with open(f"/proc/{postmaster}/task/{postmaster}/children") as f:
-        return [postmaster, *map(int, f.read().split())]
+    try:
+        with open(f"/proc/{postmaster}/task/{postmaster}/children") as f:
+            return [postmaster, *map(int, f.read().split())]
+    except OSError:
+        return []  # it is gone
 
 
 def signal_all(pids, number):
@@ -246,16 +260,10 @@ class Fleet:
     """A primary (index 0) and `standbys` streaming standbys (index 1…)."""
 
     def __init__(self, standbys=2, extra_conf=""):
-        self.dir = tempfile.mkdtemp(prefix="tidemark-it-")
+        self.dir, self.credentials = servers_dir("tidemark-it-")
         atexit.register(self.destroy)
         self.paused = set()
         self.delayed = set()
-        self.credentials = {}
-        if os.geteuid() == 0:
-            account = pwd.getpwnam("postgres")
-            self.credentials = dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
-            os.chown(self.dir, account.pw_uid, account.pw_gid)
-        os.chmod(self.dir, 0o755)
         self.servers = [Server(self, i) for i in range(standbys + 1)]
         self._create(extra_conf)
 

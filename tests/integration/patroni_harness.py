@@ -5,11 +5,9 @@ ports. Everything is a child of the test's process, and ends with it."""
 import atexit
 import json
 import os
-import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 
@@ -93,13 +91,8 @@ class Member:
         self.kill_server(pid)
 
     def kill_server(self, pid):
-        if pid is None:
-            return
-        for victim in [pid] + children(pid):
-            try:
-                os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        if pid is not None:
+            harness.signal_all(harness.server_pids(pid), signal.SIGKILL)
 
     def get(self, path):
         with urllib.request.urlopen(f"http://{HOST}:{self.rest}{path}", timeout=3) as r:
@@ -125,28 +118,14 @@ class Member:
         return f"host={HOST} port={self.port} user={user} dbname={dbname}"
 
 
-def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            return [int(word) for word in f.read().split()]
-    except OSError:
-        return []
-
-
 class PatroniCluster:
     """etcd and three members, bootstrapped, with the harness's tables in database app."""
 
     def __init__(self, ttl=6, loop_wait=1, retry_timeout=2):
         self.timing = {"ttl": ttl, "loop_wait": loop_wait, "retry_timeout": retry_timeout}
-        self.dir = tempfile.mkdtemp(prefix="tidemark-it-patroni-")
+        self.dir, self.credentials = harness.servers_dir("tidemark-it-patroni-")
         self.processes = []
         atexit.register(self.destroy)
-        self.credentials = {}
-        if os.geteuid() == 0:
-            account = pwd.getpwnam("postgres")
-            self.credentials = dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
-            os.chown(self.dir, account.pw_uid, account.pw_gid)
-        os.chmod(self.dir, 0o755)
         self.etcd_port, peer = free_port(), free_port()
         url, peers = f"http://{HOST}:{self.etcd_port}", f"http://{HOST}:{peer}"
         self.etcd = self.run(["/usr/bin/etcd", "--name", "it", "--data-dir", os.path.join(self.dir, "etcd"),

@@ -37,7 +37,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -300,13 +299,7 @@ class Node:
 class Cluster:
     def __init__(self, net):
         self.net = net
-        self.dir = tempfile.mkdtemp(prefix="tidemark-torture-")
-        self.credentials = {}
-        if os.geteuid() == 0:
-            account = harness.pwd.getpwnam("postgres")
-            self.credentials = dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
-            os.chown(self.dir, account.pw_uid, account.pw_gid)
-        os.chmod(self.dir, 0o755)
+        self.dir, self.credentials = harness.servers_dir("tidemark-torture-")
         self.nodes = [Node(self, i) for i in range(NODES)]
         self.primary = self.nodes[0]
         self._create()
