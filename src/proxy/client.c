@@ -250,8 +250,10 @@ void client_close(struct client *c)
 	operate_let_go(c);
 	w->consoles_waiting -= c->console && c->console->waits;
 	cancel_unregister(w, c);
-	if (c->account)
+	if (c->account) {
 		c->account->client_count--;
+		account_forget_sequences(c->account, c->serial);
+	}
 	net_stream_close(c->stream);
 	c->stream = NULL;
 	list_remove(&c->link);

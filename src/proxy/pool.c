@@ -324,12 +324,36 @@ bool pool_unwanted(const struct pool *p)
 	return !health_is_wanted(&w->fleet.nodes[p->node].health) && p->node != worker_primary(w);
 }
 
-static struct server *take_idle(struct pool *p)
+/* May one client ask yet for what the sequences have come to that it has advanced there? */
+static bool is_kept(const struct server *s)
 {
-	struct list *first = list_first(&p->idle);
-	if (!first)
+	return s->sequence_user != 0 && s->sequence_user != UINT64_MAX;
+}
+
+/* The connection on which the client itself has advanced a sequence; else one that is kept for
+ * nobody; else, `any`, the one that has been kept the longest. */
+static struct list *choose_idle(const struct pool *p, const struct client *c, bool any)
+{
+	struct list *best = NULL;
+	if (!p->account->asks_sequences)
+		return list_first(&p->idle);
+	list_for_each(it, &p->idle)
+	{
+		const struct server *s = container_of(it, struct server, link);
+		if (s->sequence_user == c->serial)
+			return it;
+		if (!best && !is_kept(s))
+			best = it;
+	}
+	return best || !any ? best : list_last(&p->idle);
+}
+
+static struct server *take_idle(struct pool *p, const struct client *c, bool any)
+{
+	struct list *it = choose_idle(p, c, any);
+	if (!it)
 		return NULL;
-	struct server *s = container_of(first, struct server, link);
+	struct server *s = container_of(it, struct server, link);
 	list_remove(&s->link);
 	list_push_front(&p->busy, &s->link);
 	p->idle_count--;
@@ -337,14 +361,14 @@ static struct server *take_idle(struct pool *p)
 	return s;
 }
 
-void pool_prefer(struct pool *p, uint64_t serial)
+void account_forget_sequences(struct account *a, uint64_t serial)
 {
-	list_for_each(it, &p->idle)
-	{
-		if (container_of(it, struct server, link)->sequence_user == serial) {
-			list_remove(it);
-			list_push_front(&p->idle, it);
-			return;
+	for (int i = 0; a->asks_sequences && i < FLEET_NODES_MAX; i++) {
+		list_for_each(it, &a->pools[i].idle)
+		{
+			struct server *s = container_of(it, struct server, link);
+			if (s->sequence_user == serial)
+				s->sequence_user = UINT64_MAX;
 		}
 	}
 }
@@ -382,10 +406,11 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 	bool granted = c->granted == p;
 	if (granted)
 		c->granted = NULL;
-	if ((granted || list_empty(&p->waiting)) && (*out = take_idle(p)) != NULL)
+	int64_t now = net_loop_now_us(w->loop);
+	bool any = granted || !may_connect(p, now);
+	if ((granted || list_empty(&p->waiting)) && (*out = take_idle(p, c, any)) != NULL)
 		return POOL_TAKEN;
 
-	int64_t now = net_loop_now_us(w->loop);
 	if (pool_down(p, now))
 		return POOL_DOWN;
 	if (queue_is_full(p))
@@ -497,13 +522,24 @@ void pool_decline(struct client *c)
 		pool_kick(p);
 }
 
+/* Those that are kept for somebody count when nothing better is on its way. */
+static int free_servers(const struct pool *p)
+{
+	int n = 0;
+	if (!p->account->asks_sequences || connecting(p) == 0)
+		return p->idle_count;
+	for (const struct list *it = p->idle.next; it != &p->idle; it = it->next)
+		n += !is_kept(container_of(it, struct server, link));
+	return n;
+}
+
 void pool_kick(struct pool *p)
 {
 	struct worker *w = p->account->database->worker;
 	if (database_paused(p->account->database))
 		return;
-	int free_servers = p->idle_count;
-	while (free_servers-- > 0 && !list_empty(&p->waiting)) {
+	int free = free_servers(p);
+	while (free-- > 0 && !list_empty(&p->waiting)) {
 		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
 		pool_leave_queue(c);
 		c->granted = p;

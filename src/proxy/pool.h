@@ -21,6 +21,8 @@ struct slice account_proof(const struct account *a);
 /* What a client has proved to have: of use where the userlist has a SCRAM secret only. */
 void account_learn_keys(struct account *a, const struct scram_keys *keys);
 struct account *account_get(struct database *db, struct slice user);
+/* A client has gone: no connection is kept for the sequences that it has advanced there. */
+void account_forget_sequences(struct account *a, uint64_t serial);
 const struct user_entry *user_find(const struct settings *s, struct slice name);
 /* Applies new settings to what exists. */
 void databases_reload(struct worker *w);
@@ -52,8 +54,6 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 enum pool_answer pool_acquire_fallback(struct pool *p, struct client *c, struct server **out);
 /* The client's read is over, or goes elsewhere. Safe if it was not let in anywhere. */
 void pool_dismiss(struct client *c);
-/* An idle server that only this client has used for writing, if there is one, is taken next. */
-void pool_prefer(struct pool *p, uint64_t serial);
 /* It would answer POOL_DOWN. */
 bool pool_down(const struct pool *p, int64_t now_us);
 /* The client waits no more. Safe if it does not. */

@@ -91,6 +91,9 @@ struct account {
 	int welcome_count;
 	int client_count;
 	int pause_count; /* clients held by PAUSE */
+	/* A client has asked for currval() or lastval(): from then on a connection is kept, while there
+	 * are others, for the client that may have advanced a sequence there. */
+	bool asks_sequences;
 	int odd_isolation_count; /* servers whose default is not READ COMMITTED */
 	struct pool pools[FLEET_NODES_MAX];
 };

@@ -409,6 +409,13 @@ bool server_sync(struct server *s, struct client *c, bool sequences)
 	return ok;
 }
 
+bool server_discard_sequences(struct server *s)
+{
+	s->sequence_user = 0;
+	s->vars_after = vars_ref(s->vars);
+	return ask(s, SERVER_SYNC, slice_str("DISCARD SEQUENCES"));
+}
+
 /* RESET goes back to the startup packet's value, which this connection does not know. */
 static bool append_restored(struct buf *sql, const struct client *c, struct pending_set *p)
 {

@@ -30,11 +30,13 @@ bool server_roll_back(struct server *s);
 /* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
 void server_reset(struct server *s);
 /* The server carries this client's settings and nothing of others that it could see. `sequences`:
- * it is about to ask for currval() or lastval(). */
+ * it may come to ask for currval() or lastval() there. */
 bool server_suits(const struct server *s, const struct client *c, bool sequences);
 /* Makes it so: replays settings, takes away what others left. The client goes on when that is done.
  * False: cannot. */
 bool server_sync(struct server *s, struct client *c, bool sequences);
+/* The last part of that alone, for a client that has the server already. */
+bool server_discard_sequences(struct server *s);
 /* The same for a client that has kept its server: after RESET the server's own idea of the start is
  * in force, and has to give way to that of the client's startup packet; inside a transaction too. */
 enum server_restore { RESTORE_NOTHING, RESTORE_ASKED, RESTORE_FAILED };

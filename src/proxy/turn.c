@@ -363,10 +363,18 @@ static enum dispatch refused(struct client *c, const struct unit *u, const char 
 	return DISPATCH_REFUSED;
 }
 
+/* Must what others' sequences came to be gone, since currval() may be asked behind it? */
+static bool sequences_matter(const struct client *c, const struct unit *u)
+{
+	uint32_t flags = u->traits.flags;
+	bool advances = flags & (TRAIT_MAY_WRITE | TRAIT_TX_BEGIN) || c->hold == HOLD_HELD;
+	return flags & TRAIT_BINDS || (advances && c->account->asks_sequences);
+}
+
 /* A server that has the client's settings; or the client waits for that. */
 static enum dispatch with_settings(struct client *c, struct server *s, const struct unit *u)
 {
-	bool sequences = u->traits.binds == BIND_SEQUENCE;
+	bool sequences = sequences_matter(c, u);
 	if (server_suits(s, c, sequences))
 		return DISPATCH_GO;
 	c->state = CLIENT_WAIT_SYNC;
@@ -391,6 +399,29 @@ static bool restored(struct client *c, struct server *s)
 		return false;
 	}
 	return true;
+}
+
+/* currval() in a transaction that has only read so far, or of a client that is bound already, where
+ * others have advanced sequences. Once the client itself may have, what it asks for is most likely
+ * its own, and cannot be told apart. */
+static bool sequences_are_foreign(const struct client *c, const struct server *s,
+                                  const struct unit *u)
+{
+	uint64_t by = s->sequence_user;
+	if (u->traits.binds != BIND_SEQUENCE || s->on_replica || by == 0 || by == c->serial)
+		return false;
+	return !c->tx_wrote && !c->sent_wrote && (by != UINT64_MAX || !c->bound);
+}
+
+/* False: the client waits until they are taken away. */
+static bool clean_of_sequences(struct client *c, struct server *s, const struct unit *u)
+{
+	if (!sequences_are_foreign(c, s, u) || s->replies.count > 0 || s->replies.tx == TX_FAILED)
+		return true;
+	c->state = CLIENT_WAIT_SYNC;
+	if (!server_discard_sequences(s))
+		server_close(s, "settings could not be sent");
+	return false;
 }
 
 /* Nothing of the statement was sent: it may wait for a primary that is restarted, or for the next
@@ -455,8 +486,6 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	struct worker *w = c->worker;
 	struct server *s = NULL;
 	struct pool *p = &c->account->pools[r->node];
-	if (u->traits.binds == BIND_SEQUENCE)
-		pool_prefer(p, c->serial);
 	enum pool_answer answer = acquire(c, u, r, p, &s);
 	switch (answer) {
 	case POOL_TAKEN:
@@ -627,6 +656,8 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 	if (s->replies.count == 0)
 		return true;
 	if (s->on_replica || s->observed)
+		return false;
+	if (sequences_are_foreign(c, s, u) && !s->mid_batch)
 		return false;
 	/* The rest of a batch: what was sent of it may not be answered before its Sync. */
 	if (s->mid_batch && u->type == FE_SYNC)
@@ -894,7 +925,7 @@ static size_t step(struct client *c, struct slice in)
 		ask_for_answers(c);
 		goto out;
 	}
-	if (c->server && !restored(c, c->server))
+	if (c->server && (!restored(c, c->server) || !clean_of_sequences(c, c->server, &u)))
 		goto out;
 	if (c->cancelled || c->timed_out) {
 		refuse_waiting(c, &u);
@@ -902,6 +933,7 @@ static size_t step(struct client *c, struct slice in)
 		goto out;
 	}
 	c->seen_at_us = net_loop_now_us(c->worker->loop);
+	c->account->asks_sequences |= u.traits.binds == BIND_SEQUENCE;
 	if (is_local(c, in, &u)) {
 		if (answer_locally(c, in, &u))
 			used = u.size;

@@ -312,6 +312,75 @@ LEAKS = {
     "failed transaction": (["BEGIN", "!SELECT 1/0"], "SELECT 'fine'", "fine"),
 }
 
+# ---- sequences: what nextval() came to belongs to one session ----
+
+def learned(t):
+    """Somebody of the same user and database has asked for lastval() before."""
+    with t.connect() as c:
+        hear(c, "SELECT lastval()")
+    c.close()
+
+
+def test_currval_is_right_though_others_used_the_pool_in_between(router):
+    t = router(default_pool_size=8)
+    learned(t)
+    others = [t.connect(options=STRONG) for _ in range(3)]
+    rows(others[0], "CREATE TABLE IF NOT EXISTS numbered (id serial, who text)")
+    for i in range(8):
+        c = t.connect()
+        mine = value(c, f"INSERT INTO numbered (who) VALUES ('{i}') RETURNING id")
+        for o in others:
+            rows(o, "INSERT INTO numbered (who) VALUES ('other')")
+            rows(o, "SELECT count(*) FROM numbered")
+        assert value(c, "SELECT currval('numbered_id_seq')") == mine
+        assert value(c, "SELECT lastval()") == mine
+        c.close()
+
+
+def test_anothers_value_of_a_sequence_is_never_shown(router):
+    """One connection for all: what cannot be had is an error, and the last one to advance it has its own."""
+    t = router(default_pool_size=1)
+    a, b, c = (t.connect(options=STRONG) for _ in range(3))
+    for _ in range(2):
+        value(a, "SELECT nextval('seq')")
+        mine = value(b, "SELECT nextval('seq')")
+        rows(b, "BEGIN")
+        assert value(b, "SELECT 1") == 1
+        assert hear(b, "SELECT lastval()") in (mine, "55000")
+        rows(b, "ROLLBACK")
+        rows(b, "DISCARD ALL")
+        value(b, "SELECT nextval('seq')")
+        assert hear(a, "SELECT lastval()") == "55000"
+        rows(a, "DISCARD ALL")
+    # Learned by now: the one that advanced it last gets its own, in a transaction and outside.
+    value(a, "SELECT nextval('seq')")
+    mine = value(b, "SELECT nextval('seq')")
+    assert value(b, "SELECT lastval()") == mine
+    rows(b, "DISCARD ALL")
+    value(a, "SELECT nextval('seq')")
+    for text in ("BEGIN", "SELECT 1"):
+        rows(c, text)
+    assert hear(c, "SELECT lastval()") == "55000"
+    rows(c, "ROLLBACK")
+
+
+def test_anothers_value_is_not_shown_to_the_first_who_asks_in_a_transaction(router, raw):
+    """Nobody has asked before, so nothing was taken away when the transaction began."""
+    t = router(default_pool_size=1)
+    a, c = t.connect(options=STRONG), t.connect(options=STRONG)
+    value(a, "SELECT nextval('seq')")
+    for text in ("BEGIN", "SELECT 1"):
+        rows(c, text)
+    assert hear(c, "SELECT lastval()") == "55000"
+    rows(c, "ROLLBACK")
+    rows(c, "DISCARD ALL")
+    for text in ("BEGIN", "SELECT 1"):
+        rows(c, text)
+    mine = value(c, "SELECT nextval('seq')")
+    assert value(c, "SELECT lastval()") == mine
+    rows(c, "COMMIT")
+
+
 def hear(c, text):
     try:
         return value(c, text)

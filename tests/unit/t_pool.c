@@ -210,6 +210,66 @@ static void who_goes_to_another_pool_gives_its_place_away(void **state)
 	assert_int_equal(p->fallback_count, 2);
 }
 
+/* Four idle servers, in this order. */
+static void idle_of(uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	uint64_t users[] = {a, b, c, d};
+	list_init(&p->idle);
+	list_init(&p->busy);
+	for (int i = 0; i < 4; i++) {
+		servers[i] = (struct server){.state = SERVER_IDLE, .sequence_user = users[i]};
+		list_push_back(&p->idle, &servers[i].link);
+	}
+	p->idle_count = 4;
+	p->busy_count = 0;
+}
+
+static int taken_by(int i)
+{
+	struct server *s = NULL;
+	return pool_acquire(p, &clients[i], &s) == POOL_TAKEN ? (int)(s - servers) : -1;
+}
+
+static void a_connection_is_kept_for_who_advanced_its_sequences(void **state)
+{
+	clients[0].serial = 7;
+	clients[1].serial = 8;
+	idle_of(8, 0, 7, UINT64_MAX);
+	assert_int_equal(taken_by(0), 0); /* nobody has asked for them yet */
+	account.asks_sequences = true;
+	idle_of(8, 0, 7, UINT64_MAX);
+	assert_int_equal(taken_by(0), 2);
+	assert_int_equal(taken_by(0), 1);
+	assert_int_equal(taken_by(0), 3);
+	assert_int_equal(taken_by(0), 0); /* there is no other */
+}
+
+static void rather_than_take_a_kept_one_the_pool_grows_and_then_takes_the_oldest(void **state)
+{
+	account.asks_sequences = true;
+	idle_of(8, 9, 10, 11);
+	db.pool_size = 5;
+	p->retry_at_us = INT64_MAX; /* it cannot */
+	assert_int_equal(taken_by(0), 3);
+	/* Who was granted one waits no longer. */
+	clients[1].granted = p;
+	p->retry_at_us = 0;
+	assert_int_equal(taken_by(1), 2);
+}
+
+static void who_has_gone_keeps_nothing(void **state)
+{
+	for (int i = 1; i < FLEET_NODES_MAX; i++)
+		list_init(&account.pools[i].idle);
+	account.asks_sequences = true;
+	idle_of(8, 9, 8, 9);
+	account_forget_sequences(&account, 9);
+	assert_int_equal(servers[0].sequence_user, 8);
+	assert_int_equal(servers[1].sequence_user, UINT64_MAX);
+	assert_int_equal(servers[3].sequence_user, UINT64_MAX);
+	account.asks_sequences = false;
+}
+
 int main(void)
 {
 #define each(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -222,6 +282,9 @@ int main(void)
 		each(without_a_limit_or_without_replicas_nobody_is_held),
 		each(a_pool_that_is_down_holds_nobody),
 		each(who_goes_to_another_pool_gives_its_place_away),
+		each(a_connection_is_kept_for_who_advanced_its_sequences),
+		each(rather_than_take_a_kept_one_the_pool_grows_and_then_takes_the_oldest),
+		each(who_has_gone_keeps_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
