@@ -6,6 +6,7 @@ enum client_activity client_activity(const struct client *c)
 	switch (c->state) {
 	case CLIENT_STARTUP:
 	case CLIENT_TLS:
+	case CLIENT_LOOKUP:
 	case CLIENT_AUTH:
 	case CLIENT_WELCOME:
 		return CLIENT_DOES_LOGIN;

@@ -7,6 +7,7 @@
 
 #include "census.h"
 #include "config/options.h"
+#include "proxy/pool.h"
 #include "table.h"
 
 #define PASSED_OVER "********"
@@ -39,7 +40,7 @@ static void pool_row(struct table *t, const struct worker *w, const struct accou
 	           ? (uint64_t)a->client_count - sum.waiting_clients
 	           : 0;
 	table_text(t, a->database->name);
-	table_text(t, a->user);
+	table_format(t, "%s%s", a->user, a->lookups ? " (auth_query)" : "");
 	table_u64(t, open);
 	table_u64(t, sum.waiting_clients);
 	table_i64(t, 0);
@@ -92,6 +93,7 @@ static void database_row(struct table *t, const struct worker *w, const struct d
 	};
 	const struct settings *s = w->settings;
 	struct stmt_cache_stats cache = stmt_cache_stats(db->cache);
+	const struct database_entry *e = database_entry_find(s, db->name);
 	int servers = 0, clients = 0;
 	list_each_const(it, &db->accounts)
 	{
@@ -103,7 +105,10 @@ static void database_row(struct table *t, const struct worker *w, const struct d
 	table_text(t, s->nodes[0].host);
 	table_i64(t, s->nodes[0].port);
 	table_text(t, db->dbname);
-	table_null(t);
+	if (e && e->user[0])
+		table_text(t, e->user);
+	else
+		table_null(t);
 	table_i64(t, db->pool_size);
 	table_i64(t, 0);
 	table_i64(t, 0);

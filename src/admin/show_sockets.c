@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "census.h"
+#include "proxy/client.h"
 #include "table.h"
 
 /* PgBouncer's columns of a connection; those of SHOW SOCKETS follow, then what a kind of connection
@@ -73,9 +74,9 @@ static void wait_cells(struct table *t, int64_t us)
 	table_i64(t, us % 1000000);
 }
 
-static const char *client_user(const struct client *c)
+static const char *user_of(const struct client *c)
 {
-	return c->account ? c->account->user : c->console ? c->console->user : NULL;
+	return c->account ? client_user(c) : c->console ? c->console->user : NULL;
 }
 
 static const char *client_database(const struct client *c)
@@ -87,7 +88,7 @@ static void client_cells(struct table *t, const struct client *c, int64_t now_us
                          const char *state_prefix)
 {
 	table_text(t, "C");
-	table_text(t, client_user(c));
+	table_text(t, user_of(c));
 	table_text(t, client_database(c));
 	table_text(t, "none");
 	table_format(t, "%s%s", state_prefix, client_activity_name(client_activity(c)));

@@ -154,18 +154,45 @@ static void file_node(struct loader *l, const char *name, const char *value)
 
 /* ---- [databases] ---- */
 
+/* The keys that are kept as they are. NULL: it is none of them. */
+static char *database_text(struct database_entry *d, const char *key, size_t *size)
+{
+	const struct {
+		const char *key;
+		char *text;
+		size_t size;
+	} texts[] = {
+		{"dbname", d->dbname, sizeof(d->dbname)},
+		{"user", d->user, sizeof(d->user)},
+		{"password", d->password, sizeof(d->password)},
+		{"auth_user", d->lookup.user, sizeof(d->lookup.user)},
+		{"auth_dbname", d->lookup.dbname, sizeof(d->lookup.dbname)},
+		{"auth_query", d->lookup.query, sizeof(d->lookup.query)},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (strcmp(key, texts[i].key) == 0) {
+			*size = texts[i].size;
+			return texts[i].text;
+		}
+	}
+	return NULL;
+}
+
 static bool database_pair(void *arg, const char *key, const char *value, char *why, size_t cap)
 {
 	struct database_entry *d = arg;
 	char detail[160];
+	size_t size;
+	char *text = database_text(d, key, &size);
 	int word;
 
-	if (strcmp(key, "dbname") == 0) {
-		if (strlen(value) >= sizeof(d->dbname)) {
-			snprintf(why, cap, "dbname is longer than %zu bytes", sizeof(d->dbname) - 1);
-			return false;
-		}
-		snprintf(d->dbname, sizeof(d->dbname), "%s", value);
+	if (text && strlen(value) >= size) {
+		snprintf(why, cap, "%s is longer than %zu bytes", key, size - 1);
+		return false;
+	}
+	if (text) {
+		snprintf(text, size, "%s", value);
 		return true;
 	}
 	if (strcmp(key, "pool_size") == 0) {
@@ -198,7 +225,9 @@ static bool database_pair(void *arg, const char *key, const char *value, char *w
 		snprintf(why, cap, "%s belongs into [nodes]: all databases live on the same servers", key);
 	else
 		snprintf(why, cap,
-		         "unknown keyword \"%s\"; expected dbname, pool_size, consistency or scope", key);
+		         "unknown keyword \"%s\"; expected dbname, pool_size, consistency, scope, user, "
+		         "password, auth_user, auth_dbname or auth_query",
+		         key);
 	return false;
 }
 
@@ -239,7 +268,11 @@ static bool add_database(struct settings *s, const char *name, const char *value
 	*d = (struct database_entry){0};
 	snprintf(d->name, sizeof(d->name), "%s", name);
 	s->database_count++;
-	return conninfo_pairs(value, database_pair, d, why, cap);
+	if (!conninfo_pairs(value, database_pair, d, why, cap))
+		return false;
+	if (d->password[0] && !d->user[0])
+		snprintf(why, cap, "password goes with user: whose is it?");
+	return !d->password[0] || d->user[0];
 }
 
 static void file_database(struct loader *l, const char *name, const char *value)
@@ -665,9 +698,42 @@ static void take_patroni(struct loader *l)
 		                             "Patroni's word ends before the next one comes");
 }
 
+static bool is_served(const struct settings *s, const char *database)
+{
+	/* No line at all is the line of "*". */
+	for (int i = 0; i < s->database_count; i++) {
+		if (strcmp(s->databases[i].name, database) == 0 || strcmp(s->databases[i].name, "*") == 0)
+			return true;
+	}
+	return s->database_count == 0;
+}
+
+static bool looks_users_up(const struct settings *s)
+{
+	for (int i = 0; i < s->database_count; i++) {
+		if (s->databases[i].lookup.user[0])
+			return true;
+	}
+	return s->lookup.user[0] != '\0';
+}
+
+static void check_lookups(struct loader *l)
+{
+	const struct settings *s = l->s;
+
+	for (int i = -1; i < s->database_count; i++) {
+		const struct auth_lookup *one = i < 0 ? &s->lookup : &s->databases[i].lookup;
+		if (one->dbname[0] && !is_served(s, one->dbname))
+			config_errors_add(l->errors, "auth_dbname = \"%s\" is no database of [databases]",
+			                  one->dbname);
+	}
+}
+
 static void check_auth(struct loader *l)
 {
 	struct settings *s = l->s;
+
+	check_lookups(l);
 
 	if (s->auth_type == AUTH_TYPE_HBA)
 		load_hba(l);
@@ -682,11 +748,11 @@ static void check_auth(struct loader *l)
 			                  "a password: set auth_type = scram-sha-256, md5, or trust");
 		if (!userlist_load(s->auth_file, &s->users, &s->user_count, userlist_fault, l))
 			return;
-	} else if (!needs_no_users(s)) {
+	} else if (!needs_no_users(s) && !looks_users_up(s)) {
 		config_errors_add(
 			l->errors,
 			"auth_type = %s needs to know the users: set auth_file to a file of \"name\" "
-			"\"secret\" lines, or set auth_type = trust",
+			"\"secret\" lines, or auth_user to have them looked up, or set auth_type = trust",
 			auth_word(s->auth_type));
 	} else if (!l->auth_type_given && s->listen_addr[0] && !is_local(s->listen_addr)) {
 		config_errors_add(

@@ -17,6 +17,12 @@
 #define KB INT64_C(1024)
 #define MB (1024 * KB)
 
+/* PgBouncer's, with every name and operator in its schema. */
+#define DEFAULT_AUTH_QUERY                                                                       \
+	"SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL " \
+	"ELSE rolpassword END FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 "    \
+	"AND rolcanlogin"
+
 #define FIELD(f) .offset = offsetof(struct settings, f), .size = sizeof(((struct settings *)0)->f)
 
 static const struct option_word words_auth[] = {
@@ -166,8 +172,7 @@ const struct option options[] = {
 		FIELD(client_tls.key_file),
 		.preset = "",
 		.help = "Private key for client_tls_cert_file",
-		.doc =
-			"PEM, without a passphrase.",
+		.doc = "PEM, without a passphrase.",
 		.pgbouncer = "client_tls_key_file",
 	},
 	{
@@ -177,8 +182,7 @@ const struct option options[] = {
 		FIELD(client_tls.cert_file),
 		.preset = "",
 		.help = "Certificate shown to clients",
-		.doc =
-			"PEM; certificates of authorities in between follow it in the same file.",
+		.doc = "PEM; certificates of authorities in between follow it in the same file.",
 		.pgbouncer = "client_tls_cert_file",
 	},
 	{
@@ -199,8 +203,7 @@ const struct option options[] = {
 		FIELD(client_tls.protocols),
 		.preset = "secure",
 		.help = "TLS versions that clients may use",
-		.doc =
-			"secure is tlsv1.2,tlsv1.3; or one of them. Older ones are refused.",
+		.doc = "secure is tlsv1.2,tlsv1.3; or one of them. Older ones are refused.",
 		.pgbouncer = "client_tls_protocols",
 	},
 	{
@@ -234,8 +237,7 @@ const struct option options[] = {
 		FIELD(server_tls.ca_file),
 		.preset = "",
 		.help = "Authorities that vouch for servers without an sslrootcert",
-		.doc =
-			"PEM; or the word system, for those that the system trusts.",
+		.doc = "PEM; or the word system, for those that the system trusts.",
 		.pgbouncer = "server_tls_ca_file",
 	},
 	{
@@ -254,8 +256,7 @@ const struct option options[] = {
 		FIELD(server_tls.key_file),
 		.preset = "",
 		.help = "Its private key",
-		.doc =
-			"PEM, without a passphrase.",
+		.doc = "PEM, without a passphrase.",
 		.pgbouncer = "server_tls_key_file",
 	},
 	{
@@ -265,8 +266,7 @@ const struct option options[] = {
 		FIELD(server_tls.protocols),
 		.preset = "secure",
 		.help = "TLS versions spoken to servers",
-		.doc =
-			"As client_tls_protocols.",
+		.doc = "As client_tls_protocols.",
 		.pgbouncer = "server_tls_protocols",
 	},
 	{
@@ -276,8 +276,7 @@ const struct option options[] = {
 		FIELD(server_tls.ciphers),
 		.preset = "default",
 		.help = "Ciphers of TLS 1.2 spoken to servers",
-		.doc =
-			"As client_tls_ciphers.",
+		.doc = "As client_tls_ciphers.",
 		.pgbouncer = "server_tls_ciphers",
 	},
 
@@ -337,6 +336,58 @@ const struct option options[] = {
 		.pgbouncer = "auth_file",
 	},
 	{
+		.name = "auth_user",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(lookup.user),
+		.preset = "",
+		.help = "Looks up on the primary, as this user, who is not in auth_file",
+		.doc =
+			"Without it only those of auth_file are known. Its own secret is what auth_file has for it. "
+			"Can be said for a database, too: auth_user=… in [databases]. See docs/authentication.md.",
+		.pgbouncer = "auth_user",
+	},
+	{
+		.name = "auth_query",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(lookup.query),
+		.preset = DEFAULT_AUTH_QUERY,
+		.help = "The question for a user: $1 is the name",
+		.doc =
+			"One row with the name and what is stored for it (a password, md5…, SCRAM-SHA-256$…, or NULL: "
+			"no password is right), or none. It is run with search_path = pg_catalog: functions and "
+			"tables of your own need their schema. The default needs the rights to read pg_authid; better "
+			"is a function of your own, SECURITY DEFINER, that heeds rolvaliduntil.",
+		.pgbouncer = "auth_query",
+	},
+	{
+		.name = "auth_dbname",
+		.group = GROUP_AUTH,
+		.type = OPTION_STRING,
+		FIELD(lookup.dbname),
+		.preset = "",
+		.help = "The database of [databases] in which auth_query is run",
+		.doc =
+			"Without it: the one that the client asks for, or, if only * serves that one, the database of "
+			"the primary's line in [nodes].",
+		.pgbouncer = "auth_dbname",
+	},
+	{
+		.name = "auth_query_ttl",
+		.group = GROUP_AUTH,
+		.type = OPTION_TIME,
+		FIELD(auth_query_ttl_us),
+		.preset = "5s",
+		.min = 0,
+		.max = HOUR,
+		.help = "For how long an answer of auth_query counts",
+		.doc =
+			"It is forgotten at once when a login fails with it, and on reload. 1024 answers are kept. With 0 "
+			"every login asks. For so long a user who was dropped, or whose password was changed or has run "
+			"out, may still come in.",
+	},
+	{
 		.name = "admin_users",
 		.group = GROUP_AUTH,
 		.type = OPTION_STRING,
@@ -344,7 +395,7 @@ const struct option options[] = {
 		.preset = "postgres",
 		.help = "Users that may connect to the admin database \"tidemark\"",
 		.doc = "Comma separated. The database is also there under the name \"pgbouncer\", unless "
-		       "[databases] lists one of that name.",
+			   "[databases] lists one of that name.",
 		.pgbouncer = "admin_users",
 	},
 	{
@@ -753,8 +804,9 @@ const struct option options[] = {
 		.min = 2 * SEC,
 		.max = HOUR,
 		.help = "For how long Patroni's word holds; after that roles and histories alone decide",
-		.doc = "At least patroni_interval and 1 s, the time limit of a question. As long as this a router waits "
-			   "for Patroni's first word, too.",
+		.doc =
+			"At least patroni_interval and 1 s, the time limit of a question. As long as this a router waits "
+			"for Patroni's first word, too.",
 		.fixed = true,
 	},
 	{
@@ -792,7 +844,8 @@ const struct option options[] = {
 		.preset = "0",
 		.min = 0,
 		.max = 1000,
-		.help = "A replica that takes so many times as long as every other one is left out; 0 is never",
+		.help =
+			"A replica that takes so many times as long as every other one is left out; 0 is never",
 		.doc =
 			"By the median of 32 reads, from sending them to their first row; for 10 s, longer each time that "
 			"it is as slow again, and never the last replica. It is off because work that differs between "

@@ -266,9 +266,11 @@ void options_print_markdown(FILE *out)
 		FLEET_NODES_MAX, intro_conninfo, HEALTH_WEIGHT_MAX);
 	fprintf(
 		out,
-		"`[databases]`: `NAME = dbname=… pool_size=… consistency=… scope=…`, each of them optional. "
+		"`[databases]`: `NAME = dbname=… pool_size=… consistency=… scope=…`, and further `user`, "
+		"`password`, `auth_user`, `auth_dbname` and `auth_query`, each of them optional. "
 		"`dbname` is the name on the servers, the others override `default_pool_size`, "
-		"`consistency` and `scope` for this database. `*` is every database without a line of its "
+		"`consistency`, `scope` and the options of the same name for this database; with `user` all its "
+		"clients are that one on the servers ([authentication.md](authentication.md)). `*` is every database without a line of its "
 		"own. With lines but without `*`, other databases are refused; without any line, all are "
 		"served. At most %d lines.\n\n"
 		"A line is at most 2000 bytes long.\n\n",

@@ -183,6 +183,10 @@ static void why_not_auth(struct import *im, const char *value, const char *why)
 	config_errors_add(im->errors, "%s:%d: auth_type = %.40s: %s", im->path, im->line, value, why);
 }
 
+static const char fixed_path[] =
+	"auth_query is run with search_path = pg_catalog: functions and tables of your own need their "
+	"schema in it";
+
 static void take_option(struct import *im, const struct option *o, const char *given)
 {
 	char why[256];
@@ -205,6 +209,8 @@ static void take_key(struct import *im, const char *key, const char *value)
 
 	if (strcasecmp(key, "auth_user") == 0)
 		snprintf(im->auth_user, sizeof(im->auth_user), "%s", value);
+	if (strcasecmp(key, "auth_query") == 0)
+		note(im, key, fixed_path);
 	if (o)
 		take_option(im, o, value);
 	else if (k)
@@ -289,6 +295,19 @@ static void put_quoted(struct buf *out, const char *key, const char *value)
 	buf_append(out, "'", 1);
 }
 
+/* Means the same here. */
+static bool is_kept(const char *key)
+{
+	static const char *const kept[] = {"user", "password", "auth_user", "auth_dbname",
+	                                   "auth_query"};
+
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		if (strcmp(key, kept[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void database_pair(struct import *im, void *arg, const char *key, const char *value)
 {
 	struct database_line *d = arg;
@@ -320,6 +339,10 @@ static void database_pair(struct import *im, void *arg, const char *key, const c
 			refuse(im, d->name, "pool_size is no number from 1 to 10000");
 		else
 			buf_printf(&d->pairs, " pool_size=%ld", n);
+	} else if (is_kept(key)) {
+		put_quoted(&d->pairs, key, value);
+		if (strcmp(key, "auth_query") == 0)
+			note(im, d->name, fixed_path);
 	} else if (k) {
 		tell_key(im, k, value);
 	} else {
@@ -677,10 +700,12 @@ void pgbouncer_print_markdown(FILE *out)
 			        strcmp(options[i].pgbouncer, options[i].name) == 0 ? "" : " (renamed)",
 			        strcmp(options[i].name, "server_lifetime") == 0
 			            ? "; 0, once only to PgBouncer, becomes 1 s"
+			        : strcmp(options[i].name, "auth_query") == 0
+			            ? "; names of your own need their schema"
 			            : "");
 	}
 	fputs(
-		"\nOf `[databases]`: `dbname`, `pool_size`; `host` and `port` become the primary. Several hosts in one line, "
+		"\nOf `[databases]`: `dbname`, `pool_size`, `user` and `password`, `auth_user`, `auth_dbname` and `auth_query`; `host` and `port` become the primary. Several hosts in one line, "
 		"and databases on another server, are refused with their line.\n\n"
 		"## What is not, of [pgbouncer]\n\n| key | | why, or what instead |\n|---|---|---|\n",
 		out);

@@ -17,12 +17,9 @@
 const struct pgbouncer_key pgbouncer_keys[] = {
 	{"application_name_add_host", KEY_INSTEAD, "0",
      "application_name reaches the servers as the client says it; SHOW CLIENTS has the addresses"},
-	{"auth_dbname", KEY_INSTEAD, "", "only for auth_query: list the users in auth_file"},
 	{"auth_hba_file", KEY_REFUSED, "", "there are no HBA rules: use auth_type and auth_file"},
 	{"auth_ident_file", KEY_REFUSED, "", "there are no identity maps"},
 	{"auth_ldap_options", KEY_REFUSED, "", "there is no LDAP: list the users in auth_file"},
-	{"auth_query", KEY_INSTEAD, "", "list the users in auth_file"},
-	{"auth_user", KEY_INSTEAD, "", "only for auth_query: list the users in auth_file"},
 	{"autodb_idle_timeout", KEY_MOOT, NULL,
      "a database that \"*\" brought in stays known until a restart; its connections do not"},
 	{"cancel_wait_timeout", KEY_MOOT, NULL, "cancel requests take no place in a pool"},
@@ -116,9 +113,6 @@ const struct pgbouncer_key pgbouncer_keys[] = {
 
 const struct pgbouncer_key pgbouncer_database_keys[] = {
 	{"application_name", KEY_REFUSED, NULL, SAY_ON_SERVER},
-	{"auth_dbname", KEY_INSTEAD, NULL, "only for auth_query: list the users in auth_file"},
-	{"auth_query", KEY_INSTEAD, NULL, "list the users in auth_file"},
-	{"auth_user", KEY_INSTEAD, NULL, "only for auth_query: list the users in auth_file"},
 	{"client_encoding", KEY_REFUSED, NULL, SAY_ON_SERVER},
 	{"connect_query", KEY_REFUSED, NULL, SAY_ON_SERVER},
 	{"datestyle", KEY_REFUSED, NULL, SAY_ON_SERVER},
@@ -126,16 +120,12 @@ const struct pgbouncer_key pgbouncer_database_keys[] = {
 	{"max_db_client_connections", KEY_INSTEAD, "0", "max_client_conn bounds all clients together"},
 	{"max_db_connections", KEY_INSTEAD, "0", BOUND_BY_POOL_SIZE},
 	{"min_pool_size", KEY_INSTEAD, "0", "connections are opened when they are wanted"},
-	{"password", KEY_REFUSED, NULL, "goes with user="},
 	{"pool_mode", KEY_INSTEAD, "transaction", MODE_SESSION},
 	{"query_wait_timeout", KEY_INSTEAD, NULL, "query_wait_timeout is for all databases"},
 	{"reserve_pool", KEY_INSTEAD, "0", "raise pool_size by it"},
 	{"reserve_pool_size", KEY_INSTEAD, "0", "raise pool_size by it"},
 	{"server_lifetime", KEY_INSTEAD, NULL, "server_lifetime is for all databases"},
 	{"timezone", KEY_REFUSED, NULL, SAY_ON_SERVER},
-	{"user", KEY_REFUSED, NULL,
-     "clients are logged in to the servers as themselves: list them with their passwords in "
-     "auth_file, let them connect as that user, and remove user= and password="},
 	{0},
 };
 

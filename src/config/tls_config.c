@@ -103,8 +103,9 @@ bool tls_config_node(const struct tls_options *o, struct watch_node *node, char 
 	node->tls = NULL;
 	s.alpn = node->tls_direct;
 	if (node->tls_direct && mine.mode < SSLMODE_REQUIRE) {
-		snprintf(why, cap, "sslnegotiation=direct cannot go on in clear: set sslmode=require, or "
-		                   "better verify-full");
+		snprintf(why, cap,
+		         "sslnegotiation=direct cannot go on in clear: set sslmode=require, or "
+		         "better verify-full");
 		return false;
 	}
 	if (mine.mode == SSLMODE_DISABLE)

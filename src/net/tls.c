@@ -473,8 +473,8 @@ size_t tls_end_point(const struct tls *t, uint8_t *out, size_t cap)
 {
 	uint8_t hash[EVP_MAX_MD_SIZE];
 	unsigned len = 0;
-	X509 *x = t->side == TLS_SERVER ? SSL_get_certificate(t->ssl)
-	                                : SSL_get0_peer_certificate(t->ssl);
+	X509 *x =
+		t->side == TLS_SERVER ? SSL_get_certificate(t->ssl) : SSL_get0_peer_certificate(t->ssl);
 	const EVP_MD *digest = x ? end_point_digest(x) : NULL;
 	bool ok = digest && X509_digest(x, digest, hash, &len) == 1 && len <= cap;
 	ERR_clear_error();

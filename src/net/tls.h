@@ -47,8 +47,8 @@ struct tls_settings {
 	const char *key_file;  /* NULL or "": in cert_file */
 	const char *ciphers;   /* of TLS 1.2, in OpenSSL's notation; NULL or "": OpenSSL's default */
 	bool no_1_2, no_1_3;   /* versions that are not wanted */
-	/* Client: names PostgreSQL's protocol by ALPN, and goes no further with a server that does not name
-	 * it too: direct TLS must not reach a service of another kind. */
+	/* Client: names PostgreSQL's protocol by ALPN, and goes no further with a server that does not
+	 * name it too: direct TLS must not reach a service of another kind. */
 	bool alpn;
 };
 /* NULL: `error` gets a sentence. */
@@ -100,8 +100,8 @@ const char *tls_error(const struct tls *t);
  * or one without such a name, or with a NUL in it. */
 bool tls_peer_common_name(const struct tls *t, char *out, size_t cap);
 /* What ties a login to this connection (RFC 5929, tls-server-end-point): the hash of the server's
- * certificate, the same at both ends unless somebody stands between them. Returns its length; 0 if none
- * is defined for such a certificate (Ed25519), or it is longer than `cap`. */
+ * certificate, the same at both ends unless somebody stands between them. Returns its length; 0 if
+ * none is defined for such a certificate (Ed25519), or it is longer than `cap`. */
 #define TLS_END_POINT_MAX 64
 size_t tls_end_point(const struct tls *t, uint8_t *out, size_t cap);
 /* The protocol that was agreed upon by ALPN is PostgreSQL's. */

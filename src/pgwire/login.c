@@ -109,16 +109,34 @@ static void await_auth(struct login *l, struct slice user, enum secret_kind kind
 	l->state = LOGIN_STATE_AUTH;
 }
 
+typedef bool (*startup_fn)(struct buf *b, struct slice user, struct slice database,
+                           struct slice application_name);
+
+static bool start_with(startup_fn write, struct login *l, struct slice user, struct slice database,
+                       struct slice application_name, enum secret_kind kind, struct slice secret,
+                       struct buf *out)
+{
+	*l = (struct login){0};
+	if (!identity_ok(user, application_name, kind, secret) || !name_ok(database) ||
+	    !write(out, user, database, application_name))
+		return false;
+	await_auth(l, user, kind, secret);
+	return true;
+}
+
 bool login_start(struct login *l, struct slice user, struct slice database,
                  struct slice application_name, enum secret_kind kind, struct slice secret,
                  struct buf *out)
 {
-	*l = (struct login){0};
-	if (!identity_ok(user, application_name, kind, secret) || !name_ok(database) ||
-	    !write_startup(out, user, database, application_name))
-		return false;
-	await_auth(l, user, kind, secret);
-	return true;
+	return start_with(write_startup, l, user, database, application_name, kind, secret, out);
+}
+
+bool login_start_fixed_path(struct login *l, struct slice user, struct slice database,
+                            struct slice application_name, enum secret_kind kind,
+                            struct slice secret, struct buf *out)
+{
+	return start_with(write_startup_fixed_path, l, user, database, application_name, kind, secret,
+	                  out);
 }
 
 bool login_start_replication(struct login *l, struct slice user, struct slice application_name,

@@ -84,6 +84,10 @@ struct login {
 bool login_start(struct login *l, struct slice user, struct slice database,
                  struct slice application_name, enum secret_kind kind, struct slice secret,
                  struct buf *out);
+/* The same with search_path = pg_catalog. */
+bool login_start_fixed_path(struct login *l, struct slice user, struct slice database,
+                            struct slice application_name, enum secret_kind kind,
+                            struct slice secret, struct buf *out);
 /* The same for a connection that takes replication commands and no SQL; it is in no database. */
 bool login_start_replication(struct login *l, struct slice user, struct slice application_name,
                              enum secret_kind kind, struct slice secret, struct buf *out);

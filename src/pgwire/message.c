@@ -332,16 +332,29 @@ static void put_param(struct buf *b, const char *name, struct slice value)
 	put_cstr(b, value);
 }
 
-bool write_startup(struct buf *b, struct slice user, struct slice database,
-                   struct slice application_name)
+static bool startup_with(struct buf *b, struct slice user, struct slice database,
+                         struct slice application_name, struct slice search_path)
 {
 	size_t at = message_begin(b, 0);
 	put_u32(b, PROTOCOL_3_0);
 	put_param(b, "user", user);
 	put_param(b, "database", database);
 	put_param(b, "application_name", application_name);
+	put_param(b, "search_path", search_path);
 	put_u8(b, 0);
 	return message_end(b, at);
+}
+
+bool write_startup(struct buf *b, struct slice user, struct slice database,
+                   struct slice application_name)
+{
+	return startup_with(b, user, database, application_name, (struct slice){0});
+}
+
+bool write_startup_fixed_path(struct buf *b, struct slice user, struct slice database,
+                              struct slice application_name)
+{
+	return startup_with(b, user, database, application_name, slice_str("pg_catalog"));
 }
 
 bool write_startup_replication(struct buf *b, struct slice user, struct slice application_name)
@@ -409,6 +422,19 @@ bool write_bind_plain(struct buf *b, struct slice portal, struct slice statement
 	put_u16(b, 0); /* parameters */
 	put_u16(b, 1); /* one result format, for all columns */
 	put_u16(b, result_format);
+	return message_end(b, at);
+}
+
+bool write_bind_text(struct buf *b, struct slice portal, struct slice statement, struct slice value)
+{
+	size_t at = message_begin(b, FE_BIND);
+	put_cstr(b, portal);
+	put_cstr(b, statement);
+	put_u16(b, 0); /* parameter formats: text */
+	put_u16(b, 1); /* parameters */
+	put_u32(b, (uint32_t)value.len);
+	put_bytes(b, value);
+	put_u16(b, 0); /* result formats: text */
 	return message_end(b, at);
 }
 

@@ -155,6 +155,10 @@ bool put_cstr(struct buf *b, struct slice text); /* adds the NUL; refuses a text
 /* frontend */
 bool write_startup(struct buf *b, struct slice user, struct slice database,
                    struct slice application_name);
+/* The same with search_path = pg_catalog: names without a schema mean nothing that a user has made.
+ */
+bool write_startup_fixed_path(struct buf *b, struct slice user, struct slice database,
+                              struct slice application_name);
 /* For a connection that takes replication commands and no SQL; it is in no database. */
 bool write_startup_replication(struct buf *b, struct slice user, struct slice application_name);
 bool write_cancel(struct buf *b, uint32_t pid, struct slice key);
@@ -163,6 +167,9 @@ bool write_parse(struct buf *b, struct slice name, struct slice text, struct sli
 /* No parameters, all results in binary (1) or text (0). */
 bool write_bind_plain(struct buf *b, struct slice portal, struct slice statement,
                       uint16_t result_format);
+/* One parameter, in text; all results in text. */
+bool write_bind_text(struct buf *b, struct slice portal, struct slice statement,
+                     struct slice value);
 bool write_execute(struct buf *b, struct slice portal);
 bool write_describe(struct buf *b, uint8_t kind, struct slice name);
 bool write_close(struct buf *b, uint8_t kind, struct slice name);

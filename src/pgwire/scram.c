@@ -8,8 +8,9 @@
 
 #define BASE64_LEN(n) (4 * (((n) + 2) / 3))
 #define MOCK_SALT_LEN 16
-/* gs2-headers (RFC 5802): the client knows no channel binding; it knows it, but heard that the server
- * does not; it uses it. PostgreSQL knows no other identity to act as, and no other kind of binding. */
+/* gs2-headers (RFC 5802): the client knows no channel binding; it knows it, but heard that the
+ * server does not; it uses it. PostgreSQL knows no other identity to act as, and no other kind of
+ * binding. */
 #define GS2_NONE "n,,"
 #define GS2_UNUSED "y,,"
 #define GS2_BOUND "p=tls-server-end-point,,"
@@ -379,8 +380,8 @@ bool scram_server_first(struct scram_server *s, struct slice mechanism, struct s
 }
 
 /* client-final-message: c=binding,r=nonce,[extensions],p=proof */
-static bool client_final_parse(struct scram_server *s, struct slice in,
-                               struct slice *without_proof, uint8_t proof[SCRAM_KEY_LEN])
+static bool client_final_parse(struct scram_server *s, struct slice in, struct slice *without_proof,
+                               uint8_t proof[SCRAM_KEY_LEN])
 {
 	struct slice whole = in, binding, nonce, proof_text;
 	char want[BINDING_TEXT_MAX];

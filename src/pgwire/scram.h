@@ -5,9 +5,9 @@
  * caller. SASLprep: a password that is not plain ASCII is used as it is, as PostgreSQL does when
  * SASLprep fails. OpenSSL's HMAC and SHA-256 do the work.
  *
- * Inside TLS both sides can tie the exchange to the connection (channel binding, SCRAM-SHA-256-PLUS):
- * the client's proof covers the hash of the certificate that it was shown, so nobody who stands between
- * with another certificate can pass it on.
+ * Inside TLS both sides can tie the exchange to the connection (channel binding,
+ * SCRAM-SHA-256-PLUS): the client's proof covers the hash of the certificate that it was shown, so
+ * nobody who stands between with another certificate can pass it on.
  */
 #ifndef TM_PGWIRE_SCRAM_H
 #define TM_PGWIRE_SCRAM_H
@@ -60,8 +60,8 @@ bool md5_stored(struct slice password, struct slice user, char out[MD5_PASSWORD_
 bool md5_response(const char stored[MD5_PASSWORD_LEN + 1], const uint8_t salt[4],
                   char out[MD5_PASSWORD_LEN + 1]);
 
-/* What a TLS connection can be bound to (RFC 5929, tls-server-end-point). Zeroed: in clear, or there is
- * no such hash. */
+/* What a TLS connection can be bound to (RFC 5929, tls-server-end-point). Zeroed: in clear, or
+ * there is no such hash. */
 #define SCRAM_BINDING_MAX 64
 struct scram_binding {
 	size_t len;

@@ -6,31 +6,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "auth_lookup.h"
 #include "pool.h"
 
 #define SALT_LEN 16
 
-static enum auth_step ask_md5(struct client *c, const struct user_entry *u, struct buf *out)
+static bool is_md5(const char *secret)
+{
+	return strncmp(secret, "md5", 3) == 0 && strlen(secret) == MD5_PASSWORD_LEN;
+}
+
+static enum auth_step ask_md5(struct client *c, struct buf *out)
 {
 	struct client_login *l = c->login;
 	net_random(l->salt, sizeof(l->salt));
-	if (u && strncmp(u->secret, "md5", 3) == 0 && strlen(u->secret) == MD5_PASSWORD_LEN)
-		snprintf(l->stored, sizeof(l->stored), "%s", u->secret);
-	else if (u)
-		md5_stored(slice_str(u->secret), slice_str(l->user), l->stored);
+	if (is_md5(l->secret))
+		snprintf(l->stored, sizeof(l->stored), "%s", l->secret);
+	else if (l->known)
+		md5_stored(slice_str(l->secret), slice_str(l->user), l->stored);
 	write_auth(out, AUTH_MD5, slice_of(l->salt, sizeof(l->salt)));
 	return AUTH_MORE;
 }
 
-static enum auth_step ask_scram(struct client *c, const struct user_entry *u, struct buf *out)
+static enum auth_step ask_scram(struct client *c, struct buf *out)
 {
 	struct client_login *l = c->login;
 	struct scram_secret secret;
-	bool have = u && scram_secret_parse(slice_str(u->secret), &secret);
-	if (u && !have && strncmp(u->secret, "md5", 3) != 0) {
+	bool have = scram_secret_parse(slice_str(l->secret), &secret);
+	if (l->known && !have && !is_md5(l->secret)) {
 		uint8_t salt[SALT_LEN];
 		net_random(salt, sizeof(salt));
-		have = scram_secret_from_password(slice_str(u->secret), slice_of(salt, sizeof(salt)),
+		have = scram_secret_from_password(slice_str(l->secret), slice_of(salt, sizeof(salt)),
 		                                  SCRAM_ITERATIONS, &secret);
 	}
 	l->known = have;
@@ -130,32 +136,58 @@ static enum auth_step ask_plain(struct client *c, struct buf *out)
 
 static enum auth_step ask_password(struct client *c, enum hba_method method, struct buf *out)
 {
-	const struct user_entry *u = user_find(c->worker->settings, slice_str(c->login->user));
-	c->login->known = u && u->secret[0];
-	if (!c->login->known)
-		u = NULL;
+	struct client_login *l = c->login;
+	l->known = l->secret[0] != '\0';
 	if (method == HBA_PASSWORD)
 		return ask_plain(c, out);
-	/* A SCRAM secret can only be used for SCRAM. */
-	if (method == HBA_SCRAM || (u && strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0))
-		return ask_scram(c, u, out);
-	return ask_md5(c, u, out);
+	/* A SCRAM secret can only be used for SCRAM; and who was not found is asked as most of those
+	 * are who could have been, as PostgreSQL does. */
+	if (method == HBA_SCRAM || l->lookup == LOOKUP_ABSENT ||
+	    strncmp(l->secret, "SCRAM-SHA-256$", 14) == 0)
+		return ask_scram(c, out);
+	return ask_md5(c, out);
+}
+
+/* What is stored for the user, by auth_file before all others. False: it has to be asked for. */
+static bool take_secret(struct client *c)
+{
+	struct client_login *l = c->login;
+	const struct user_entry *u = user_find(c->worker->settings, slice_str(l->user));
+	if (u) {
+		snprintf(l->secret, sizeof(l->secret), "%s", u->secret);
+		return true;
+	}
+	return l->lookup != LOOKUP_NONE || !lookup_configured(c);
+}
+
+/* He has proved who he is, or need not: a list of users is one of those who may come all the same.
+ */
+static enum auth_step let_in(struct client *c)
+{
+	if (!take_secret(c))
+		return AUTH_LOOKUP;
+	if (c->login->lookup == LOOKUP_ABSENT)
+		return forbid(c, "auth_query has no user \"%s\"", c->login->user);
+	return AUTH_DONE;
 }
 
 static enum auth_step begin_with(struct client *c, enum hba_method method,
                                  const struct hba_rule *r, struct buf *out)
 {
+	enum auth_step step;
 	switch (method) {
 	case HBA_TRUST:
-		return AUTH_DONE;
+		return let_in(c);
 	case HBA_CERT:
-		return prove_by_cert(c, r);
+		step = prove_by_cert(c, r);
+		return step == AUTH_DONE ? let_in(c) : step;
 	case HBA_PEER:
-		return prove_by_peer(c, r);
+		step = prove_by_peer(c, r);
+		return step == AUTH_DONE ? let_in(c) : step;
 	case HBA_MD5:
 	case HBA_SCRAM:
 	case HBA_PASSWORD:
-		return ask_password(c, method, out);
+		return take_secret(c) ? ask_password(c, method, out) : AUTH_LOOKUP;
 	case HBA_REJECT:
 		break;
 	}
@@ -241,34 +273,31 @@ static enum auth_step answer_scram(struct client *c, struct slice body, struct b
 }
 
 /* Who is unknown costs as much as who is not. */
-static bool password_fits(struct client_login *l, const struct user_entry *u, struct slice text)
+static bool password_fits(struct client_login *l, struct slice text)
 {
 	char stored[MD5_PASSWORD_LEN + 1];
 	struct scram_secret secret;
 	static const uint8_t no_salt[SALT_LEN];
-	if (!u) {
+	if (!l->known) {
 		(void)scram_secret_from_password(text, slice_of(no_salt, SALT_LEN), SCRAM_ITERATIONS,
 		                                 &secret);
 		return false;
 	}
-	if (strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0)
-		return l->has_keys = scram_secret_parse(slice_str(u->secret), &secret) &&
+	if (strncmp(l->secret, "SCRAM-SHA-256$", 14) == 0)
+		return l->has_keys = scram_secret_parse(slice_str(l->secret), &secret) &&
 		                     scram_secret_check(&secret, text, &l->keys);
-	if (strncmp(u->secret, "md5", 3) == 0 && strlen(u->secret) == MD5_PASSWORD_LEN)
+	if (is_md5(l->secret))
 		return md5_stored(text, slice_str(l->user), stored) &&
-		       same_text(slice_str(stored), u->secret);
-	return same_text(text, u->secret);
+		       same_text(slice_str(stored), l->secret);
+	return same_text(text, l->secret);
 }
 
 static enum auth_step answer_plain(struct client *c, struct slice body)
 {
-	struct client_login *l = c->login;
 	struct slice text;
 	if (!msg_password_parse(body, &text))
 		return AUTH_BROKEN;
-	const struct user_entry *u =
-		l->known ? user_find(c->worker->settings, slice_str(l->user)) : NULL;
-	return text.len > 0 && password_fits(l, u, text) ? AUTH_DONE : AUTH_REFUSED;
+	return text.len > 0 && password_fits(c->login, text) ? AUTH_DONE : AUTH_REFUSED;
 }
 
 enum auth_step auth_answer(struct client *c, struct slice body, struct buf *out)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "auth_lookup.h"
 #include "base/log.h"
 #include "cancel.h"
 #include "marks.h"
@@ -240,10 +241,11 @@ void client_close(struct client *c)
 		return;
 	if (w->settings->log_connections && c->account)
 		log_info("client=%u database=%s user=%s disconnected", c->id, c->account->database->name,
-		         c->account->user);
+		         client_user(c));
 	c->state = CLIENT_DEAD;
 	list_remove(&c->queue);
 	leave_server(c);
+	lookup_leave(c);
 	marks_release(c);
 	settle_release(c);
 	pool_decline(c);
@@ -271,6 +273,7 @@ void client_free(struct client *c)
 	if (c->session)
 		sessions_put(&w->sessions, c->session, net_loop_now_us(w->loop));
 	free(c->own);
+	free(c->user);
 	free(c->console);
 	free(c->options);
 	free(c->startup_options);
@@ -570,7 +573,13 @@ void client_resume(struct client *c)
 		marks_resume(c);
 	if (c->state == CLIENT_WAIT_MARK || c->state == CLIENT_DEAD)
 		return;
-	if (c->state == CLIENT_WELCOME) {
+	if (c->state == CLIENT_LOOKUP) {
+		startup_lookup(c);
+		if (c->state == CLIENT_LOOKUP || c->state == CLIENT_DEAD) {
+			pool_decline(c);
+			return;
+		}
+	} else if (c->state == CLIENT_WELCOME) {
 		startup_welcome(c);
 		if (c->state != CLIENT_READY) {
 			pool_decline(c);

@@ -29,6 +29,11 @@ void client_tend_end(struct client *c, int64_t now_us);
 void client_say(struct client *c, const void *ptr, size_t len);
 void client_free(struct client *c);
 /* The effective policy: configuration, then what the connection said. */
+/* Whom it logged in as; not always who it is on the servers. It has an account. */
+static inline const char *client_user(const struct client *c)
+{
+	return c->user ? c->user : c->account->user;
+}
 struct route_policy client_policy(const struct client *c);
 /* May transactions of this client that are not READ ONLY begin on a replica? */
 bool client_splits(const struct client *c);

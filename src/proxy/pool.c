@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "auth_lookup.h"
 #include "base/log.h"
 #include "client.h"
 #include "operate.h"
@@ -24,8 +25,7 @@ static bool name_copy(char out[NAME_MAX_BYTES], struct slice name)
 	return true;
 }
 
-/* The entry of that name, else the "*" entry, else NULL. */
-static const struct database_entry *entry_find(const struct settings *s, const char *name)
+const struct database_entry *database_entry_find(const struct settings *s, const char *name)
 {
 	const struct database_entry *any = NULL;
 	for (int i = 0; i < s->database_count; i++) {
@@ -62,13 +62,14 @@ static struct session_mark *shared_mark(struct database *db)
 bool database_served(const struct worker *w, struct slice name)
 {
 	char key[NAME_MAX_BYTES];
-	return name_copy(key, name) && entry_find(w->settings, key);
+	return name_copy(key, name) && database_entry_find(w->settings, key);
 }
 
 bool database_listed(const struct worker *w, struct slice name)
 {
 	char key[NAME_MAX_BYTES];
-	const struct database_entry *e = name_copy(key, name) ? entry_find(w->settings, key) : NULL;
+	const struct database_entry *e =
+		name_copy(key, name) ? database_entry_find(w->settings, key) : NULL;
 	return e && strcmp(e->name, "*") != 0;
 }
 
@@ -77,7 +78,7 @@ struct database *database_get(struct worker *w, struct slice name)
 	char key[NAME_MAX_BYTES];
 	if (!name_copy(key, name))
 		return NULL;
-	const struct database_entry *e = entry_find(w->settings, key);
+	const struct database_entry *e = database_entry_find(w->settings, key);
 	if (!e)
 		return NULL;
 	list_for_each(it, &w->databases)
@@ -127,7 +128,7 @@ void databases_reload(struct worker *w)
 	list_for_each(it, &w->databases)
 	{
 		struct database *db = container_of(it, struct database, link);
-		const struct database_entry *e = entry_find(w->settings, db->name);
+		const struct database_entry *e = database_entry_find(w->settings, db->name);
 		enum scope before = db->scope;
 		if (e)
 			database_configure(db, e);
@@ -197,32 +198,33 @@ void account_learn_keys(struct account *a, const struct scram_keys *keys)
 }
 
 /* How to prove to a server that we are this user. */
-static void account_secret(struct account *a)
+static void account_secret(struct account *a, const char *stored)
 {
-	const struct user_entry *u = user_find(a->database->worker->settings, slice_str(a->user));
-	if (u && strncmp(u->secret, "SCRAM-SHA-256$", 14) == 0) {
-		keep_keys_of(a, u->secret);
+	if (strncmp(stored, "SCRAM-SHA-256$", 14) == 0) {
+		keep_keys_of(a, stored);
 		return;
 	}
 	forget_secret(a);
-	if (!u || u->secret[0] == '\0')
+	if (stored[0] == '\0')
 		return;
-	bool md5 = strncmp(u->secret, "md5", 3) == 0 && strlen(u->secret) == MD5_PASSWORD_LEN;
+	bool md5 = strncmp(stored, "md5", 3) == 0 && strlen(stored) == MD5_PASSWORD_LEN;
 	a->secret_kind = md5 ? SECRET_MD5 : SECRET_PLAIN;
-	snprintf(a->secret, sizeof(a->secret), "%s", u->secret);
+	snprintf(a->secret, sizeof(a->secret), "%s", stored);
 }
 
-struct account *account_get(struct database *db, struct slice user)
+static struct account *account_find(struct database *db, struct slice user, bool lookups)
 {
 	list_for_each(it, &db->accounts)
 	{
 		struct account *a = container_of(it, struct account, link);
-		if (slice_eq_str(user, a->user)) {
-			account_secret(a);
+		if (a->lookups == lookups && slice_eq_str(user, a->user))
 			return a;
-		}
 	}
+	return NULL;
+}
 
+static struct account *account_make(struct database *db, struct slice user)
+{
 	struct account *a = calloc(1, sizeof(*a));
 	if (!a || !name_copy(a->user, user)) {
 		free(a);
@@ -239,8 +241,30 @@ struct account *account_get(struct database *db, struct slice user)
 		list_init(&p->waiting);
 		list_init(&p->held);
 	}
-	account_secret(a);
 	list_push_back(&db->accounts, &a->link);
+	return a;
+}
+
+struct account *account_get(struct database *db, struct slice user, const char *stored)
+{
+	struct account *a = account_find(db, user, false);
+	if (!a)
+		a = account_make(db, user);
+	if (a)
+		account_secret(a, stored);
+	return a;
+}
+
+struct account *account_for_lookups(struct database *db, struct slice user)
+{
+	const struct user_entry *u = user_find(db->worker->settings, user);
+	struct account *a = account_find(db, user, true);
+	if (!a)
+		a = account_make(db, user);
+	if (a) {
+		a->lookups = true;
+		account_secret(a, u ? u->secret : "");
+	}
 	return a;
 }
 
@@ -315,7 +339,8 @@ struct welcome *welcome_learn(struct account *a, struct vars *vars, const struct
 
 int pool_size(const struct pool *p)
 {
-	return p->account->database->pool_size;
+	int size = p->account->database->pool_size;
+	return p->account->lookups && size > LOOKUP_CONNECTIONS ? LOOKUP_CONNECTIONS : size;
 }
 
 bool pool_unwanted(const struct pool *p)

@@ -14,13 +14,19 @@
 bool database_served(const struct worker *w, struct slice name);
 /* … by its own name, not by "*"? */
 bool database_listed(const struct worker *w, struct slice name);
+/* The line of [databases] that serves a name: its own, else that of "*", else NULL. */
+const struct database_entry *database_entry_find(const struct settings *s, const char *name);
 /* Finds the database a client asked for, or makes it; NULL: not configured, or no memory. */
 struct database *database_get(struct worker *w, struct slice name);
 /* How the account's user proves to servers who he is. */
 struct slice account_proof(const struct account *a);
 /* What a client has proved to have: of use where the userlist has a SCRAM secret only. */
 void account_learn_keys(struct account *a, const struct scram_keys *keys);
-struct account *account_get(struct database *db, struct slice user);
+/* Finds or makes the account. `stored` is what is known of the user's secret, as auth_file has it;
+ * "" is nothing. */
+struct account *account_get(struct database *db, struct slice user, const char *stored);
+/* The one whose connections look users up: with auth_file's secret, and never a client's. */
+struct account *account_for_lookups(struct database *db, struct slice user);
 /* A client has gone: no connection is kept for the sequences that it has advanced there. */
 void account_forget_sequences(struct account *a, uint64_t serial);
 const struct user_entry *user_find(const struct settings *s, struct slice name);

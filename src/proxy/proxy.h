@@ -85,6 +85,7 @@ struct account {
 	struct list link; /* database.accounts */
 	struct database *database;
 	char user[NAME_MAX_BYTES];
+	bool lookups; /* its connections look users up (auth_lookup.h): no client is ever given one */
 	enum secret_kind secret_kind; /* for the servers */
 	char secret[256];
 	struct list welcomes;
@@ -145,7 +146,7 @@ enum server_state {
 	SERVER_DEAD,
 };
 
-enum server_task { TASK_NONE, TASK_CATALOG, TASK_RESET };
+enum server_task { TASK_NONE, TASK_CATALOG, TASK_RESET, TASK_LOOKUP };
 
 #define SERVER_PARAMS_MAX 64
 
@@ -157,6 +158,8 @@ struct server {
 	enum server_state state;
 	enum server_task task;
 	struct client *client; /* ACTIVE, SYNC */
+	struct client *asker;  /* TASK_LOOKUP: for whom; NULL: he is gone */
+	int64_t lookup_asked_us;
 	int64_t incarnation;   /* postmaster start of the server it talks to, µs since 1970 */
 	enum default_isolation isolation; /* its own, at login */
 	struct login *login;   /* while logging in */
@@ -220,8 +223,8 @@ struct server {
 /* ---------------------------------------------------------------- clients */
 
 /*
- *     TLS
- *      ⇅
+ *     TLS  LOOKUP
+ *      ⇅    ⇅   ╲
  *   STARTUP ─▶ AUTH ─▶ WELCOME ─▶ READY ⇄ WAIT_POSITION
  *      │                             ⇅ ╲
  *      ▶ CONSOLE                     ⇅   WAIT_SERVER, WAIT_SYNC
@@ -229,7 +232,8 @@ struct server {
  */
 enum client_state {
 	CLIENT_STARTUP,
-	CLIENT_TLS, /* shaking hands, which is the stream.s affair */
+	CLIENT_TLS,    /* shaking hands, which is the stream.s affair */
+	CLIENT_LOOKUP, /* what is stored for the user is being asked for: auth_lookup.h */
 	CLIENT_AUTH,
 	CLIENT_WELCOME, /* needs a server to learn what to say at login */
 	CLIENT_READY,
@@ -313,6 +317,16 @@ struct tx_sessions {
 	struct session *it[TX_SESSIONS_MAX];
 };
 
+/* What is known of a user whom auth_file does not have. */
+enum lookup {
+	LOOKUP_NONE, /* nobody has been asked */
+	LOOKUP_WAITS,
+	LOOKUP_ASKED,
+	LOOKUP_FOUND,
+	LOOKUP_ABSENT, /* there is no such user */
+	LOOKUP_FAILED,
+};
+
 /* Login in progress; freed after it. */
 struct client_login {
 	struct vars *vars;
@@ -321,9 +335,14 @@ struct client_login {
 	bool console, scram, plain, first_done;
 	char why[256]; /* AUTH_FORBIDDEN */
 	char user[NAME_MAX_BYTES], database[NAME_MAX_BYTES];
+	/* What is stored for the user: as auth_file has it, or looked up. "": nothing. */
+	char secret[256];
+	enum lookup lookup;
+	struct server *lookup_server; /* LOOKUP_ASKED */
+	int64_t lookup_began_us;
 	char stored[MD5_PASSWORD_LEN + 1];
 	uint8_t salt[4];
-	bool known;                  /* the user exists */
+	bool known;                  /* the user exists, and has a password */
 	bool has_keys;               /* … proved it by SCRAM */
 	struct scram_keys keys;
 	struct scram_server *server; /* while a SASL exchange runs */
@@ -429,6 +448,7 @@ struct client {
 	int64_t ended_at_us;
 	int64_t probed_at_us;
 	const char *last_words;
+	char *user;  /* whom it logged in as; NULL: the account's */
 	uint32_t id; /* with the key: what a cancel request must say */
 	uint8_t cancel_key_len;
 	uint8_t cancel_key[32];
@@ -469,6 +489,7 @@ struct worker {
 	struct list mark_writes; /* on their way there */
 	struct vars_table vars;
 	struct list databases;
+	struct lookup_cache *lookups; /* NULL: nothing was looked up yet */
 	bool paused; /* all of them, also those to come */
 	struct list clients;
 	int client_count;

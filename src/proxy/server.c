@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "auth_lookup.h"
 #include "base/log.h"
+#include "cancel.h"
 #include "client.h"
 #include "operate.h"
 #include "pool.h"
@@ -197,6 +199,20 @@ void server_tend(struct server *s, int64_t now_us)
 		connect_failed(s, "08006", "the login was not over within server_connect_timeout");
 	else if (s->reading && hangs(s, now_us))
 		server_close(s, "its node does not answer");
+	else if (s->task == TASK_LOOKUP &&
+	         now_us - s->lookup_asked_us > s->worker->settings->server_connect_timeout_us) {
+		cancel_send(s); /* or the server would go on with it for nobody */
+		server_close(s, "auth_query was not answered within server_connect_timeout");
+	}
+}
+
+static bool start_login(struct login *l, const struct account *a, struct buf *out)
+{
+	struct slice user = slice_str(a->user), database = slice_str(a->database->dbname);
+	if (a->lookups)
+		return login_start_fixed_path(l, user, database, slice_str("tidemark"), a->secret_kind,
+		                              account_proof(a), out);
+	return login_start(l, user, database, (struct slice){0}, a->secret_kind, account_proof(a), out);
 }
 
 static void login_begin(struct server *s)
@@ -206,10 +222,7 @@ static void login_begin(struct server *s)
 	s->login = calloc(1, sizeof(*s->login));
 	struct buf out;
 	buf_init(&out, LOGIN_OUT_MAX);
-	bool ok = s->login &&
-	          login_start(s->login, slice_str(a->user), slice_str(a->database->dbname),
-	                      (struct slice){0}, a->secret_kind, account_proof(a), &out) &&
-	          server_send(s, &out);
+	bool ok = s->login && start_login(s->login, a, &out) && server_send(s, &out);
 	buf_release(&out);
 	if (ok)
 		dial_bind(node_of(s->pool), s->stream, s->login);
@@ -297,7 +310,8 @@ static void verify_row(struct server *s, struct slice body)
 void server_task_if_wanted(struct server *s)
 {
 	struct database *db = s->pool->account->database;
-	if (db->catalog_state != CATALOG_WANTED || db->catalog_loader || !server_is_primary(s))
+	if (db->catalog_state != CATALOG_WANTED || db->catalog_loader || !server_is_primary(s) ||
+	    s->pool->account->lookups)
 		return;
 	list_remove(&s->link);
 	list_push_front(&s->pool->busy, &s->link);
@@ -503,6 +517,8 @@ static void own_done(struct server *s)
 	case SERVER_TASK:
 		if (s->task == TASK_CATALOG)
 			catalog_done(s);
+		else if (s->task == TASK_LOOKUP)
+			lookup_done(s);
 		else
 			reset_done(s);
 		s->task = TASK_NONE;
@@ -535,6 +551,8 @@ static bool own_message(struct server *s, const struct frame *f)
 			verify_row(s, frame_body(f));
 		else if (s->task == TASK_CATALOG)
 			catalog_row(s, frame_body(f));
+		else if (s->task == TASK_LOOKUP)
+			lookup_row(s, frame_body(f));
 		break;
 	default:
 		break;
@@ -542,7 +560,9 @@ static bool own_message(struct server *s, const struct frame *f)
 	struct reply_step step = replies_step(&s->replies, f);
 	if (step.verdict == REPLY_STEP_INVALID)
 		return false;
-	if (step.completed)
+	for (uint32_t i = 0; i < step.voided; i++)
+		replies_pop(&s->replies);
+	if (step.completed && step.entry.kind >= REPLY_SYNC)
 		own_done(s);
 	return true;
 }
@@ -802,6 +822,7 @@ void server_close(struct server *s, const char *why)
 		p->account->database->catalog_loader = NULL;
 		p->account->database->catalog_state = CATALOG_WANTED;
 	}
+	lookup_lost(s, why);
 	/* Nothing can be said to a client amid a message. */
 	bool silent = s->fatal_seen || server_amid_message(s);
 	s->state = SERVER_DEAD;

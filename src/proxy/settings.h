@@ -49,11 +49,22 @@ struct user_entry {
 	char secret[256];
 };
 
+/* Where users are looked up that auth_file does not know: auth_lookup.h. */
+struct auth_lookup {
+	char user[64];   /* "": nowhere */
+	char dbname[64]; /* a database of clients; "" is the one that the client asked for */
+	char query[512];
+};
+
 /* A line of [databases]. name "*" is every database that has no line of its own. */
 struct database_entry {
 	char name[64];
 	char dbname[64]; /* on the servers; "" is the same as the client asked for */
 	int pool_size;   /* 0: default_pool_size */
+	/* Who all clients of this database are on the servers; "" is each himself. Without a password:
+	 * as auth_file has it. */
+	char user[64], password[256];
+	struct auth_lookup lookup; /* "" is what is said for all */
 	bool has_consistency, has_scope;
 	enum consistency_level consistency;
 	enum scope scope;
@@ -88,6 +99,8 @@ struct settings {
 	char auth_file[256]; /* where `users` came from; "" is none */
 	int user_count;
 	struct user_entry *users; /* sorted by name */
+	struct auth_lookup lookup;
+	int64_t auth_query_ttl_us; /* for how long an answer counts; 0: not at all */
 	int database_count;
 	struct database_entry *databases;
 	char admin_users[512]; /* comma separated */

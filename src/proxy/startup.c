@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "auth.h"
+#include "auth_lookup.h"
 #include "base/log.h"
 #include "cancel.h"
 #include "client.h"
@@ -197,7 +198,12 @@ static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 	case AUTH_DONE:
 		after_auth(c);
 		break;
+	case AUTH_LOOKUP:
+		c->state = CLIENT_LOOKUP;
+		startup_lookup(c);
+		break;
 	case AUTH_REFUSED:
+		lookup_forget(c);
 		c->worker->stats.login_failures++;
 		log_warn("user=%s password authentication failed", c->login->user);
 		snprintf(text, sizeof(text), "password authentication failed for user \"%s\"",
@@ -215,6 +221,16 @@ static void run_auth(struct client *c, enum auth_step step, struct buf *out)
 		client_fatal(c, "08P01", "invalid password or SASL message", NULL);
 		break;
 	}
+}
+
+void startup_lookup(struct client *c)
+{
+	struct buf out;
+	if (!lookup_advance(c) || c->state == CLIENT_DEAD)
+		return;
+	buf_init(&out, 4096);
+	run_auth(c, auth_begin(c, &out), &out);
+	buf_release(&out);
 }
 
 /* ---------------------------------------------------------------------- TLS */
@@ -495,7 +511,7 @@ static void welcome_with(struct client *c, const struct welcome *wl)
 	say_welcome(c, buf_slice(&wl->bytes));
 	if (c->worker->settings->log_connections)
 		log_info("client=%u database=%s user=%s connected", c->id, c->account->database->name,
-		         c->account->user);
+		         client_user(c));
 }
 
 /* Nobody with these settings was here yet: a server has to tell what to say. */
@@ -574,6 +590,21 @@ static bool own_settings(struct client *c)
 	return true;
 }
 
+/* The account that the client uses on the servers: its own, or the one that all clients of the
+ * database share. */
+static struct account *account_of(struct client *c, struct database *db)
+{
+	const struct settings *s = c->worker->settings;
+	const struct database_entry *e = database_entry_find(s, db->name);
+	const struct client_login *l = c->login;
+	if (!e || !e->user[0])
+		return account_get(db, slice_str(l->user), l->secret);
+	const struct user_entry *u = user_find(s, slice_str(e->user));
+	const char *stored = e->password[0] ? e->password : u ? u->secret : "";
+	c->user = strdup(l->user);
+	return c->user ? account_get(db, slice_str(e->user), stored) : NULL;
+}
+
 /* Only for who was let in: anybody can think up names, and what is made for them stays. */
 static bool enter_database(struct client *c)
 {
@@ -588,10 +619,11 @@ static bool enter_database(struct client *c)
 		             "An administrator has said DISABLE; ENABLE lets clients in again.");
 		return false;
 	}
-	c->account = db ? account_get(db, slice_str(c->login->user)) : NULL;
+	c->account = db ? account_of(c, db) : NULL;
 	if (c->account)
 		c->account->client_count++;
-	if (c->account && c->login->has_keys)
+	/* They prove who the client is, and nobody else. */
+	if (c->account && c->login->has_keys && !c->user)
 		account_learn_keys(c->account, &c->login->keys);
 	if (!c->account || !client_scope_mark(c)) {
 		client_fatal(c, "53200", "out of memory", NULL);

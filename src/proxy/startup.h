@@ -14,6 +14,8 @@ size_t startup_packet(struct client *c, struct slice in);
 void startup_secured(struct client *c, unsigned events);
 /* CLIENT_AUTH: one answer to a challenge. Likewise. */
 size_t startup_answer(struct client *c, struct slice in);
+/* CLIENT_LOOKUP: the user may be known by now. */
+void startup_lookup(struct client *c);
 /* CLIENT_WELCOME: asks a server what to say; comes back here as long as there is none. */
 void startup_welcome(struct client *c);
 /* Wipes and frees what the login held. Safe at any time. */

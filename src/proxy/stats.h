@@ -52,6 +52,9 @@ struct stats {
 	uint64_t marks_unknown;   /* stored marks of which nobody knows whether it has them */
 	uint64_t client_errors;   /* protocol violations */
 	uint64_t logins, login_failures;
+	uint64_t lookups;        /* users asked for by auth_query */
+	uint64_t lookups_kept;   /* … that an earlier answer was good for */
+	uint64_t lookups_failed; /* … without an answer */
 	uint64_t cancels, cancels_refused;
 	uint64_t server_connects, server_connect_failures;
 	uint64_t syncs;    /* settings replayed on a server connection */

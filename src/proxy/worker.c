@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "auth_lookup.h"
 #include "base/log.h"
 #include "cancel.h"
 #include "client.h"
@@ -243,6 +244,9 @@ static void tend_client(struct worker *w, struct client *c, int64_t now)
 	case CLIENT_AUTH:
 		if (s->client_login_timeout_us > 0 && idle > s->client_login_timeout_us)
 			client_fatal(c, "08P01", "client_login_timeout: the login took too long", NULL);
+		break;
+	case CLIENT_LOOKUP:
+		lookup_tend(c, now);
 		break;
 	case CLIENT_WELCOME:
 		if (s->client_login_timeout_us > 0 && idle > s->client_login_timeout_us)
@@ -502,6 +506,7 @@ void worker_reload(struct worker *w, const struct settings *s)
 {
 	w->settings = s;
 	databases_reload(w);
+	lookups_forget(w);
 	(void)observe_switch(w);
 	take_fleet_settings(w);
 	w->sessions.ttl_us = s->session_ttl_us;
@@ -645,6 +650,7 @@ void worker_free(struct worker *w)
 	net_timer_free(w->tick_timer);
 	marks_stop(w);
 	observe_free(w->observe);
+	lookups_free(w);
 	databases_free(w);
 	if (w->loop)
 		net_loop_free(w->loop);

@@ -5,9 +5,9 @@ struct net_stream *dial(struct net_loop *l, const struct watch_node *n, int64_t 
                         net_stream_fn fn, void *owner)
 {
 	const struct net_tls tls = {
-		.mode = n->tls_direct                  ? NET_TLS_DIRECT
-		        : n->sslmode >= SSLMODE_REQUIRE ? NET_TLS_REQUIRE
-		                                        : NET_TLS_PREFER,
+		.mode = n->tls_direct                   ? NET_TLS_DIRECT
+	            : n->sslmode >= SSLMODE_REQUIRE ? NET_TLS_REQUIRE
+	                                            : NET_TLS_PREFER,
 		.context = n->tls,
 		.name = n->host,
 	};

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * What a server sends while the router logs in: one byte for the kind of secret and the channel binding,
- * then messages.
- * Each of them is also read as an answer to a statement.
+ * What a server sends while the router logs in: one byte for the kind of secret and the channel
+ * binding, then messages. Each of them is also read as an answer to a statement.
  */
 #include "fuzz.h"
 

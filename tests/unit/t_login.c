@@ -384,7 +384,8 @@ static void sasl_without_our_mechanism_is_refused(void **state)
 
 /* ================= channel binding ================= */
 
-static const struct scram_binding certificate = {.len = 32, .hash = "thirty-two bytes of a fine hash"};
+static const struct scram_binding certificate = {.len = 32,
+                                                 .hash = "thirty-two bytes of a fine hash"};
 
 static void a_login_is_tied_to_its_connection_where_it_can_be(void **state)
 {
@@ -422,9 +423,10 @@ static void the_header_says_what_the_client_could_have_done(void **state)
 		struct slice mechanism, first;
 		begin(&s, SECRET_PLAIN, PASSWORD);
 		login_bind(&s.login, cases[i].how, cases[i].binding);
-		assert_int_equal(auth(&s, AUTH_SASL, cases[i].offered ? slice_of(plus, sizeof(plus))
-		                                                      : slice_of(one, sizeof(one))),
-		                 LOGIN_MORE);
+		assert_int_equal(
+			auth(&s, AUTH_SASL,
+		         cases[i].offered ? slice_of(plus, sizeof(plus)) : slice_of(one, sizeof(one))),
+			LOGIN_MORE);
 		assert_true(msg_sasl_initial_parse(answer(&s), &mechanism, &first));
 		assert_memory_equal(first.ptr, cases[i].header, strlen(cases[i].header));
 		end(&s);

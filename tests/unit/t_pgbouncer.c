@@ -247,12 +247,25 @@ static void what_would_be_less_safe_is_refused(void **state)
 			fail_msg("%s was taken", lines[i]);
 		assert_said(&errors, "pgbouncer.ini:4: ");
 	}
-	assert_false(translate("[databases]\na = host=h user=u password=hush\n"));
-	assert_said(&errors, "logged in to the servers as themselves");
-	assert_null(said(&errors, "hush"));
 	assert_false(translate("[databases]\na = host=h connect_query='SET x = ''hush'''\n"));
 	assert_said(&errors, "connect_query");
 	assert_null(said(&errors, "hush"));
+}
+
+static void who_may_come_in_is_kept(void **state)
+{
+	assert_true(
+		translate("[databases]\n"
+	              "a = host=h user=u password='hu''sh' auth_user=au auth_dbname=a\n"
+	              "b = host=h auth_query='SELECT u, p FROM f($1)'\n"
+	              "[pgbouncer]\nauth_user = me\nauth_query = SELECT x($1)\nauth_dbname = b\n"));
+	assert_non_null(
+		strstr(text, "a = user='u' password='hu\\'sh' auth_user='au' auth_dbname='a'\n"));
+	assert_non_null(strstr(text, "b = auth_query='SELECT u, p FROM f($1)'\n"));
+	assert_non_null(strstr(text, "auth_user = me\n"));
+	assert_non_null(strstr(text, "auth_query = SELECT x($1)\n"));
+	assert_non_null(strstr(text, "auth_dbname = b\n"));
+	assert_said(&notes, "need their schema");
 }
 
 static void odd_pairs_are_refused(void **state)
@@ -371,6 +384,7 @@ int main(void)
 		T(files_that_include_themselves_end),
 		T(one_fleet_only),
 		T(what_would_be_less_safe_is_refused),
+		T(who_may_come_in_is_kept),
 		T(odd_pairs_are_refused),
 		T(the_watcher_uses_a_password_that_is_known),
 		T(every_truncation_is_safe),

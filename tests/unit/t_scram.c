@@ -184,7 +184,8 @@ static bool exchange(const char *password, const struct scram_secret *secret)
 	assert_true(scram_client_init(&c, slice_str(password)));
 	scram_server_init(&s, secret, slice_str("seed of this server, user"));
 	assert_true(scram_client_first(&c, nonce_a, &to_server));
-	assert_true(scram_server_first(&s, slice_str(SCRAM_MECHANISM), buf_slice(&to_server), nonce_b, &to_client));
+	assert_true(scram_server_first(&s, slice_str(SCRAM_MECHANISM), buf_slice(&to_server), nonce_b,
+	                               &to_client));
 	buf_reset(&to_server);
 	assert_true(scram_client_final(&c, buf_slice(&to_client), &to_server));
 	buf_reset(&to_client);
@@ -497,7 +498,8 @@ static bool prove_with(const struct scram_keys *keys, const char *secret_text)
 	scram_server_init(&server, &secret, slice_str("alice"));
 	scram_client_init_keys(&client, keys);
 	bool ok = scram_client_first(&client, nonce_a, &first) &&
-	          scram_server_first(&server, slice_str(SCRAM_MECHANISM), buf_slice(&first), nonce_b, &answer) &&
+	          scram_server_first(&server, slice_str(SCRAM_MECHANISM), buf_slice(&first), nonce_b,
+	                             &answer) &&
 	          scram_client_final(&client, buf_slice(&answer), &final) &&
 	          scram_server_final(&server, buf_slice(&final), &verdict) &&
 	          scram_client_verify(&client, buf_slice(&verdict));
@@ -546,7 +548,8 @@ static struct scram_binding binding_of(size_t len, uint8_t fill)
 
 /* What came of an exchange in which the server offers what it can be bound to, and the client takes
  * `mechanism` with a header of its own. "" is success, NULL a refusal without a fault. */
-static const char *bound_exchange(const char *mechanism, char flag, const struct scram_binding *client,
+static const char *bound_exchange(const char *mechanism, char flag,
+                                  const struct scram_binding *client,
                                   const struct scram_binding *server)
 {
 	static struct scram_server s;
@@ -563,9 +566,9 @@ static const char *bound_exchange(const char *mechanism, char flag, const struct
 		scram_client_could_bind(&c);
 	scram_server_init(&s, &secret, (struct slice){0});
 	scram_server_bind(&s, server);
-	bool ok = scram_client_first(&c, nonce_a, &to_server) &&
-	          scram_server_first(&s, slice_str(mechanism), buf_slice(&to_server), nonce_b,
-	                             &to_client);
+	bool ok =
+		scram_client_first(&c, nonce_a, &to_server) &&
+		scram_server_first(&s, slice_str(mechanism), buf_slice(&to_server), nonce_b, &to_client);
 	buf_reset(&to_server);
 	ok = ok && scram_client_final(&c, buf_slice(&to_client), &to_server);
 	buf_reset(&to_client);
