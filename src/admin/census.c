@@ -39,6 +39,7 @@ enum server_activity server_activity(const struct server *s)
 	case SERVER_TASK:
 		return SERVER_DOES_TASK;
 	case SERVER_SYNC:
+	case SERVER_UNSEEN:
 	case SERVER_ACTIVE:
 		return SERVER_DOES_ACTIVE;
 	case SERVER_IDLE:

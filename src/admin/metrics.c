@@ -346,6 +346,9 @@ static void counters(const struct worker *w, struct buf *out)
 		ROW("statement_prepares", "", prepares,
 	        "Statements prepared on a server connection that lacked them."),
 		ROW("binds", "", binds, "Times that a client was bound to a server connection."),
+		ROW("unseen_questions", "", unseen_asked,
+	        "Times that a session was asked what functions had left in it."),
+		ROW("unseen_found", "", unseen_found, "Those that found something, or had no answer."),
 #undef ROW
 	};
 	const char *last = "";

@@ -148,12 +148,21 @@ static void buffer_cells(struct table *t, const struct buf *in, const struct buf
 
 /* ------------------------------------------------------------------ the tables */
 
+static void bound_cells(struct table *t, const struct bound_by *by, int64_t now_us)
+{
+	if (by)
+		table_time(t, by->at_us, now_us);
+	else
+		table_null(t);
+	table_text(t, by ? by->brief : NULL);
+}
+
 void show_clients(struct worker *w, struct buf *out)
 {
 	struct table t;
 	int64_t now = net_now_us();
-	TABLE_BEGIN(&t, out, SOCKET_TYPES "ssss", SOCKET_COLUMNS, "bound", "session", "last_route",
-	            "node");
+	TABLE_BEGIN(&t, out, SOCKET_TYPES "ssssss", SOCKET_COLUMNS, "bound", "session", "last_route",
+	            "node", "bound_since", "bound_by");
 	for (struct list *it = w->clients.next; it != &w->clients && !out->overflow; it = it->next) {
 		const struct client *c = container_of(it, struct client, link);
 		bool routed = c->last_node >= 0 && c->last_node < w->fleet.count;
@@ -162,6 +171,7 @@ void show_clients(struct worker *w, struct buf *out)
 		table_text(&t, c->session ? c->session->name : "");
 		table_text(&t, routed ? route_reason_name((enum route_reason)c->last_reason) : NULL);
 		table_text(&t, routed ? w->fleet.nodes[c->last_node].name : NULL);
+		bound_cells(&t, c->bound_by, now);
 		table_row_end(&t);
 	}
 	table_end(&t, "SHOW");

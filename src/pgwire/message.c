@@ -425,16 +425,19 @@ bool write_bind_plain(struct buf *b, struct slice portal, struct slice statement
 	return message_end(b, at);
 }
 
-bool write_bind_text(struct buf *b, struct slice portal, struct slice statement, struct slice value)
+bool write_bind_text(struct buf *b, struct slice portal, struct slice statement, struct slice value,
+                     uint16_t result_format)
 {
 	size_t at = message_begin(b, FE_BIND);
 	put_cstr(b, portal);
 	put_cstr(b, statement);
 	put_u16(b, 0); /* parameter formats: text */
 	put_u16(b, 1); /* parameters */
-	put_u32(b, (uint32_t)value.len);
-	put_bytes(b, value);
-	put_u16(b, 0); /* result formats: text */
+	put_u32(b, value.ptr ? (uint32_t)value.len : UINT32_MAX);
+	if (value.len)
+		put_bytes(b, value);
+	put_u16(b, 1); /* one result format, for all columns */
+	put_u16(b, result_format);
 	return message_end(b, at);
 }
 

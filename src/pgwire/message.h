@@ -167,9 +167,9 @@ bool write_parse(struct buf *b, struct slice name, struct slice text, struct sli
 /* No parameters, all results in binary (1) or text (0). */
 bool write_bind_plain(struct buf *b, struct slice portal, struct slice statement,
                       uint16_t result_format);
-/* One parameter, in text; all results in text. */
-bool write_bind_text(struct buf *b, struct slice portal, struct slice statement,
-                     struct slice value);
+/* One parameter in text, NULL if value.ptr is; results as above. */
+bool write_bind_text(struct buf *b, struct slice portal, struct slice statement, struct slice value,
+                     uint16_t result_format);
 bool write_execute(struct buf *b, struct slice portal);
 bool write_describe(struct buf *b, uint8_t kind, struct slice name);
 bool write_close(struct buf *b, uint8_t kind, struct slice name);

@@ -152,7 +152,7 @@ static bool write_question(struct buf *out, struct slice query, struct slice use
 {
 	const struct slice unnamed = {0};
 	return write_parse(out, unnamed, query, unnamed) &&
-	       write_bind_text(out, unnamed, unnamed, user) && write_execute(out, unnamed) &&
+	       write_bind_text(out, unnamed, unnamed, user, 0) && write_execute(out, unnamed) &&
 	       write_sync(out);
 }
 

@@ -14,6 +14,7 @@
 #include "settle.h"
 #include "startup.h"
 #include "turn.h"
+#include "unseen.h"
 #include "worker.h"
 
 #define CONSOLE_OUT_MAX (8 * 1024 * 1024)
@@ -186,6 +187,35 @@ bool client_set_session(struct client *c, struct slice name)
 	return true;
 }
 
+void client_bind_by(struct client *c, enum bind_reason reason, const char *brief)
+{
+	if (c->bound)
+		return;
+	c->bound = (uint8_t)reason;
+	c->worker->stats.binds++;
+	c->bound_by = malloc(sizeof(*c->bound_by));
+	if (!c->bound_by)
+		return;
+	c->bound_by->at_us = net_loop_now_us(c->worker->loop);
+	snprintf(c->bound_by->brief, sizeof(c->bound_by->brief), "%s", brief ? brief : "");
+}
+
+void client_bind(struct client *c, enum bind_reason reason, struct slice text)
+{
+	char brief[BRIEF_MAX];
+	if (c->bound)
+		return;
+	sql_brief(text, brief);
+	client_bind_by(c, reason, brief);
+}
+
+void client_unbind(struct client *c)
+{
+	c->bound = BIND_NONE;
+	free(c->bound_by);
+	c->bound_by = NULL;
+}
+
 /* ---------------------------------------------------------------- lifetimes */
 
 void client_accept(void *arg, struct net_stream *stream)
@@ -216,6 +246,10 @@ static void leave_server(struct client *c)
 	struct server *s = c->server;
 	if (!s)
 		return;
+	if (s->state == SERVER_UNSEEN) {
+		unseen_left_alone(s);
+		return;
+	}
 	bool rest = s->state == SERVER_ACTIVE && replies_at_rest(&s->replies) && !s->mid_batch &&
 	            s->out.len == 0 && s->in.len == 0 && s->skip == 0 && (c->skip == 0 || c->skip_drop);
 	if (!rest && (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE))
@@ -227,7 +261,7 @@ static void leave_server(struct client *c)
 		if (s->replies.count > 0 && s->state == SERVER_ACTIVE)
 			cancel_send(s);
 		server_abandon(s);
-	} else if (c->bound) {
+	} else if (c->bound || s->unseen) {
 		server_reset(s);
 	} else {
 		server_release(s);
@@ -275,6 +309,7 @@ void client_free(struct client *c)
 	free(c->own);
 	free(c->user);
 	free(c->console);
+	free(c->bound_by);
 	free(c->options);
 	free(c->startup_options);
 	buf_release(&c->in);

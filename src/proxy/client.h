@@ -55,5 +55,11 @@ struct client_options *client_options(struct client *c);
 void client_reset_options(struct client *c);
 /* Where the client's settings went: interned sets change hands. Takes the count. */
 void client_set_vars(struct client *c, struct vars *vars);
+/* It keeps its connection to the primary from now on, because of this statement. Nothing changes if it is bound
+ * already. */
+void client_bind(struct client *c, enum bind_reason reason, struct slice text);
+/* The same with what sql_brief() made of the statement; NULL: not known. */
+void client_bind_by(struct client *c, enum bind_reason reason, const char *brief);
+void client_unbind(struct client *c);
 
 #endif

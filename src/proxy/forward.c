@@ -9,6 +9,7 @@
 #include "server.h"
 #include "sql/begin.h"
 #include "transaction.h"
+#include "unseen.h"
 
 #define CAPTURE_NAME STMT_NAME_PREFIX "position"
 #define GUARD_NAME STMT_NAME_PREFIX "replayed"
@@ -273,20 +274,22 @@ static bool hide_question(struct forward *f, const char *name, bool *prepared)
 	return ok && push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
-/* The client is about to look at the statements that this connection has prepared: it finds none of
- * the router's, nor, if it has named none itself, any of other clients'. */
+/* The client is about to look at the statements that this connection has prepared: it finds none of the
+ * router's, nor, if it has named none itself, any of other clients'. Also inside a transaction: of these no portal
+ * can be open. */
 static bool hide_prepared(struct forward *f)
 {
 	struct server *s = f->s;
 	struct stmt *other;
-	if (s->replies.count > 0 || s->in_tx_after)
+	if (s->replies.count > 0)
 		return true;
 	while (f->c->stmts.count == 0 && (other = server_stmts_oldest(&s->stmts)) != NULL) {
 		if (!close_prepared(f, other))
 			return false;
 	}
 	return hide_question(f, CAPTURE_NAME, &s->capture_prepared) &&
-	       hide_question(f, GUARD_NAME, &s->guard_prepared);
+	       hide_question(f, GUARD_NAME, &s->guard_prepared) &&
+	       hide_question(f, UNSEEN_NAME, &s->unseen_prepared);
 }
 
 /* Sends Parse for `stmt` under the given name; the entry is the caller's. */
@@ -432,10 +435,8 @@ static bool remember_sets(struct forward *f, struct slice text)
 	if (!classify_settings(text, note_set, &note) || !note.ok)
 		return no_memory(f);
 	/* More than can be replayed elsewhere: they stay where they are, and so does the client. */
-	if (note.too_many && !f->c->bound) {
-		f->c->bound = BIND_SETTINGS;
-		f->c->worker->stats.binds++;
-	}
+	if (note.too_many)
+		client_bind(f->c, BIND_SETTINGS, text);
 	f->c->batch_bits |= TURN_SETS;
 	return true;
 }
@@ -941,15 +942,12 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		c->batch_bits |= TURN_DDL;
 	if (flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
 		c->batch_bits |= TURN_CONTROL;
-	if (flags & TRAIT_BINDS && !c->bound) {
-		c->bound = u->traits.binds;
-		c->worker->stats.binds++;
-	}
-
-	if (!c->bound && sets_are_uncertain(c, flags)) {
-		c->bound = BIND_SETTINGS;
-		c->worker->stats.binds++;
-	}
+	/* Nothing unloads a library: the connection ends with its client. */
+	s->close_after |= (flags & TRAIT_LOADS) != 0;
+	if (flags & TRAIT_BINDS)
+		client_bind(c, (enum bind_reason)u->traits.binds, u->text);
+	if (sets_are_uncertain(c, flags))
+		client_bind(c, BIND_SETTINGS, u->text);
 
 	if (flags & TRAIT_SEES_STATEMENTS && !hide_prepared(&f)) {
 		*why = f.why;

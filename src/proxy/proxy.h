@@ -26,6 +26,7 @@
 #include "prepared.h"
 #include "sessions.h"
 #include "settings.h"
+#include "sql/brief.h"
 #include "sql/cache.h"
 #include "store/store.h"
 #include "stats.h"
@@ -131,7 +132,8 @@ struct database {
  *   CONNECTING ─▶ LOGIN ─▶ VERIFY ─▶ IDLE ⇄ ACTIVE ─▶ (client gone, replies owed) DRAIN ─▶ IDLE
  *                                     ▲  ╲                                          ▲
  *                                     │   ▶ SYNC (settings replayed for a client) ──┤
- *                                     │   ▶ TASK (catalog, reset) ──────────────────┘
+ *                                     │   ▶ TASK (catalog, reset) ──────────────────┤
+ *                                     ╰── UNSEEN (ACTIVE, and at rest: unseen.h) ◀───╯
  *        any error ─▶ dead
  */
 enum server_state {
@@ -143,8 +145,13 @@ enum server_state {
 	SERVER_ACTIVE,
 	SERVER_DRAIN,
 	SERVER_TASK,
+	SERVER_UNSEEN, /* asked what functions have left behind */
 	SERVER_DEAD,
 };
+
+/* SOME: not settings, nor advisory locks. */
+enum unseen { UNSEEN_NOTHING, UNSEEN_SOME, UNSEEN_ANY };
+enum unseen_step { UNSEEN_ASKS, UNSEEN_COMPARES, UNSEEN_ROLLS_BACK };
 
 enum server_task { TASK_NONE, TASK_CATALOG, TASK_RESET, TASK_LOOKUP };
 
@@ -176,10 +183,21 @@ struct server {
 	struct server_stmts stmts;
 	uint32_t stmts_ddl;   /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
-	bool capture_prepared, guard_prepared;
-	/* Who may have called nextval() here, and who has run functions of the user's, which may have
-	 * left state that nobody saw: a client's serial, 0 nobody, UINT64_MAX several. */
-	uint64_t sequence_user, code_user;
+	bool capture_prepared, guard_prepared, unseen_prepared;
+	/* Who may have called nextval() here, and who has run code that may have set what no question finds,
+	 * settings of its own under names that nobody knows: a client's serial, 0 nobody, UINT64_MAX several. */
+	uint64_t sequence_user, sets_user;
+	struct digest who; /* the session's user and role, at login */
+	/* What statements may have left here that nobody saw, by their own and by functions' doing; and the last of
+	 * them: BRIEF_MAX bytes, NULL before there was one. */
+	uint8_t unseen; /* enum unseen */
+	char *suspect;
+	/* The question about it. */
+	uint8_t unseen_step;    /* enum unseen_step */
+	uint8_t found;          /* enum bind_reason */
+	bool row_seen;
+	struct digest set_here; /* the session's settings */
+	int64_t unseen_asked_us;
 	struct buf params; /* ParameterStatus, "name\0value\0…" */
 	uint32_t pid;
 	uint8_t key[256];
@@ -260,6 +278,7 @@ enum reply_tag {
 	TAG_CAPTURE_PARSE,
 	TAG_GUARD, /* part of a guard: position asked before a read */
 	TAG_GUARD_PARSE,
+	TAG_UNSEEN_PARSE,
 	TAG_BEGIN, /* a BEGIN that was held back: the client has its answer */
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
 };
@@ -297,6 +316,12 @@ struct client_options {
 	struct token told; /* which, and for which session; only compared */
 	const struct session *told_session;
 	char session[SESSION_NAME_MAX + 1];
+};
+
+/* Since when a client is bound, and since which statement. */
+struct bound_by {
+	int64_t at_us;
+	char brief[BRIEF_MAX];
 };
 
 /* A SET in a transaction that has not ended yet. */
@@ -380,7 +405,7 @@ struct client {
 	enum client_state state;
 	bool greeted;       /* its first packet has come */
 	bool direct_tls;    /* it began with TLS, unasked */
-	uint8_t bound;      /* enum bind_reason */
+	uint8_t bound;      /* enum bind_reason: client_bind() */
 	uint8_t hold;       /* enum transaction_hold */
 	uint8_t begin;      /* … of a transaction with these options */
 	bool begun_before;  /* … which has read something on a replica already */
@@ -426,6 +451,7 @@ struct client {
 	bool scope_joins;                /* … and the scope's own: the named one was left in it */
 	struct session_mark *wait_mark;  /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
+	struct bound_by *bound_by; /* NULL if not bound */
 	struct client_options *options;
 	struct client_options *startup_options; /* what RESET ALL and DISCARD ALL go back to */
 
@@ -511,6 +537,7 @@ struct worker {
 	uint64_t next_serial;
 	/* The bytes of the capture and of the guard, made once. */
 	struct buf capture_parse, capture_parse_replica, capture_ask, guard_parse, guard_ask;
+	struct buf unseen_parse; /* likewise */
 	console_fn console;
 	void *console_arg;
 	bool (*reload)(void *arg);

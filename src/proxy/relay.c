@@ -81,6 +81,9 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 	case TAG_GUARD_PARSE:
 		s->guard_prepared = false;
 		break;
+	case TAG_UNSEEN_PARSE:
+		s->unseen_prepared = false;
+		break;
 	case TAG_BYTES:
 		free(e->data);
 		break;

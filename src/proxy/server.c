@@ -13,6 +13,7 @@
 #include "relay.h"
 #include "settle.h"
 #include "transaction.h"
+#include "unseen.h"
 #include "watch/dial.h"
 #include "worker.h"
 
@@ -23,7 +24,7 @@
 static const char verify_query[] =
 	"SELECT (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, "
 	"pg_catalog.pg_is_in_recovery(), "
-	"pg_catalog.current_setting('default_transaction_isolation') = 'read committed'";
+	"pg_catalog.current_setting('default_transaction_isolation') = 'read committed', " UNSEEN_WHO;
 
 static void server_event(void *owner, unsigned events);
 
@@ -203,6 +204,8 @@ void server_tend(struct server *s, int64_t now_us)
 	         now_us - s->lookup_asked_us > s->worker->settings->server_connect_timeout_us) {
 		cancel_send(s); /* or the server would go on with it for nobody */
 		server_close(s, "auth_query was not answered within server_connect_timeout");
+	} else if (s->state == SERVER_UNSEEN) {
+		unseen_tend(s, now_us);
 	}
 }
 
@@ -289,6 +292,7 @@ static void verify_row(struct server *s, struct slice body)
 	s->incarnation = us;
 	bool read_committed = msg_data_row_column(body, 2, &isolation) && slice_eq_str(isolation, "t");
 	note_isolation(s, read_committed ? ISOLATION_READ_COMMITTED : ISOLATION_OTHER);
+	s->own_failed |= !unseen_take_who(s, body, 3);
 
 	int node = s->pool->node;
 	const struct watch_facts *facts = watch_facts(s->worker->watch, node);
@@ -374,8 +378,9 @@ static void reset_done(struct server *s)
 	if (s->unnamed)
 		stmt_put(cache, s->unnamed);
 	s->unnamed = NULL;
-	s->capture_prepared = s->guard_prepared = false;
-	s->sequence_user = s->code_user = 0;
+	s->capture_prepared = s->guard_prepared = s->unseen_prepared = false;
+	s->sequence_user = s->sets_user = 0;
+	s->unseen = UNSEEN_NOTHING;
 	vars_put(&s->worker->vars, s->vars);
 	s->vars = vars_ref(s->worker->vars.none);
 }
@@ -389,31 +394,26 @@ static bool strangers(uint64_t user, const struct client *c)
 
 bool server_suits(const struct server *s, const struct client *c, bool sequences)
 {
-	return s->vars == c->vars && !strangers(s->code_user, c) &&
+	return s->vars == c->vars && !strangers(s->sets_user, c) &&
 	       !(sequences && strangers(s->sequence_user, c));
 }
-
-/* What functions may have left behind: all that DISCARD ALL takes away but the prepared statements,
- * which are ours. */
-static const char take_away[] =
-	"RESET SESSION AUTHORIZATION;RESET ALL;CLOSE ALL;UNLISTEN *;"
-	"SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;DISCARD SEQUENCES;";
 
 bool server_sync(struct server *s, struct client *c, bool sequences)
 {
 	struct buf sql;
 	buf_init(&sql, VARS_BYTES * 3);
 	const struct vars *from = s->vars;
-	const char *first = "";
-	if (strangers(s->code_user, c)) {
-		first = take_away;
+	bool ok = s->vars != NULL;
+	if (strangers(s->sets_user, c)) {
+		ok = ok && buf_append_str(&sql, "RESET ALL;");
 		from = s->worker->vars.none;
-		s->code_user = s->sequence_user = 0;
-	} else if (sequences && strangers(s->sequence_user, c)) {
-		first = "DISCARD SEQUENCES;";
+		s->sets_user = 0;
+	}
+	if (sequences && strangers(s->sequence_user, c)) {
+		ok = ok && buf_append_str(&sql, "DISCARD SEQUENCES;");
 		s->sequence_user = 0;
 	}
-	bool ok = s->vars && buf_append_str(&sql, first) && vars_diff(from, c->vars, &sql);
+	ok = ok && vars_diff(from, c->vars, &sql);
 	if (ok) {
 		s->vars_after = vars_ref(c->vars);
 		s->worker->stats.syncs++;
@@ -477,7 +477,7 @@ static void sync_done(struct server *s)
 		snprintf(sqlstate, sizeof(sqlstate), "%s", s->own_sqlstate);
 		vars_put(&s->worker->vars, after);
 		/* What was to be taken away first is still there. */
-		s->code_user = s->sequence_user = UINT64_MAX;
+		s->sequence_user = s->sets_user = UINT64_MAX;
 		c->server = NULL;
 		s->client = NULL;
 		server_release(s);
@@ -523,6 +523,9 @@ static void own_done(struct server *s)
 			reset_done(s);
 		s->task = TASK_NONE;
 		break;
+	case SERVER_UNSEEN:
+		unseen_answered(s);
+		return;
 	default:
 		break;
 	}
@@ -535,7 +538,11 @@ static bool own_message(struct server *s, const struct frame *f)
 	struct slice name, value;
 	switch (f->type) {
 	case BE_NOTICE:
+		return true;
 	case BE_NOTIFICATION:
+		/* What functions have left may be a LISTEN. */
+		if (s->state == SERVER_UNSEEN && s->client)
+			client_say(s->client, f->body - FRAME_HEADER, frame_size(f));
 		return true;
 	case BE_PARAMETER_STATUS:
 		if (msg_parameter_status_parse(frame_body(f), &name, &value))
@@ -549,6 +556,8 @@ static bool own_message(struct server *s, const struct frame *f)
 	case BE_DATA_ROW:
 		if (s->state == SERVER_VERIFY)
 			verify_row(s, frame_body(f));
+		else if (s->state == SERVER_UNSEEN)
+			unseen_row(s, frame_body(f));
 		else if (s->task == TASK_CATALOG)
 			catalog_row(s, frame_body(f));
 		else if (s->task == TASK_LOOKUP)
@@ -560,9 +569,11 @@ static bool own_message(struct server *s, const struct frame *f)
 	struct reply_step step = replies_step(&s->replies, f);
 	if (step.verdict == REPLY_STEP_INVALID)
 		return false;
-	for (uint32_t i = 0; i < step.voided; i++)
-		replies_pop(&s->replies);
-	if (step.completed && step.entry.kind >= REPLY_SYNC)
+	for (uint32_t i = 0; i < step.voided; i++) {
+		struct reply e = replies_pop(&s->replies);
+		s->unseen_prepared &= e.tag != TAG_UNSEEN_PARSE;
+	}
+	if (step.completed && f->type == BE_READY)
 		own_done(s);
 	return true;
 }
@@ -632,7 +643,7 @@ static size_t handle_bytes(struct server *s, struct slice in, bool *broken)
 		chain_flush(&ch);
 	if (ch.failed) {
 		client_close(c);
-	} else if (!ch.held && s->client == c && s->stream) {
+	} else if (!ch.held && s->client == c && s->state == SERVER_ACTIVE && s->stream) {
 		/* The client does not keep up: the server has to wait. A later part of the same bytes may
 		 * have taken the rest along. */
 		unsigned wanted = net_stream_wanted(s->stream) & ~(unsigned)NET_READABLE;
@@ -854,6 +865,7 @@ void server_free(struct server *s)
 		free(s->login);
 	}
 	server_stmts_clear(&s->stmts, cache);
+	free(s->suspect);
 	if (s->unnamed)
 		stmt_put(cache, s->unnamed);
 	vars_put(&w->vars, s->vars);

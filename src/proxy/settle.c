@@ -12,6 +12,7 @@
 #include "server.h"
 #include "tokens.h"
 #include "transaction.h"
+#include "unseen.h"
 #include "worker.h"
 
 /* ---------------------------------------------------------- whose turn it is */
@@ -118,10 +119,8 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 		return;
 	}
 	buf_release(&whole);
-	if (!mine && !c->bound) {
-		c->bound = BIND_SETTINGS;
-		c->worker->stats.binds++;
-	}
+	if (!mine)
+		client_bind(c, BIND_SETTINGS, slice_of(p->sql, p->sql_len));
 	if (mine)
 		client_set_vars(c, mine);
 	vars_put(t, s->vars);
@@ -284,7 +283,10 @@ void settle_rest(struct server *s)
 {
 	struct client *c = s->client;
 	if (!c) {
-		server_release(s);
+		if (s->unseen)
+			unseen_ask(s);
+		else
+			server_release(s);
 		return;
 	}
 	int64_t took = net_loop_now_us(c->worker->loop) - c->turn_started_us;
@@ -296,12 +298,16 @@ void settle_rest(struct server *s)
 	s->rolled_back = false;
 	s->observed = false;
 	pool_dismiss(c);
-	if (c->bound && !s->on_replica)
+	if (c->bound && c->bound != BIND_UNSEEN && !s->on_replica)
 		return;
 	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it.
 	 */
 	if (s->mid_batch || (c->skip > 0 && !c->skip_drop))
 		return;
+	if (s->unseen) {
+		unseen_ask(s);
+		return;
+	}
 	c->server = NULL;
 	server_release(s);
 }
@@ -333,7 +339,7 @@ void settle_deallocated_all(struct client *c, struct server *s)
 	struct stmt_cache *cache = c->account->database->cache;
 	client_stmts_clear(&c->stmts, cache);
 	server_stmts_clear(&s->stmts, cache);
-	s->capture_prepared = s->guard_prepared = false;
+	s->capture_prepared = s->guard_prepared = s->unseen_prepared = false;
 }
 
 void settle_discarded_all(struct client *c, struct server *s)
@@ -345,8 +351,8 @@ void settle_discarded_all(struct client *c, struct server *s)
 	client_set_vars(c, vars_ref(c->startup_vars));
 	vars_put(&c->worker->vars, s->vars);
 	s->vars = vars_ref(c->worker->vars.none);
-	s->sequence_user = s->code_user = 0;
-	c->bound = BIND_NONE;
+	s->sequence_user = s->sets_user = 0;
+	client_unbind(c);
 }
 
 void settle_unknown(struct client *c)
@@ -372,7 +378,7 @@ void settle_server_lost(struct client *c, bool told)
 	/* Whatever was in flight may have committed. */
 	if (c->sent_wrote || c->tx_wrote || c->batch_bits & TURN_WROTE)
 		settle_unknown(c);
-	c->bound = BIND_NONE;
+	client_unbind(c);
 	if (told)
 		client_close(c);
 	else

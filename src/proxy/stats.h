@@ -60,6 +60,8 @@ struct stats {
 	uint64_t syncs;    /* settings replayed on a server connection */
 	uint64_t prepares; /* statements prepared on a server connection that lacked them */
 	uint64_t binds;    /* clients bound to their primary connection */
+	/* Questions about what functions had left in a session, and those that found something. */
+	uint64_t unseen_asked, unseen_found;
 	uint64_t catalog_loads, catalog_load_failures;
 	struct hist token_wait; /* how long reads waited */
 };

@@ -20,6 +20,7 @@
 #include "tokens.h"
 #include "transaction.h"
 #include "unit.h"
+#include "unseen.h"
 #include "worker.h"
 
 #define TOKEN_WAIT_US 1000000
@@ -179,6 +180,8 @@ static enum route_reason statement_objection(const struct client *c, const struc
 		return REASON_COUNT;
 	if (!(u->traits.flags & TRAIT_READ))
 		return (enum route_reason)u->traits.reason;
+	if (c->vars->serializable)
+		return REASON_TRANSACTION;
 	return u->open ? REASON_PIPELINE : REASON_COUNT;
 }
 
@@ -716,8 +719,7 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	transaction_sent(c, s, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && !s->on_replica && s->sequence_user != c->serial)
 		s->sequence_user = s->sequence_user == 0 ? c->serial : UINT64_MAX;
-	if (u->traits.flags & TRAIT_USER_CODE && s->code_user != c->serial)
-		s->code_user = s->code_user == 0 ? c->serial : UINT64_MAX;
+	unseen_note(s, c->serial, u->traits, u->text);
 	bool ok = forward_unit(c, s, in, u, &ch, &why);
 	if (ok)
 		chain_flush(&ch);
@@ -980,11 +982,9 @@ static size_t step(struct client *c, struct slice in)
 	} else if (c->server->on_replica) {
 		/* goes_on() has counted it. */
 	} else if (c->server->replies.tx != TX_IDLE) {
-		if (u.traits.flags & TRAIT_TX_PARTIAL && c->pending_sets && !c->bound) {
-			/* Which of the SETs outlive the savepoint is the server's to know. */
-			c->bound = BIND_SETTINGS;
-			c->worker->stats.binds++;
-		}
+		/* Which of the SETs outlive the savepoint is the server's to know. */
+		if (u.traits.flags & TRAIT_TX_PARTIAL && c->pending_sets)
+			client_bind(c, BIND_SETTINGS, u.text);
 		c->last_reason = REASON_TRANSACTION;
 		c->worker->stats.by_reason[REASON_TRANSACTION]++;
 	}

@@ -98,7 +98,8 @@ static enum parse_result scan_function(struct slice in, const struct frame *f, s
 	u->size = frame_complete(f, in) ? frame_size(f) : in.len;
 	u->rest = frame_size(f) - u->size;
 	unite(u,
-	      (struct traits){.flags = TRAIT_MAY_WRITE | TRAIT_CAPTURABLE | TRAIT_USER_CODE,
+	      (struct traits){.flags = TRAIT_MAY_WRITE | TRAIT_CAPTURABLE | TRAIT_USER_CODE |
+	                               TRAIT_CODE_SETS,
 	                      .reason = REASON_UNSAFE_FUNCTION},
 	      (struct slice){0});
 	return PARSE_OK;

@@ -80,6 +80,8 @@ static struct vars *intern(struct vars_table *t, const struct draft *d)
 		v->items[i].name = place_text(&at, d->items[i].name);
 		v->items[i].sql = place_text(&at, d->items[i].sql);
 	}
+	const char *isolation = vars_find(v, "default_transaction_isolation");
+	v->serializable = isolation && strcasestr(isolation, "serializable");
 	*bucket = v;
 	return v;
 }

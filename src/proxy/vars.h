@@ -18,10 +18,18 @@ struct var {
 	const char *sql;  /* a whole statement, such as SET search_path TO a, b */
 };
 
+/* sha256 in hexadecimal digits. */
+struct digest {
+	bool known, is_null;
+	char hex[64];
+};
+
 struct vars {
 	struct vars *next; /* in its bucket */
+	struct digest digest; /* of what a server shows that has them, and nothing else; unseen.c */
 	uint32_t refs;
 	uint64_t hash;
+	bool serializable; /* its default_transaction_isolation is: no standby can do that */
 	int count;
 	struct var items[]; /* sorted by name; texts follow in the same allocation */
 };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: PostgreSQL */
+#include "unseen.h"
 #include "worker.h"
 
 #include <signal.h>
@@ -552,7 +553,8 @@ static bool build(struct worker *w, char *error, size_t cap)
 	w->loop = net_loop_new();
 	if (!w->loop || !vars_table_init(&w->vars) || !waitlist_init(&w->waitlist, s->max_waiting) ||
 	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) ||
-	    !forward_prepare_questions(w) || !observe_switch(w))
+	    !forward_prepare_questions(w) ||
+	    !unseen_prepare_question(w) || !observe_switch(w))
 		return false;
 	w->wait_timer = net_timer_new(w->loop, on_wait_timer, w);
 	w->tick_timer = net_timer_new(w->loop, on_tick, w);
@@ -657,6 +659,7 @@ void worker_free(struct worker *w)
 	sessions_release(&w->sessions);
 	waitlist_release(&w->waitlist);
 	vars_table_release(&w->vars);
+	buf_release(&w->unseen_parse);
 	buf_release(&w->capture_parse);
 	buf_release(&w->capture_parse_replica);
 	buf_release(&w->capture_ask);

@@ -35,36 +35,104 @@ struct catalog {
 	bool loaded;
 	bool loading;
 	bool load_failed; /* a row did not fit, or DDL came in between */
+	size_t custom_len;
+	char custom[CATALOG_CUSTOM_MAX];
 };
 
 /* A view is followed to what it reads, view by view. Dependencies on built-in functions are not
- * recorded in pg_depend, so those are taken from the rule's tree. */
+ * recorded in pg_depend, so those are taken from the trees of rules, defaults, constraints, policies and
+ * conditions of triggers. A function that is declared STABLE or IMMUTABLE is taken at its word, unless
+ * its text, or that of a function named in it, names one that changes the session. */
+#define CATALOG_OIDS \
+	"('pg_catalog'::pg_catalog.regnamespace, 'information_schema'::pg_catalog.regnamespace)"
+#define CALLED(tree) \
+	"pg_catalog.regexp_matches(" tree ", ' :(?:func|win|agg)(?:id|fnoid) ([0-9]+) ', 'g')"
+/* Functions of the server that change a session, or tell what is in it. */
+#define TELL_TALE "set_config|setseed|currval|lastval|pg_(try_)?advisory_lock(_shared)?"
+/* Does the text name one of them? Texts are many: words are looked for before anything else is. */
+#define HAS(text, word) "pg_catalog.strpos(" text ", '" word "') > 0"
+#define TELLS(text) \
+	"(" HAS(text, "set_config") " OR " HAS(text, "setseed") " OR " HAS(text, "currval") " OR " \
+	HAS(text, "lastval") " OR " HAS(text, "advisory_lock") ")"
+/* … or may it set something? SET and RESET count where a statement begins. */
+#define SETS(text) \
+	"(" TELLS(text) " OR " HAS(text, "execute") " OR " HAS(text, "dblink") " OR CASE WHEN " \
+	HAS(text, "set") " THEN " text " ~ '(^|;|\\*/|>>|\\m(begin|then|else|loop)\\M)" \
+	"\\s*(--[^\\n]*\\n\\s*)*(set|reset)\\M' ELSE false END)"
+
 const char catalog_query[] =
 	"WITH RECURSIVE harmless(name) AS (VALUES ('random'), ('clock_timestamp'), ('timeofday'),"
 	" ('gen_random_uuid'), ('pg_sleep'), ('pg_partition_tree'), ('pg_partition_ancestors'),"
 	" ('uuidv4'), ('uuidv7'), ('random_normal')),"
+	/* what functions say */
+	" tell_tale(oid) AS (SELECT p.oid FROM pg_catalog.pg_proc p"
+	" WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace"
+	" AND p.proname::text ~ '^(" TELL_TALE ")$'),"
+	" code(oid, name, volatile, language, text, tree) AS (SELECT p.oid, pg_catalog.lower(p.proname::text),"
+	" p.provolatile = 'v', l.lanname::text, pg_catalog.lower(p.prosrc),"
+	" CASE WHEN p.prosrc = '' THEN pg_catalog.to_jsonb(p) ->> 'prosqlbody' END"
+	" FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+	" WHERE p.pronamespace NOT IN " CATALOG_OIDS "),"
+	" evident(name) AS (SELECT name FROM code WHERE language IN ('sql', 'plpgsql')"
+	" AND (" TELLS("text") " OR tree IS NOT NULL AND EXISTS (SELECT FROM " CALLED("tree")
+	" AS called WHERE called[1]::pg_catalog.oid IN (SELECT oid FROM tell_tale)))),"
+	" named(oid, name, text) AS (SELECT c.oid, c.name, CASE WHEN c.tree IS NULL THEN c.text ELSE"
+	" (SELECT pg_catalog.string_agg(pg_catalog.lower(p.proname::text), ' ') FROM " CALLED("c.tree")
+	" AS called JOIN pg_catalog.pg_proc p ON p.oid = called[1]::pg_catalog.oid) END"
+	" FROM code c WHERE NOT c.volatile AND c.language IN ('sql', 'plpgsql')),"
+	" reached(name) AS (SELECT name FROM evident"
+	" UNION SELECT n.name FROM reached r JOIN named n ON CASE WHEN pg_catalog.strpos(n.text, r.name) > 0"
+	" THEN r.name = ANY (pg_catalog.regexp_split_to_array(n.text, '[^[:alnum:]_$]+')) ELSE false END),"
 	" volatile_proc(oid) AS (SELECT p.oid FROM pg_catalog.pg_proc p"
 	" WHERE p.provolatile = 'v' AND NOT (p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace"
 	" AND p.proname::text IN (SELECT name FROM harmless))"
+	" UNION SELECT n.oid FROM named n JOIN reached r ON r.name = n.name"
 	" UNION SELECT a.aggfnoid FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc p"
 	" ON p.oid IN (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggmfinalfn)"
 	" WHERE p.provolatile = 'v'),"
+	/* what relations run */
 	" rule_of(rule, view, tree) AS (SELECT r.oid, c.oid, r.ev_action::text"
 	" FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class"
-	" WHERE c.relkind = 'v' AND c.relnamespace NOT IN ('pg_catalog'::pg_catalog.regnamespace,"
-	" 'information_schema'::pg_catalog.regnamespace)),"
+	" WHERE c.relkind = 'v' AND c.relnamespace NOT IN " CATALOG_OIDS "),"
+	" attached(relation, tree) AS (SELECT view, tree FROM rule_of"
+	" UNION ALL SELECT polrelid, pg_catalog.concat(polqual::text, polwithcheck::text)"
+	" FROM pg_catalog.pg_policy"
+	" UNION ALL SELECT adrelid, adbin::text FROM pg_catalog.pg_attrdef"
+	" UNION ALL SELECT conrelid, conbin::text FROM pg_catalog.pg_constraint"
+	" WHERE conrelid <> 0 AND conbin IS NOT NULL"
+	" UNION ALL SELECT tgrelid, tgqual::text FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL),"
+	" calls(relation, proc) AS (SELECT DISTINCT relation, called[1]::pg_catalog.oid FROM attached, "
+	CALLED("tree") " AS called),"
 	" local_relation(oid) AS (SELECT c.oid FROM pg_catalog.pg_class c"
 	" WHERE c.relkind IN ('S', 'f') OR c.relpersistence = 'u'"
 	" OR (c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relname::text"
 	" ~ '^pg_(stat_|statio_|locks$|settings$|file_settings$|hba_file|ident_file|replication_|"
 	"prepared_|cursors$|sequences$|shmem|backend_memory|available_ext|config$)')"
-	" UNION SELECT view FROM rule_of, pg_catalog.regexp_matches(tree, ' :(?:func|win|agg)"
-	"(?:id|fnoid) ([0-9]+) ', 'g') AS called WHERE called[1]::pg_catalog.oid IN"
-	" (SELECT oid FROM volatile_proc)"
+	" UNION SELECT k.relation FROM calls k JOIN pg_catalog.pg_class c ON c.oid = k.relation"
+	" WHERE (c.relkind = 'v' OR c.relrowsecurity AND EXISTS (SELECT FROM pg_catalog.pg_policy"
+	" WHERE polrelid = c.oid AND pg_catalog.concat(polqual::text, polwithcheck::text)"
+	" ~ pg_catalog.concat(' :funcid ', k.proc, ' ')))"
+	" AND k.proc IN (SELECT oid FROM volatile_proc)"
 	" UNION SELECT r.view FROM local_relation l JOIN pg_catalog.pg_depend d"
 	" ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = l.oid"
 	" AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
 	" JOIN rule_of r ON r.rule = d.objid AND r.view <> l.oid),"
+	/* Writing to the second writes to the first. */
+	" writes(oid, other) AS (SELECT f.conrelid, f.confrelid FROM pg_catalog.pg_constraint f"
+	" WHERE f.contype = 'f' AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))"
+	" UNION ALL SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits"
+	" UNION ALL SELECT d.refobjid, r.view FROM pg_catalog.pg_depend d JOIN rule_of r ON r.rule = d.objid"
+	" WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+	" AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.view <> d.refobjid),"
+	" runs_code(oid) AS (SELECT c.oid FROM pg_catalog.pg_class c"
+	" WHERE c.oid IN (SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)"
+	" OR (c.relkind IN ('r', 'p') AND c.relhasrules)"
+	" OR (c.relkind = 'v' AND c.oid IN (SELECT oid FROM local_relation))"
+	" OR c.oid IN (SELECT k.relation FROM calls k JOIN pg_catalog.pg_proc p ON p.oid = k.proc"
+	" WHERE k.proc IN (SELECT oid FROM volatile_proc)"
+	" AND (p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace"
+	" OR p.oid IN (SELECT oid FROM tell_tale)))"
+	" UNION SELECT w.other FROM runs_code k JOIN writes w ON w.oid = k.oid),"
 	/* What tree.c looks for in a statement, in a view. 1082 … 1266 are the types of times. */
 	" time_relation(oid) AS (SELECT polrelid FROM pg_catalog.pg_policy"
 	" UNION SELECT view FROM rule_of WHERE tree ~ '{(SQLVALUEFUNCTION :op [0-8]|TABLEFUNC) '"
@@ -88,11 +156,20 @@ const char catalog_query[] =
 	" WHERE c.relkind <> 'i' AND c.relkind <> 't'"
 	" AND c.relnamespace <> 'pg_catalog'::pg_catalog.regnamespace"
 	" UNION SELECT '!' || c.relname::text, true FROM pg_catalog.pg_class c"
-	" WHERE c.oid IN (SELECT t.tgrelid FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)"
-	" OR (c.relkind IN ('r', 'p') AND c.relhasrules)"
-	" OR (c.relkind = 'v' AND c.oid IN (SELECT oid FROM local_relation))"
+	" JOIN runs_code k ON k.oid = c.oid"
 	" UNION SELECT '~' || c.relname::text, true FROM pg_catalog.pg_class c"
-	" WHERE c.oid IN (SELECT oid FROM time_relation)";
+	" WHERE c.oid IN (SELECT oid FROM time_relation)"
+	" UNION SELECT '=' || o.oprname::text, true FROM pg_catalog.pg_operator o"
+	" WHERE o.oprcode IN (SELECT oid FROM volatile_proc)"
+	" UNION SELECT '$' || m.name, true FROM code, pg_catalog.regexp_matches(text, '''([a-z_][a-z0-9_$]*"
+	"(?:\\.[a-z_][a-z0-9_$]*)+)''|\\mset\\s+(?:local\\s+|session\\s+)?([a-z_][a-z0-9_$]*"
+	"(?:\\.[a-z_][a-z0-9_$]*)+)', 'g') AS found, LATERAL (VALUES (found[1]), (found[2])) AS m(name)"
+	" WHERE m.name IS NOT NULL AND (" HAS("text", "set_config") " OR " HAS("text", "set ") ")"
+	" UNION SELECT '#', true WHERE EXISTS (SELECT FROM code WHERE language NOT IN ('c', 'internal')"
+	" AND (language NOT IN ('sql', 'plpgsql') OR " SETS("text") ")"
+	" OR language = 'c' AND volatile AND name ~ 'set|lock|conf|exec')"
+	" OR EXISTS (SELECT FROM evident)"
+	" OR EXISTS (SELECT FROM calls WHERE proc IN (SELECT oid FROM tell_tale))";
 
 static void table_release(struct name_table *t)
 {
@@ -221,6 +298,74 @@ bool catalog_load_add(struct catalog *c, struct slice name, bool unsafe)
 	return !c->load_failed;
 }
 
+static bool custom_known(const struct catalog *c, struct slice name)
+{
+	for (size_t i = 0; i < c->custom_len;) {
+		const char *comma = memchr(&c->custom[i], ',', c->custom_len - i);
+		size_t len = (comma ? (size_t)(comma - c->custom) : c->custom_len) - i;
+		if (len == name.len && memcmp(&c->custom[i], name.ptr, len) == 0)
+			return true;
+		i += len + 1;
+	}
+	return false;
+}
+
+static void custom_add(struct catalog *c, struct slice name)
+{
+	if (custom_known(c, name) || c->custom_len + name.len + 1 > sizeof(c->custom))
+		return;
+	if (c->custom_len > 0)
+		c->custom[c->custom_len++] = ',';
+	memcpy(&c->custom[c->custom_len], name.ptr, name.len);
+	c->custom_len += name.len;
+}
+
+struct slice catalog_custom_names(const struct catalog *c)
+{
+	return slice_of((const uint8_t *)c->custom, c->custom_len);
+}
+
+#define CUSTOM_NAME_MAX 63
+
+/* "a.b" at the start of `s`, in lower case: its length; 0: there is none. */
+static size_t custom_name(struct slice s, char out[CUSTOM_NAME_MAX])
+{
+	size_t n = 0, dots = 0;
+	for (; n < s.len && n < CUSTOM_NAME_MAX; n++) {
+		uint8_t c = s.ptr[n];
+		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+		bool starts = n == 0 || s.ptr[n - 1] == '.';
+		if (c == '.' && !starts)
+			dots++;
+		else if (!letter && (starts || !((c >= '0' && c <= '9') || c == '$')))
+			break;
+		out[n] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+	}
+	return dots > 0 && out[n - 1] != '.' ? n : 0;
+}
+
+void catalog_learn_custom(struct catalog *c, struct slice text)
+{
+	char name[CUSTOM_NAME_MAX];
+	const uint8_t *quote;
+	while (text.len && (quote = memchr(text.ptr, '\'', text.len)) != NULL) {
+		text = slice_from(text, (size_t)(quote - text.ptr) + 1);
+		size_t n = custom_name(text, name);
+		if (n > 0 && n < text.len && text.ptr[n] == '\'')
+			custom_add(c, slice_of((const uint8_t *)name, n));
+	}
+}
+
+/* What the functions of the database name. */
+static void take_custom(struct catalog *c)
+{
+	for (uint32_t i = 0; c->names.slots && i <= c->names.mask; i++) {
+		const struct name_entry *e = &c->names.slots[i];
+		if (e->len > 1 && c->names.bytes[e->offset] == '$')
+			custom_add(c, slice_of(&c->names.bytes[e->offset + 1], e->len - 1u));
+	}
+}
+
 bool catalog_load_commit(struct catalog *c)
 {
 	assert(c->loading);
@@ -232,6 +377,7 @@ bool catalog_load_commit(struct catalog *c)
 	table_release(&c->names);
 	c->names = c->staging;
 	c->staging = (struct name_table){0};
+	take_custom(c);
 	c->loaded = true;
 	c->generation++;
 	return true;
@@ -269,16 +415,6 @@ static const struct {
 	{"setseed", FUNCTION_SET_CONFIG},
 	{"currval", FUNCTION_SEQUENCE},
 	{"lastval", FUNCTION_SEQUENCE},
-	{"lo_open", FUNCTION_LARGE_OBJECT},
-	{"lo_close", FUNCTION_LARGE_OBJECT},
-	{"loread", FUNCTION_LARGE_OBJECT},
-	{"lowrite", FUNCTION_LARGE_OBJECT},
-	{"lo_lseek", FUNCTION_LARGE_OBJECT},
-	{"lo_lseek64", FUNCTION_LARGE_OBJECT},
-	{"lo_tell", FUNCTION_LARGE_OBJECT},
-	{"lo_tell64", FUNCTION_LARGE_OBJECT},
-	{"lo_truncate", FUNCTION_LARGE_OBJECT},
-	{"lo_truncate64", FUNCTION_LARGE_OBJECT},
 };
 
 static int compare_name(struct slice name, const char *other)
@@ -355,34 +491,39 @@ static bool server_local_relation(struct slice name)
 	return false;
 }
 
-/* A relation that was loaded under this mark, or of which that is not known. */
+/* Looked up behind a mark that no name of its kind begins with: catalog_query. */
 static bool marked(const struct catalog *c, uint8_t mark, struct slice name)
 {
 	uint8_t key[256] = {mark};
-	if (!c->loaded || name.len >= sizeof(key))
+	if (name.len >= sizeof(key))
 		return true;
-	memcpy(key + 1, name.ptr, name.len);
+	if (name.len)
+		memcpy(key + 1, name.ptr, name.len);
 	return table_find(&c->names, slice_of(key, name.len + 1)) != NULL;
 }
 
 bool catalog_relation_runs_code(const struct catalog *c, struct slice name)
 {
-	return marked(c, '!', name);
+	return !c->loaded || marked(c, '!', name);
+}
+
+bool catalog_operator_safe(const struct catalog *c, struct slice name)
+{
+	return !marked(c, '=', name);
+}
+
+bool catalog_code_sets(const struct catalog *c)
+{
+	return !c->loaded || marked(c, '#', (struct slice){0});
 }
 
 bool catalog_relation_shows_time(const struct catalog *c, struct slice name)
 {
 	return slice_eq_str(name, "pg_timezone_names") || slice_eq_str(name, "pg_timezone_abbrevs") ||
-	       marked(c, '~', name);
+	       !c->loaded || marked(c, '~', name);
 }
 
 bool catalog_relation_safe(const struct catalog *c, struct slice name)
 {
-	if (server_local_relation(name))
-		return false;
-	uint8_t key[256] = {'@'};
-	if (name.len >= sizeof(key))
-		return false;
-	memcpy(key + 1, name.ptr, name.len);
-	return !table_find(&c->names, slice_of(key, name.len + 1));
+	return !server_local_relation(name) && !marked(c, '@', name);
 }

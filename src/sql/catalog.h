@@ -36,13 +36,20 @@ bool catalog_loaded(const struct catalog *c);
 /* Changes whenever a verdict may have changed. */
 uint32_t catalog_generation(const struct catalog *c);
 
+/* Settings of one's own ("app.user") of which code speaks: no view of the server lists them, so each has to be
+ * asked for by name. Those that the functions of the database name, by rows "$name", and those learnt from
+ * statements that run code. Names joined by ',', lower case; bounded: what does not fit is left out. */
+#define CATALOG_CUSTOM_MAX 4096
+struct slice catalog_custom_names(const struct catalog *c);
+/* Learns the names that stand as literals in a statement. They are kept over loads. */
+void catalog_learn_custom(struct catalog *c, struct slice text);
+
 enum function_safety {
 	FUNCTION_SAFE,
 	FUNCTION_UNSAFE,   /* volatile, unknown, or means something else on a replica */
 	FUNCTION_ADVISORY, /* takes a session-level advisory lock: binds */
 	FUNCTION_SET_CONFIG,
-	FUNCTION_SEQUENCE,     /* currval, lastval */
-	FUNCTION_LARGE_OBJECT, /* lo_open and the descriptor calls */
+	FUNCTION_SEQUENCE, /* currval, lastval */
 };
 /* Defined by the user, as far as is known: what it does to the session is not seen. */
 bool catalog_user_function(const struct catalog *c, struct slice name);
@@ -54,6 +61,11 @@ bool catalog_relation_runs_code(const struct catalog *c, struct slice name);
 /* May reading a relation of that name show a clock: a view that asks for the time or calls the user's
  * code, a table with row security? Rows named "~relation". Until a load has succeeded: yes. */
 bool catalog_relation_shows_time(const struct catalog *c, struct slice name);
+/* Not known to run a function that is none of a read's: rows "=operator". Before a load: yes. */
+bool catalog_operator_safe(const struct catalog *c, struct slice name);
+/* Is there any code in the database that may change settings, or take session advisory locks? A row "#". Until
+ * a load has succeeded: yes. */
+bool catalog_code_sets(const struct catalog *c);
 /* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's
  * own statistics and the like. The standby's refusal is the net. */
 bool catalog_relation_safe(const struct catalog *c, struct slice name);

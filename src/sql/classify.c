@@ -19,6 +19,13 @@ static struct traits utility(uint32_t flags, enum route_reason reason)
 	return traits_of(flags | TRAIT_RESULT_FREE | TRAIT_CAPTURABLE, reason);
 }
 
+/* Runs code of the user's. */
+static struct traits with_code(struct traits t, const struct catalog *c)
+{
+	t.flags |= TRAIT_USER_CODE | (catalog_code_sets(c) ? TRAIT_CODE_SETS : 0);
+	return t;
+}
+
 static struct traits with_bind(struct traits t, enum bind_reason reason)
 {
 	t.flags |= TRAIT_BINDS;
@@ -27,7 +34,7 @@ static struct traits with_bind(struct traits t, enum bind_reason reason)
 	return t;
 }
 
-static struct traits facts_to_traits(const struct query_facts *f)
+static struct traits facts_to_traits(const struct query_facts *f, const struct catalog *c)
 {
 	struct traits t = traits_of(TRAIT_CAPTURABLE | TRAIT_MAY_WRITE, REASON_WRITE);
 	if (f->unknown)
@@ -43,7 +50,7 @@ static struct traits facts_to_traits(const struct query_facts *f)
 	else
 		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
 	if (f->user_code || (f->runs_code && (f->writes || f->server_local)))
-		t.flags |= TRAIT_USER_CODE;
+		t = with_code(t, c);
 	if (f->statements)
 		t.flags |= TRAIT_SEES_STATEMENTS;
 	if (f->shows_time && t.flags & TRAIT_READ)
@@ -59,7 +66,7 @@ static struct traits classify_query(Node *query, const struct catalog *c)
 {
 	struct query_facts facts = {0};
 	query_walk(query, c, &facts);
-	struct traits t = facts_to_traits(&facts);
+	struct traits t = facts_to_traits(&facts, c);
 	if (query && IsA(query, SelectStmt) && ((SelectStmt *)query)->intoClause && !facts.into_temp)
 		t.flags |= TRAIT_DDL;
 	return t;
@@ -113,7 +120,8 @@ static struct traits classify_copy(const CopyStmt *s, const struct catalog *c)
 {
 	if (s->is_from) {
 		bool code = s->relation && catalog_relation_runs_code(c, slice_str(s->relation->relname));
-		return traits_of(TRAIT_COPY | TRAIT_MAY_WRITE | (code ? TRAIT_USER_CODE : 0), REASON_WRITE);
+		struct traits t = traits_of(TRAIT_COPY | TRAIT_MAY_WRITE, REASON_WRITE);
+		return code ? with_code(t, c) : t;
 	}
 	struct traits t = classify_query(s->query ? s->query : (Node *)s->relation, c);
 	t.flags |= TRAIT_COPY;
@@ -286,7 +294,7 @@ static struct traits classify_declare(const DeclareCursorStmt *s, const struct c
 {
 	struct traits query = classify_query(s->query, c);
 	struct traits t =
-		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE), REASON_UTILITY);
+		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE | TRAIT_CODE_SETS), REASON_UTILITY);
 	t.binds = query.binds;
 	if (s->options & CURSOR_OPT_HOLD)
 		return with_bind(t, BIND_HOLD);
@@ -297,50 +305,29 @@ static struct traits classify_declare(const DeclareCursorStmt *s, const struct c
 	return t;
 }
 
-static bool contains_word(const char *text, const char *word)
+/* The body is another language to us. */
+static struct traits classify_do(void)
 {
-	return strcasestr(text, word) != NULL;
-}
-
-/* The body is another language to us: bind if it speaks of what would outlive it. */
-static struct traits classify_do(const DoStmt *s)
-{
-	struct traits t = utility(TRAIT_MAY_WRITE | TRAIT_USER_CODE, REASON_UNSAFE_FUNCTION);
-	const ListCell *cell;
-	foreach (cell, s->args) {
-		const DefElem *item = lfirst(cell);
-		if (strcmp(item->defname, "as") != 0 || !item->arg || !IsA(item->arg, String))
-			continue;
-		const char *body = strVal(item->arg);
-		if (contains_word(body, "temp"))
-			t = with_bind(t, BIND_TEMP);
-		if (contains_word(body, "advisory_lock"))
-			t = with_bind(t, BIND_ADVISORY);
-		if (contains_word(body, "set_config"))
-			t = with_bind(t, BIND_SET_CONFIG);
-		if (contains_word(body, "listen"))
-			t = with_bind(t, BIND_LISTEN);
-	}
-	return t;
+	return utility(TRAIT_MAY_WRITE | TRAIT_USER_CODE | TRAIT_CODE_SETS, REASON_UNSAFE_FUNCTION);
 }
 
 static struct traits classify_call(const CallStmt *s, const struct catalog *c)
 {
 	struct traits t = classify_query((Node *)s->funccall, c);
 	t.flags &= ~(uint32_t)TRAIT_READ;
-	t.flags |= TRAIT_MAY_WRITE | TRAIT_USER_CODE;
+	t.flags |= TRAIT_MAY_WRITE;
 	t.reason = REASON_UNSAFE_FUNCTION;
-	return t;
+	return with_code(t, c);
 }
 
 static struct traits classify_create_as(const CreateTableAsStmt *s, const struct catalog *c)
 {
-	struct traits t = utility(TRAIT_MAY_WRITE, REASON_WRITE);
+	struct traits t = with_code(utility(TRAIT_MAY_WRITE, REASON_WRITE), c);
 	if (IsA(s->query, ExecuteStmt)) {
 		t = with_bind(t, BIND_PREPARE);
 	} else {
 		struct traits query = classify_query(s->query, c);
-		t.flags |= query.flags & (TRAIT_BINDS | TRAIT_USER_CODE);
+		t.flags |= query.flags & TRAIT_BINDS;
 		t.binds = query.binds;
 	}
 	if (!relation_is_temp(s->into->rel))
@@ -350,9 +337,9 @@ static struct traits classify_create_as(const CreateTableAsStmt *s, const struct
 	return t;
 }
 
-static struct traits classify_create_table(const CreateStmt *s)
+static struct traits classify_create_table(const CreateStmt *s, const struct catalog *c)
 {
-	struct traits t = utility(TRAIT_MAY_WRITE, REASON_WRITE);
+	struct traits t = with_code(utility(TRAIT_MAY_WRITE, REASON_WRITE), c);
 	if (!relation_is_temp(s->relation))
 		t.flags |= TRAIT_DDL;
 	else if (s->oncommit != ONCOMMIT_DROP) /* else gone with its transaction */
@@ -391,9 +378,10 @@ static bool created_in_temp(const Node *n)
 	}
 }
 
-static struct traits classify_ddl(const Node *n)
+/* Event triggers are code too. */
+static struct traits classify_ddl(const Node *n, const struct catalog *c)
 {
-	struct traits t = utility(TRAIT_MAY_WRITE | TRAIT_DDL, REASON_WRITE);
+	struct traits t = with_code(utility(TRAIT_MAY_WRITE | TRAIT_DDL, REASON_WRITE), c);
 	return created_in_temp(n) ? with_bind(t, BIND_TEMP) : t;
 }
 
@@ -450,7 +438,7 @@ static struct traits classify_statement(Node *n, const struct catalog *c)
 	case T_ListenStmt:
 		return with_bind(utility(0, REASON_UTILITY), BIND_LISTEN);
 	case T_LoadStmt:
-		return with_bind(utility(0, REASON_UTILITY), BIND_LOAD);
+		return with_bind(utility(TRAIT_LOADS, REASON_UTILITY), BIND_LOAD);
 	case T_NotifyStmt:
 	case T_VacuumStmt:
 	case T_ClusterStmt:
@@ -458,21 +446,21 @@ static struct traits classify_statement(Node *n, const struct catalog *c)
 	case T_AlterSystemStmt:
 		return utility(TRAIT_MAY_WRITE, REASON_UTILITY);
 	case T_DoStmt:
-		return classify_do((const DoStmt *)n);
+		return classify_do();
 	case T_CallStmt:
 		return classify_call((const CallStmt *)n, c);
 	case T_CreateTableAsStmt:
 		return classify_create_as((const CreateTableAsStmt *)n, c);
 	case T_CreateStmt:
-		return classify_create_table((const CreateStmt *)n);
+		return classify_create_table((const CreateStmt *)n, c);
 	case T_TruncateStmt:
 	case T_RefreshMatViewStmt:
 	case T_IndexStmt:
 	case T_GrantStmt:
 	case T_CommentStmt:
-		return utility(TRAIT_MAY_WRITE, REASON_WRITE);
+		return with_code(utility(TRAIT_MAY_WRITE, REASON_WRITE), c);
 	default:
-		return classify_ddl(n);
+		return classify_ddl(n, c);
 	}
 }
 

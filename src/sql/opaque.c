@@ -60,7 +60,7 @@ static void take_word(struct slice word, enum place place, struct traits *t)
 
 struct traits opaque_traits(struct slice text, enum route_reason reason)
 {
-	struct traits t = {.flags = TRAIT_MAY_WRITE | TRAIT_USER_CODE, .reason = (uint8_t)reason};
+	struct traits t = {.flags = TRAIT_MAY_WRITE | TRAIT_USER_CODE | TRAIT_CODE_SETS, .reason = (uint8_t)reason};
 	enum place place = PLACE_FIRST;
 	for (size_t i = lex_skip_space(text, 0); i < text.len; i = lex_skip_space(text, i)) {
 		size_t end = lex_comment_end(text, i);

@@ -32,6 +32,8 @@ enum trait {
 	TRAIT_COPY = 1 << 17,           /* any COPY */
 	TRAIT_USER_CODE =
 		1 << 19, /* runs functions of the user's that may change session state unseen */
+	TRAIT_CODE_SETS = 1 << 25, /* … which may be settings and session advisory locks */
+	TRAIT_LOADS = 1 << 26,     /* LOAD: the library stays in that server process */
 	TRAIT_SEES_STATEMENTS = 1 << 28, /* reads pg_prepared_statements, where the router's own show */
 	TRAIT_RESULT_FREE = 1 << 18,     /* returns no rows (utility without result): for Describe */
 	/* COMMIT or ROLLBACK and nothing more: not AND CHAIN, not PREPARE TRANSACTION, alone. */
@@ -57,7 +59,7 @@ enum bind_reason {
 	BIND_LOAD,
 	BIND_SETTINGS, /* settings whose state cannot be told (rolled back in part, too many) */
 	BIND_SEQUENCE, /* currval(), lastval() */
-	BIND_LARGE_OBJECT,
+	BIND_UNSEEN, /* what functions left behind is not known, or not yet */
 	BIND_COUNT,
 };
 const char *bind_reason_name(enum bind_reason reason);

@@ -198,9 +198,6 @@ static void visit_function_name(struct walk *w, const char *name, const FuncCall
 	case FUNCTION_SEQUENCE:
 		bind(w->facts, BIND_SEQUENCE);
 		break;
-	case FUNCTION_LARGE_OBJECT:
-		bind(w->facts, BIND_LARGE_OBJECT);
-		break;
 	case FUNCTION_SAFE:
 	case FUNCTION_UNSAFE:
 		break;
@@ -214,6 +211,14 @@ static void visit_function(struct walk *w, const FuncCall *f)
 	push(w, f->agg_order);
 	push(w, f->agg_filter);
 	push(w, f->over);
+}
+
+static void visit_operator(struct walk *w, const A_Expr *e)
+{
+	if (catalog_operator_safe(w->catalog, slice_str(last_name(e->name))))
+		return;
+	w->facts->unsafe_function = true;
+	w->facts->user_code = true;
 }
 
 /* A sequence can be read like a table: its columns tell it apart where the catalog cannot. */
@@ -458,6 +463,7 @@ static void visit_expression(struct walk *w, const Node *n)
 		visit_function(w, (const FuncCall *)n);
 		break;
 	case T_A_Expr:
+		visit_operator(w, (const A_Expr *)n);
 		push2(w, ((const A_Expr *)n)->lexpr, ((const A_Expr *)n)->rexpr);
 		break;
 	case T_BoolExpr:

@@ -39,6 +39,7 @@ enum statement_kind {
 	ST_BEGIN,
 	ST_COMMIT,
 	ST_ROLLBACK,
+	ST_UNSEEN,
 	ST_SELECT,
 	ST_UPDATE,
 	ST_SETTING,
@@ -101,6 +102,7 @@ static const struct {
 	{"SELECT pg_catalog.pg_current_wal_lsn()", ST_WRITE_POSITION},
 	{"SELECT CASE WHEN pg_catalog.pg_is_in_recovery()", ST_CAPTURE_ANY},
 	{"SELECT pg_catalog.pg_last_wal_replay_lsn()", ST_REPLAYED},
+	{"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d", ST_UNSEEN},
 	{"IDENTIFY_SYSTEM", ST_IDENTIFY},
 	{"TIMELINE_HISTORY ", ST_HISTORY},
 	{BLOCK_BEGIN UPDATE_TEXT, ST_UPDATE},
@@ -204,12 +206,27 @@ static void answer_position(struct backend *b)
 	position_row(b, &recovery, n->replica ? node_replay_position(n) : node_insert_position(n));
 }
 
+/* 64 digits that stand for the session's user and role. */
+#define WHO "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 static void answer_verify(struct backend *b)
 {
 	char start[NUMBER_TEXT];
-	text_row(b, 3,
+	text_row(b, 4,
 	         (const char *const[]){number_text(start, node_started(b->node)),
-	                               b->node->replica ? "t" : "f", "t"});
+	                               b->node->replica ? "t" : "f", "t", WHO});
+}
+
+/* Functions have left nothing behind. */
+static void answer_unseen(struct backend *b)
+{
+	static const uint8_t no = 0;
+	struct slice values[7];
+	for (int i = 0; i < 5; i++)
+		values[i] = slice_of(&no, 1);
+	values[5] = slice_str(WHO);
+	values[6] = (struct slice){0};
+	row(b, values, 7);
 }
 
 static void answer_identify(struct backend *b)
@@ -421,6 +438,9 @@ static void answer_now(struct backend *b)
 		position_row(b, NULL,
 		             b->node->replica ? node_replay_position(b->node)
 		                              : node_insert_position(b->node));
+		break;
+	case ST_UNSEEN:
+		answer_unseen(b);
 		break;
 	case ST_REPLAYED:
 		position_row(b, NULL, node_replay_position(b->node));

@@ -115,7 +115,7 @@ static void functions_that_bind_have_a_kind_of_their_own(void **state)
 	assert_int_equal(safety(c, "set_config"), FUNCTION_SET_CONFIG);
 	assert_int_equal(safety(c, "currval"), FUNCTION_SEQUENCE);
 	assert_int_equal(safety(c, "lastval"), FUNCTION_SEQUENCE);
-	assert_int_equal(safety(c, "lo_open"), FUNCTION_LARGE_OBJECT);
+	assert_int_equal(safety(c, "lo_open"), FUNCTION_UNSAFE);
 	catalog_free(c);
 }
 
@@ -253,6 +253,49 @@ static void server_local_and_loaded_relations_are_unsafe(void **state)
 	catalog_free(c);
 }
 
+static void code_is_known_by_its_marks(void **state)
+{
+	struct catalog *c = catalog_new(10);
+	assert_true(catalog_code_sets(c) && catalog_relation_runs_code(c, slice_str("t")));
+	assert_true(catalog_operator_safe(c, slice_str("=")));
+	load(c, "!t", true);
+	assert_false(catalog_code_sets(c));
+	assert_true(catalog_relation_runs_code(c, slice_str("t")));
+	assert_false(catalog_relation_runs_code(c, slice_str("u")));
+	load(c, "#", true);
+	assert_true(catalog_code_sets(c));
+	load(c, "=@@", true);
+	assert_false(catalog_operator_safe(c, slice_str("@@")));
+	assert_true(catalog_operator_safe(c, slice_str("@")));
+	/* DDL was seen. */
+	catalog_invalidate(c);
+	assert_true(catalog_code_sets(c));
+	assert_false(catalog_operator_safe(c, slice_str("@@")));
+	catalog_free(c);
+}
+
+static void settings_that_code_names_are_known(void **state)
+{
+	struct catalog *c = catalog_new(10);
+	assert_int_equal(catalog_custom_names(c).len, 0);
+	catalog_learn_custom(c, slice_str("SELECT f('App.User', 'x', 'a.b.c$1', 'a.', '.a', '1.2', 'a..b', 'a.b"));
+	catalog_learn_custom(c, slice_str("DO $$ BEGIN PERFORM set_config('app.user', 'it', false); END $$"));
+	assert_true(slice_eq_str(catalog_custom_names(c), "app.user,a.b.c$1"));
+	load(c, "$my.secret", true);
+	assert_true(slice_eq_str(catalog_custom_names(c), "app.user,a.b.c$1,my.secret"));
+	catalog_invalidate(c);
+	load(c, "$my.secret", true);
+	assert_true(slice_eq_str(catalog_custom_names(c), "app.user,a.b.c$1,my.secret"));
+	/* The bound. */
+	for (int i = 0; i < 2000; i++) {
+		char text[32];
+		snprintf(text, sizeof(text), "'some.name_%d'", i);
+		catalog_learn_custom(c, slice_str(text));
+	}
+	assert_in_range(catalog_custom_names(c).len, CATALOG_CUSTOM_MAX - 20, CATALOG_CUSTOM_MAX);
+	catalog_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +313,8 @@ int main(void)
 		cmocka_unit_test(past_its_bound_a_load_fails),
 		cmocka_unit_test(many_names_are_all_found),
 		cmocka_unit_test(server_local_and_loaded_relations_are_unsafe),
+		cmocka_unit_test(code_is_known_by_its_marks),
+		cmocka_unit_test(settings_that_code_names_are_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,8 @@ static int make_catalog(void **state)
 	catalog_load_begin(catalog);
 	catalog_load_add(catalog, slice_str("stable_function"), false);
 	catalog_load_add(catalog, slice_str("volatile_function"), true);
+	catalog_load_add(catalog, slice_str("!watched_table"), true);
+	catalog_load_add(catalog, slice_str("=@@@"), true);
 	catalog_load_add(catalog, slice_str("@some_sequence"), true);
 	catalog_load_add(catalog, slice_str("@some_unlogged_table"), true);
 	return catalog_load_commit(catalog) ? 0 : -1;
@@ -26,6 +28,45 @@ static int drop_catalog(void **state)
 {
 	catalog_free(catalog);
 	return 0;
+}
+
+/* State that no parser sees being made: the server session is asked about it, and about settings and locks only
+ * where code of the database, or of the statement, may change them. */
+static const struct {
+	const char *sql;
+	bool code, sets;
+} unseen[] = {
+	{"SELECT 1", false, false},
+	{"SELECT stable_function(1)", false, false},
+	{"SELECT nextval('s')", false, false},
+	{"INSERT INTO t VALUES (1)", false, false},
+	{"COPY t FROM STDIN", false, false},
+	{"SELECT 1 @@ 2", false, false},
+	{"EXPLAIN SELECT volatile_function()", false, false},
+	{"SELECT volatile_function(1)", true, false},
+	{"EXPLAIN ANALYZE SELECT volatile_function()", true, false},
+	{"DECLARE c CURSOR FOR SELECT volatile_function()", true, false},
+	{"INSERT INTO watched_table VALUES (1)", true, false},
+	{"COPY watched_table FROM STDIN", true, false},
+	{"SELECT 1 @@@ 2", true, false},
+	{"SELECT 1 OPERATOR(public.@@@) 2", true, false},
+	{"CALL procedure()", true, false},
+	{"TRUNCATE t", true, false},
+	{"CREATE TABLE x (a int)", true, false},
+	{"SELECT 1; SELECT volatile_function(1)", true, false},
+	{"DO 'BEGIN END'", true, true},
+	{"NEWER SYNTAX", true, true},
+};
+
+static void what_may_leave_state_unseen_is_marked(void **state)
+{
+	for (size_t i = 0; i < sizeof(unseen) / sizeof(unseen[0]); i++) {
+		uint32_t flags = classify(slice_str(unseen[i].sql), catalog).flags;
+		if (!!(flags & TRAIT_USER_CODE) != unseen[i].code ||
+		    !!(flags & TRAIT_CODE_SETS) != unseen[i].sets)
+			fail_msg("%s: %s%s", unseen[i].sql, flags & TRAIT_USER_CODE ? "code " : "",
+			         flags & TRAIT_CODE_SETS ? "sets" : "");
+	}
 }
 
 /* docs/classification.md */
@@ -641,6 +682,7 @@ static void no_flipped_bit_does_harm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_may_leave_state_unseen_is_marked),
 		cmocka_unit_test(every_row_of_the_document_is_true),
 		cmocka_unit_test(without_a_catalog_only_built_in_functions_are_safe),
 		cmocka_unit_test(a_write_is_found_wherever_an_expression_may_stand),

@@ -391,6 +391,16 @@ static bool w_bind(struct buf *b)
 	return write_bind_plain(b, slice_str(""), slice_str("s"), 1);
 }
 
+static bool w_bind_text(struct buf *b)
+{
+	return write_bind_text(b, slice_str(""), slice_str("s"), slice_str("a.b"), 1);
+}
+
+static bool w_bind_null(struct buf *b)
+{
+	return write_bind_text(b, slice_str(""), slice_str("s"), (struct slice){0}, 1);
+}
+
 static bool w_execute(struct buf *b)
 {
 	return write_execute(b, slice_str("p"));
@@ -489,6 +499,8 @@ static const struct {
 	{w_query, VEC("Q\0\0\0\x0dSELECT 1\0")},
 	{w_parse, VEC("P\0\0\0\x0es\0q\0\0\1\0\0\0\x19")},
 	{w_bind, VEC("B\0\0\0\x0f\0s\0\0\0\0\0\0\1\0\1")},
+	{w_bind_text, VEC("B\0\0\0\x16\0s\0\0\0\0\1\0\0\0\3a.b\0\1\0\1")},
+	{w_bind_null, VEC("B\0\0\0\x13\0s\0\0\0\0\1\xff\xff\xff\xff\0\1\0\1")},
 	{w_execute, VEC("E\0\0\0\x0ap\0\0\0\0\0")},
 	{w_describe, VEC("D\0\0\0\7Ss\0")},
 	{w_close, VEC("C\0\0\0\7Pp\0")},
