@@ -987,6 +987,7 @@ const struct option options[] = {
 		.min = 10 * MS,
 		.max = HOUR,
 		.help = "How long connecting and logging in to a server may take",
+		.doc = "Also how long a connection may take to come free when its client has gone.",
 		.pgbouncer = "server_connect_timeout",
 	},
 	{

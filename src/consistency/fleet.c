@@ -348,8 +348,19 @@ static void note_sample(struct fleet *f, struct node *n, struct position at, int
 		return;
 	if (n->role == NODE_ROLE_REPLICA && n->sampled_at_us != 0)
 		learn(f, n, at, now_us);
-	n->at = position_max(n->at, at);
+	if (!position_reached(n->at, at)) {
+		n->at = at;
+		n->heard_at_us = now_us;
+	}
 	n->sampled_at_us = started_at_us;
+}
+
+/* Below what was known before it was asked, whoever had told: a server that was put back to an
+ * earlier state, by a snapshot of its machine for one, while the watcher's connection survived. */
+static bool went_backwards(const struct node *n, struct position at, int64_t started_at_us)
+{
+	return !position_reached(at, n->watched_at) ||
+	       (started_at_us >= n->heard_at_us && !position_reached(at, n->at));
 }
 
 bool fleet_node_sampled(struct fleet *f, int node, struct position at, int64_t started_at_us,
@@ -360,7 +371,7 @@ bool fleet_node_sampled(struct fleet *f, int node, struct position at, int64_t s
 
 	if (!n->up)
 		return false;
-	if (!position_reached(at, n->watched_at)) {
+	if (went_backwards(n, at, started_at_us)) {
 		fleet_node_lost(f, node, now_us);
 		return false;
 	}

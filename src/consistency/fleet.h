@@ -13,11 +13,11 @@
  *  - Unknown role, unknown position, another branch of history, old sample: not eligible. Never
  *    guess.
  *
- * The primary is whoever is up, not in recovery, and on the newest branch. Of several only one whose
- * history shows that it came from all the others; one that is alone must not be on an earlier
- * timeline than the last primary was: that is an old primary that has come back. Where somebody else
- * is asked who leads (Patroni), it must be the leader too. Whoever says that it is primary and is not
- * elected is fenced.
+ * The primary is whoever is up, not in recovery, and on the newest branch. Of several only one
+ * whose history shows that it came from all the others; one that is alone must not be on an earlier
+ * timeline than the last primary was: that is an old primary that has come back. Where somebody
+ * else is asked who leads (Patroni), it must be the leader too. Whoever says that it is primary and
+ * is not elected is fenced.
  *
  * The histories of the nodes are known only while that very server is up on that timeline. Tokens
  * and stored marks are believed by the history of the primary that is up now; the replicas of a
@@ -58,8 +58,9 @@ struct node {
 	/* replica: replayed up to; primary: insert position. Unset until first sampled. */
 	struct position at;
 	int64_t sampled_at_us;      /* when the sample was started; 0: none */
+	int64_t heard_at_us;        /* when it was first known to be at `at` */
 	struct position watched_at; /* the watcher's own last sample: it must not go backwards */
-	uint32_t outstanding;  /* statements in flight, kept by the pool; for balancing */
+	uint32_t outstanding;       /* statements in flight, kept by the pool; for balancing */
 	/* How long after it was written on the primary a position is replayed here, as observed,
 	 * smoothed; LAG_UNKNOWN until observed. Used to guess catch-up time, never for eligibility
 	 * of `session` reads. */
@@ -105,8 +106,8 @@ struct fleet {
 	uint32_t timeline;      /* its timeline; 0: not known */
 	struct history history; /* of the primary that is up now; `known` only if there is one */
 	struct history course;  /* the same of this generation, kept while its primary is away */
-	/* The branches of this generation, and of the one before; `at` is of no meaning, timeline 0: not
-	 * known. */
+	/* The branches of this generation, and of the one before; `at` is of no meaning, timeline 0:
+	 * not known. */
 	struct history_point branch, branch_before;
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
@@ -132,20 +133,22 @@ void fleet_node_up(struct fleet *f, int node, enum node_role role, uint32_t time
 void fleet_node_lost(struct fleet *f, int node, int64_t now_us);
 /* The cluster that a node will come up in; before fleet_node_up(). */
 void fleet_node_system(struct fleet *f, int node, uint64_t system);
-/* The history of the timeline that a node is on, where it had come to `at`. May decide which of several is the primary. False,
- * and nothing happens, if the node is not up or `h` is not the known history of its timeline; of a
- * replica also of a later one than was known, for it only ever moves on to such. */
+/* The history of the timeline that a node is on, where it had come to `at`. May decide which of
+ * several is the primary. False, and nothing happens, if the node is not up or `h` is not the known
+ * history of its timeline; of a replica also of a later one than was known, for it only ever moves
+ * on to such. */
 [[gnu::warn_unused_result]] bool fleet_node_history(struct fleet *f, int node,
                                                     const struct history *h, struct position at,
                                                     int64_t now_us);
 /* A sample of a node's position: `started_at_us` is when the question was sent, `now_us` when the
- * answer came. A position below the last one of the same epoch is a contradiction: the
- * node is treated as lost and false is returned (the watcher must drop its connection). A position
- * that is not set is no sample; a node that is not up has none. */
+ * answer came. A position below the last one of the same epoch, or below one that was known before
+ * the question, is a contradiction: the node is treated as lost and false is returned (the watcher
+ * must drop its connection). A position that is not set is no sample; a node that is not up has
+ * none. */
 [[gnu::warn_unused_result]] bool fleet_node_sampled(struct fleet *f, int node, struct position at,
                                                     int64_t started_at_us, int64_t now_us);
-/* A replica's position, answered now on a pooled connection to the server that the watcher knows, and
- * asked in this epoch. Not of the watcher's connection, so it may come out of order with its
+/* A replica's position, answered now on a pooled connection to the server that the watcher knows,
+ * and asked in this epoch. Not of the watcher's connection, so it may come out of order with its
  * samples: a lower one is no contradiction. */
 void fleet_replica_reached(struct fleet *f, int node, struct position at, int64_t started_at_us,
                            int64_t now_us);
@@ -156,8 +159,8 @@ void fleet_guard_answered(struct fleet *f, int node, bool held, int64_t now_us);
 void fleet_primary_reached(struct fleet *f, struct position at, int64_t now_us);
 
 /* ---- what Patroni says ---- */
-/* Who leads, until it is said otherwise. It only narrows: another node is not the primary, and this one
- * is only if it says so itself and nothing else stands against it. */
+/* Who leads, until it is said otherwise. It only narrows: another node is not the primary, and this
+ * one is only if it says so itself and nothing else stands against it. */
 void fleet_leader(struct fleet *f, int leader, int64_t now_us);
 static inline bool fleet_may_lead(const struct fleet *f, int node)
 {
@@ -171,8 +174,8 @@ void fleet_node_drain(struct fleet *f, int node);
 void fleet_node_undrain(struct fleet *f, int node, int64_t now_us);
 
 /* ---- what reads take ---- */
-/* A replica whose reads take outlier_factor times as long as those of every other one that is asked,
- * and outlier_floor_us at least; or NODE_NONE. There is always another one. */
+/* A replica whose reads take outlier_factor times as long as those of every other one that is
+ * asked, and outlier_floor_us at least; or NODE_NONE. There is always another one. */
 int fleet_find_outlier(const struct fleet *f, int64_t now_us);
 
 /* ---- what readers ask ---- */

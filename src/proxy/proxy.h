@@ -170,6 +170,7 @@ struct server {
 	int64_t incarnation;   /* postmaster start of the server it talks to, µs since 1970 */
 	enum default_isolation isolation; /* its own, at login */
 	struct login *login;   /* while logging in */
+	int64_t alone_since_us; /* in DRAIN or TASK without a client; 0: it is not, or was not seen so yet */
 
 	struct replies replies;
 	struct buf in;     /* bytes of the server not yet understood */

@@ -184,21 +184,37 @@ static void connect_failed(struct server *s, const char *sqlstate, const char *e
 	pool_failed(p, sqlstate, text);
 }
 
-/* The watcher has lost the node and cannot get it back either: a server that was only restarted would
- * have ended this connection. */
-static bool hangs(const struct server *s, int64_t now_us)
+/* The watcher has lost the node since, for a while now, and may have got it back: a server that was only
+ * restarted would have ended this connection, a link that is cut ends nothing. */
+static bool hangs(const struct server *s, int64_t since_us, int64_t now_us)
 {
 	const struct node *n = &s->worker->fleet.nodes[s->pool->node];
-	return !n->up && now_us - n->lost_at_us > s->worker->settings->watch.answer_timeout_us;
+	return (!n->up || n->lost_at_us > since_us) &&
+	       now_us - n->lost_at_us > s->worker->settings->watch.answer_timeout_us;
+}
+
+/* It answers a question of the router's own, or finishes what its client has left behind. */
+static void tend_alone(struct server *s, int64_t now_us)
+{
+	if (s->alone_since_us == 0)
+		s->alone_since_us = now_us;
+	if (now_us - s->alone_since_us > s->worker->settings->server_connect_timeout_us ||
+	    hangs(s, s->alone_since_us, now_us))
+		server_close(s, "it does not come free");
 }
 
 /* dial() bounds the connecting alone: a host that loses power after that says nothing. */
 void server_tend(struct server *s, int64_t now_us)
 {
+	bool alone = !s->client && (s->state == SERVER_DRAIN || s->state == SERVER_TASK);
+	if (!alone)
+		s->alone_since_us = 0;
 	if (s->state <= SERVER_VERIFY &&
 	    now_us - s->connected_at_us > s->worker->settings->server_connect_timeout_us)
 		connect_failed(s, "08006", "the login was not over within server_connect_timeout");
-	else if (s->reading && hangs(s, now_us))
+	else if (alone)
+		tend_alone(s, now_us);
+	else if (s->reading && hangs(s, s->client ? s->client->turn_started_us : now_us, now_us))
 		server_close(s, "its node does not answer");
 	else if (s->task == TASK_LOOKUP &&
 	         now_us - s->lookup_asked_us > s->worker->settings->server_connect_timeout_us) {

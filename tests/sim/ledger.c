@@ -25,7 +25,7 @@ static void judge(const struct ledger *l, struct ledger_entry *e)
 	 * history between. */
 	bool twice = e->must || e->timeline + 1 < model_timeline(l->model);
 	e->may = e->may || e->must || (past && e->written > fork);
-	e->must = past && !twice && e->end > fork;
+	e->must = past && !twice && e->end > fork && !model_has_twin(l->model, e->timeline);
 }
 
 void ledger_wrote(struct ledger *l, int session, int key, uint32_t version)
@@ -37,7 +37,7 @@ void ledger_wrote(struct ledger *l, int session, int key, uint32_t version)
 	}
 	*e = now;
 	/* A primary that no longer counts: whether the router knew is its own affair. */
-	if (e->timeline < model_timeline(l->model))
+	if (e->timeline < model_timeline(l->model) || model_has_twin(l->model, e->timeline))
 		ledger_open(l, session);
 }
 

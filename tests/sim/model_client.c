@@ -98,7 +98,7 @@ static void send_either(struct model_client *c, const char *sql)
 	flush(c);
 }
 
-/* A whole transaction in one Query: nobody can ask for the position of its commit in time. */
+/* A whole transaction in one Query. */
 static void send_block(struct model_client *c)
 {
 	char sql[128];
@@ -235,11 +235,7 @@ static void judge_write(struct model_client *c)
 {
 	struct client_counts *n = &c->all->counts;
 	n->writes++;
-	/* Of a whole transaction in one Query the router knows no position, and so of no loss. */
-	if (c->operation == OP_BLOCK)
-		ledger_open(&c->all->ledger, (int)c->session);
-	else
-		ledger_wrote(&c->all->ledger, (int)c->session, c->key, (uint32_t)c->version);
+	ledger_wrote(&c->all->ledger, (int)c->session, c->key, (uint32_t)c->version);
 	if (!judged(c))
 		return;
 	if (c->version <= c->view.written) {

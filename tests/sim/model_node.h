@@ -44,6 +44,7 @@ struct model {
 	struct {
 		int records;
 		uint64_t at;
+		bool twice; /* by a stray primary as well, at the same position */
 	} forks[MODEL_TIMELINES]; /* where each timeline began */
 	struct model_node nodes[MODEL_NODES_MAX];
 };

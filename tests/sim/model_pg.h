@@ -46,9 +46,9 @@ void model_pause_replay(struct model *m, int node, int64_t until_us);
 void model_crash(struct model *m, int node, bool power);
 /* Every process of the server stands still until then; its host takes connections and bytes. */
 void model_hang(struct model *m, int node, int64_t until_us);
-/* A replica is put back, as by a snapshot of its machine, and goes on from there after a while: less
- * replayed, the same start time, and a connection that has survived it: the watchers'. All others
- * end before, and come to nothing until all is over. */
+/* A replica is put back, as by a snapshot of its machine, and goes on from there after a while:
+ * less replayed, the same start time, and a connection that has survived it: the watchers'. All
+ * others end before, and come to nothing until all is over. */
 void model_revert(struct model *m, int node);
 bool model_reverts(const struct model *m, int node);
 /* Another incarnation under the same address. A replica starts from an earlier position. */
@@ -78,6 +78,9 @@ uint64_t model_position(const struct model *m, int node);
  * asked, past ones too. False: none of them, or more than one, has it. */
 bool model_commit(const struct model *m, int key, uint32_t version, uint64_t *end,
                   uint64_t *written, uint32_t *timeline);
+/* Two servers began a timeline of that number at the same position: nothing that PostgreSQL keeps
+ * tells their histories apart. */
+bool model_has_twin(const struct model *m, uint32_t timeline);
 bool model_may_fail_over(const struct model *m);
 
 struct model_counts {

@@ -94,6 +94,18 @@ static void fleet_samples_of_pooled_connections_make_no_node_known(void **state)
 	assert_false(position_is_set(f.nodes[P].at));
 }
 
+static void fleet_a_node_that_is_below_what_a_pooled_connection_told_is_lost(void **state)
+{
+	assert_true(sample(A, 100, 20));
+	reached(300, 30, 35);
+	/* Asked before that was known: it may have been answered before as well. */
+	assert_true(fleet_node_sampled(&f, A, (struct position){200}, 34, 40));
+	/* Put back to an earlier state, which is no earlier than the watcher itself has seen. */
+	assert_false(fleet_node_sampled(&f, A, (struct position){250}, 35, 45));
+	assert_false(f.nodes[A].up);
+	assert_false(position_is_set(f.nodes[A].at));
+}
+
 static void fleet_guards_that_fail_pause_for_longer_and_longer(void **state)
 {
 	int64_t now = 5000;
@@ -538,6 +550,7 @@ int main(void)
 		each(fleet_old_sample_is_not_eligible),
 		each(fleet_loss_throws_the_position_away),
 		each(fleet_samples_of_pooled_connections_may_come_out_of_order),
+		each(fleet_a_node_that_is_below_what_a_pooled_connection_told_is_lost),
 		each(fleet_samples_of_pooled_connections_make_no_node_known),
 		each(fleet_guards_that_fail_pause_for_longer_and_longer),
 		each(fleet_position_that_goes_backwards_is_a_loss),
