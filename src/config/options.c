@@ -1025,6 +1025,19 @@ const struct option options[] = {
 		.pgbouncer = "client_idle_timeout",
 	},
 	{
+		.name = "client_eof_timeout",
+		.group = GROUP_TIMEOUTS,
+		.type = OPTION_TIME,
+		FIELD(client_eof_timeout_us),
+		.preset = "1min",
+		.min = 10 * MS,
+		.max = HOUR,
+		.help = "How long a client that has ended what it sends is still answered",
+		.doc =
+			"It may have closed its sending half and wait for answers, or be gone: TCP tells no difference. "
+			"After that it is disconnected, and what it waited for is cancelled.",
+	},
+	{
 		.name = "shutdown_timeout",
 		.group = GROUP_TIMEOUTS,
 		.type = OPTION_TIME,

@@ -20,9 +20,8 @@
 #define CONSOLE_OUT_MAX (8 * 1024 * 1024)
 
 /* Who has ended what it sends may be waiting for the answers, or may be gone: it is asked every
- * second, and has a minute for all of it. */
+ * second, and has client_eof_timeout for all of it. */
 #define ENDED_PROBE_US 1000000
-#define ENDED_MAX_US 60000000
 
 static void client_event(void *owner, unsigned events);
 
@@ -395,7 +394,7 @@ static void probe(struct client *c)
 
 void client_tend_end(struct client *c, int64_t now_us)
 {
-	if (now_us - c->ended_at_us >= ENDED_MAX_US) {
+	if (now_us - c->ended_at_us >= c->worker->settings->client_eof_timeout_us) {
 		client_close(c);
 	} else if (now_us - c->probed_at_us >= ENDED_PROBE_US) {
 		c->probed_at_us = now_us;

@@ -119,6 +119,7 @@ struct settings {
 	int64_t server_login_retry_us;
 	int64_t client_login_timeout_us;
 	int64_t client_idle_timeout_us;
+	int64_t client_eof_timeout_us; /* no 0: there is always a limit */
 	int64_t shutdown_timeout_us; /* SIGTERM: how long running transactions may go on */
 	int max_prepared_statements; /* per server connection, least recently used out first */
 	size_t max_packet_size; /* largest client message that is held in memory; larger ones stream */

@@ -561,6 +561,22 @@ def test_half_closed_clients_are_served_in_their_turn_and_counted(router, fleet,
     holder.query("DELETE FROM scratch")
 
 
+def test_half_closed_clients_are_not_served_for_ever(router, raw):
+    """Not even one that is still there; and what it waits for ends with it."""
+    tm = router(client_eof_timeout="1s")
+    in_time, late = raw(tm), raw(tm)
+    began = time.monotonic()
+    in_time.send(query("SELECT pg_sleep(0.2)"))
+    late.send(query("SELECT pg_sleep(60) /* the late one */"))
+    for c in (in_time, late):
+        c.sock.shutdown(socket.SHUT_WR)
+    assert kinds(in_time.rest()) == "TDCZ"
+    assert kinds(late.rest()) == "" and time.monotonic() - began >= 1
+    running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%the late one%' AND pid <> pg_backend_pid()"
+    harness.wait_until(lambda: tm.fleet.primary.value(running) == 0, 5, "what it waited for to be cancelled")
+    assert clients(tm) == 0
+
+
 def clients(tm):
     return sum(r["database"] == "app" for r in tm.admin("SHOW CLIENTS"))
 

@@ -87,6 +87,7 @@ static void settings_fill(struct run *r, int nodes, enum session_scope scope,
 	s->server_connect_timeout_us = 2 * S;
 	s->server_login_retry_us = 200 * MS;
 	s->client_login_timeout_us = 5 * S;
+	s->client_eof_timeout_us = 60 * S;
 }
 
 /* ================= phases ================= */
