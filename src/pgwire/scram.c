@@ -7,7 +7,6 @@
 #include <stdio.h>
 
 #define BASE64_LEN(n) (4 * (((n) + 2) / 3))
-#define MOCK_SALT_LEN 16
 /* gs2-headers (RFC 5802): the client knows no channel binding; it knows it, but heard that the
  * server does not; it uses it. PostgreSQL knows no other identity to act as, and no other kind of
  * binding. */
@@ -296,6 +295,13 @@ static void binding_text(char flag, const struct scram_binding *b, char out[BIND
 
 /* ================= server side ================= */
 
+void scram_mock_salt(struct slice mock_seed, uint8_t out[SCRAM_MOCK_SALT_LEN])
+{
+	uint8_t digest[SCRAM_KEY_LEN] = {0};
+	sha256(mock_seed, digest);
+	memcpy(out, digest, SCRAM_MOCK_SALT_LEN);
+}
+
 void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
                        struct slice mock_seed)
 {
@@ -304,11 +310,9 @@ void scram_server_init(struct scram_server *s, const struct scram_secret *secret
 		s->secret = *secret;
 		return;
 	}
-	uint8_t digest[SCRAM_KEY_LEN] = {0};
-	sha256(mock_seed, digest);
 	s->secret.iterations = SCRAM_ITERATIONS;
-	s->secret.salt_len = MOCK_SALT_LEN;
-	memcpy(s->secret.salt, digest, MOCK_SALT_LEN);
+	s->secret.salt_len = SCRAM_MOCK_SALT_LEN;
+	scram_mock_salt(mock_seed, s->secret.salt);
 }
 
 void scram_server_bind(struct scram_server *s, const struct scram_binding *binding)

@@ -81,8 +81,12 @@ struct scram_server {
 	struct scram_keys keys; /* once the proof was right; for the owner to wipe */
 };
 
+/* The salt that `mock_seed` makes; for those, too, whose password is known, or they could be told
+ * from others by a salt that changes. */
+#define SCRAM_MOCK_SALT_LEN 16
+void scram_mock_salt(struct slice mock_seed, uint8_t out[SCRAM_MOCK_SALT_LEN]);
 /* `mock_seed` makes a stable mock salt for an unknown user (secret == NULL), so that users cannot
- * be told apart by probing. */
+ * be told apart by probing; nobody outside may be able to work it out. */
 void scram_server_init(struct scram_server *s, const struct scram_secret *secret,
                        struct slice mock_seed);
 /* Offers to bind the exchange to the connection, if it can be bound. */

@@ -9,7 +9,20 @@
 #include "auth_lookup.h"
 #include "pool.h"
 
-#define SALT_LEN 16
+#define SALT_LEN SCRAM_MOCK_SALT_LEN
+#define SEED_MAX 512
+
+/* One for each name, on all routers with the same key for tokens, whether there is such a user or
+ * not. */
+static void write_mock_seed(const struct client *c, struct buf *out)
+{
+	const struct token_key *k = &c->worker->settings->token_keys.keys[0];
+	buf_init(out, SEED_MAX);
+	buf_append_str(out, "salt of SCRAM");
+	buf_append(out, k->inner, sizeof(k->inner));
+	buf_append(out, k->outer, sizeof(k->outer));
+	buf_append_str(out, c->login->user);
+}
 
 static bool is_md5(const char *secret)
 {
@@ -33,18 +46,23 @@ static enum auth_step ask_scram(struct client *c, struct buf *out)
 	struct client_login *l = c->login;
 	struct scram_secret secret;
 	bool have = scram_secret_parse(slice_str(l->secret), &secret);
+	struct buf seed;
+	write_mock_seed(c, &seed);
 	if (l->known && !have && !is_md5(l->secret)) {
 		uint8_t salt[SALT_LEN];
-		net_random(salt, sizeof(salt));
+		scram_mock_salt(buf_slice(&seed), salt);
 		have = scram_secret_from_password(slice_str(l->secret), slice_of(salt, sizeof(salt)),
 		                                  SCRAM_ITERATIONS, &secret);
 	}
 	l->known = have;
 	l->scram = true;
 	l->server = calloc(1, sizeof(*l->server));
+	if (l->server)
+		scram_server_init(l->server, have ? &secret : NULL, buf_slice(&seed));
+	explicit_bzero(seed.data, seed.len);
+	buf_release(&seed);
 	if (!l->server)
 		return AUTH_BROKEN;
-	scram_server_init(l->server, have ? &secret : NULL, slice_str(l->user));
 	const struct tls *tls = net_stream_tls(c->stream);
 	struct scram_binding binding = {0};
 	if (tls)

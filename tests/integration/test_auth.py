@@ -49,9 +49,9 @@ def scram_verifier(password=PASSWORD, iterations=4096):
 @pytest.fixture
 def guarded(router):
     """A router that asks for passwords by `auth_type` and knows `secrets`."""
-    def make(auth_type, secrets, **options):
+    def make(auth_type, secrets, more=None, **options):
         return router(auth_type=auth_type, auth_file="{dir}/users", admin_password="console",
-                      files={"users": userlist(**{"postgres": "console", **secrets})}, **options)
+                      files={**(more or {}), "users": userlist(**{"postgres": "console", **secrets})}, **options)
     return make
 
 
@@ -112,6 +112,29 @@ def test_an_unknown_user_meets_the_same_questions(guarded, raw):
         c.send(rawpg.message("p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
         m = c.recv()
         assert m.kind == "R" and struct.unpack_from("!I", m.body)[0] == 11, f"{user}: {m}"
+
+
+def salt(t, user):
+    c = rawpg.Raw(HOST, t.port)
+    try:
+        c.send(rawpg.startup_packet({"user": user, "database": "app"}))
+        c.recv()
+        first = b"n,,n=,r=abcdefghijklmnopqrstuvwx"
+        c.send(rawpg.message("p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
+        return dict(p.split("=", 1) for p in c.recv().body[4:].decode().split(","))["s"]
+    finally:
+        c.close()
+
+
+def test_salts_do_not_tell_who_there_is(guarded):
+    """They were new each time for users with a password, and for others what anybody could work out."""
+    key = {"token_key_file": "{dir}/keys", "more": {"keys": "1:" + "5a" * 32 + "\n"}}
+    one, twin, other = guarded("scram-sha-256", PLAIN, **key), guarded("scram-sha-256", PLAIN, **key), guarded("scram-sha-256", PLAIN)
+    for user in ("u_trust", "nobody"):
+        assert salt(one, user) == salt(one, user) == salt(twin, user) != salt(other, user)
+        assert base64.b64decode(salt(one, user)) != hashlib.sha256(user.encode()).digest()[:16]
+    assert salt(one, "u_trust") != salt(one, "nobody")
+    assert value(one.connect(user="u_trust", password=PASSWORD), "SELECT 1") == 1
 
 
 def test_md5_hashes_in_the_userlist_serve_both_sides(guarded):
