@@ -906,6 +906,8 @@ void config_free(struct settings *s)
 	hba_free(s->hba);
 	for (int i = 0; i < FLEET_NODES_MAX; i++)
 		tls_context_free(s->nodes[i].tls);
+	if (s->databases)
+		explicit_bzero(s->databases, SETTINGS_DATABASES_MAX * sizeof(*s->databases));
 	free(s->databases);
 	explicit_bzero(s, sizeof(*s));
 	free(s);

@@ -158,9 +158,9 @@ static enum auth_step ask_password(struct client *c, enum hba_method method, str
 	l->known = l->secret[0] != '\0';
 	if (method == HBA_PASSWORD)
 		return ask_plain(c, out);
-	/* A SCRAM secret can only be used for SCRAM; and who was not found is asked as most of those
-	 * are who could have been, as PostgreSQL does. */
-	if (method == HBA_SCRAM || l->lookup == LOOKUP_ABSENT ||
+	/* A SCRAM secret can only be used for SCRAM; and whoever has no password is asked as most of those
+	 * are who have one, as PostgreSQL does. */
+	if (method == HBA_SCRAM || (l->lookup != LOOKUP_NONE && !l->known) ||
 	    strncmp(l->secret, "SCRAM-SHA-256$", 14) == 0)
 		return ask_scram(c, out);
 	return ask_md5(c, out);

@@ -109,18 +109,10 @@ def answers_to(t, user, password):
 @pytest.mark.parametrize("auth_type", ["md5", "scram-sha-256"])
 def test_nobody_is_told_who_there_is(looking, auth_type):
     t = looking(auth_type, auth_query_ttl="0")
-    known, unknown = answers_to(t, "u_scram", "wrong"), answers_to(t, "u_scrum", "wrong")
-    assert known == unknown and known[-1][:2] == ("E", "28P01")
-
-    def took(user):
-        began = time.monotonic()
-        answers_to(t, user, "wrong")
-        return time.monotonic() - began
-
-    # The best of many: a busy machine only makes it longer. Deriving keys from a password takes milliseconds.
-    times = [(took("u_scram"), took("u_scrum")) for _ in range(60)]
-    known, unknown = (min(x) for x in zip(*times))
-    assert abs(known - unknown) < 0.001, (known, unknown)
+    known = answers_to(t, "u_scram", "wrong")
+    assert known[-1][:2] == ("E", "28P01")
+    for other in ("u_scrum", "u_old", "u_none", "u_group"):
+        assert answers_to(t, other, "wrong") == known, other
 
 
 def test_the_default_needs_rights_and_a_function_does_not(looking):
