@@ -41,6 +41,7 @@ struct model_client {
 	struct buf in, out;
 	/* What runs. */
 	enum operation operation;
+	uint32_t began_on; /* the timeline of the primary then */
 	int key;
 	enum round round; /* of a transaction: what runs */
 	bool reads_first; /* … it reads what it is going to write */
@@ -136,6 +137,7 @@ static void begin(struct model_client *c)
 	c->round = ROUND_BEGIN;
 	c->reads_first = false;
 	c->age = c->all->age;
+	c->began_on = model_timeline(c->all->ledger.model);
 	c->key = (int)sim_below(MODEL_KEYS);
 	c->operation = OP_READ;
 	if (c->errand == ERRAND_WRITE || (c->errand == ERRAND_NONE && sim_chance(s->write_percent)))
@@ -236,6 +238,9 @@ static void judge_write(struct model_client *c)
 	struct client_counts *n = &c->all->counts;
 	n->writes++;
 	ledger_wrote(&c->all->ledger, (int)c->session, c->key, (uint32_t)c->version);
+	/* The old primary may have said so, at a position further on than what the new one took over. */
+	if (c->began_on != model_timeline(c->all->ledger.model))
+		ledger_open(&c->all->ledger, (int)c->session);
 	if (!judged(c))
 		return;
 	if (c->version <= c->view.written) {
