@@ -1064,6 +1064,19 @@ const struct option options[] = {
 		.pgbouncer = "max_packet_size",
 	},
 	{
+		.name = "max_client_statements_size",
+		.group = GROUP_LIMITS,
+		.type = OPTION_SIZE,
+		FIELD(max_client_statements_size),
+		.preset = "16MB",
+		.min = 64 * KB,
+		.max = 1024 * MB,
+		.help = "The most that the prepared statements of one client may take, names and texts",
+		.doc =
+			"The router keeps them so that it can prepare them on any server connection. One more fails "
+			"with 53400; Close and DEALLOCATE make room.",
+	},
+	{
 		.name = "max_waiting",
 		.group = GROUP_LIMITS,
 		.type = OPTION_INT,

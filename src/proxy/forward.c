@@ -23,8 +23,14 @@ struct forward {
 	struct stmt_cache *cache;
 	struct unit *unit;
 	int next_parsed;
+	/* Of a batch, CONTROL of its statements: of the one in the unnamed portal, if that was bound here;
+	 * of those that were executed; and whether one was that is not known. */
+	bool portal_known, ran_unknown;
+	uint32_t portal_control, control;
 	const char *why;
 };
+
+#define CONTROL (TRAIT_TX_BEGIN | TRAIT_TX_END | TRAIT_TX_CLOSED)
 
 /* ----------------------------------------------------------------- capture */
 
@@ -72,8 +78,10 @@ bool forward_prepare_questions(struct worker *w)
 static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
 {
 	struct reply e = {.kind = kind, .to = to, .tag = tag, .data = data};
-	if (replies_push(&f->s->replies, e))
+	if (replies_push(&f->s->replies, e)) {
+		f->s->unproven += reply_is_unproven(tag);
 		return true;
+	}
 	f->why = "too many messages without an answer";
 	return false;
 }
@@ -135,25 +143,40 @@ static bool push_capture_inside(struct forward *f)
 	return true;
 }
 
+/* What a unit does to transactions. Of a batch only what it executes counts: a COMMIT may be parsed
+ * for later. */
+static uint32_t control_of(const struct forward *f)
+{
+	uint32_t all = f->unit->traits.flags & CONTROL;
+	return f->unit->type == FE_SYNC && !f->ran_unknown ? f->control : all;
+}
+
+static void note_executed(struct forward *f, bool unnamed)
+{
+	f->ran_unknown |= !unnamed || !f->portal_known;
+	if (f->portal_control)
+		f->control = (f->control & ~(uint32_t)TRAIT_TX_CLOSED) | f->portal_control;
+}
+
 /* After this unit, will the server be outside a transaction? A guess made of what was sent; where
  * it is wrong the capture runs inside the transaction and its result is not used. */
-static bool ends_at_rest(const struct server *s, struct traits t)
+static bool ends_at_rest(const struct forward *f)
 {
-	if (t.flags & TRAIT_TX_CLOSED)
+	uint32_t control = control_of(f);
+	if (control & TRAIT_TX_CLOSED)
 		return true;
-	if (t.flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
-		return false;
-	return !s->in_tx_after;
+	return !(control & (TRAIT_TX_BEGIN | TRAIT_TX_END)) && !f->s->in_tx_after;
 }
 
 /* Reads are asked for their position only where somebody outside this router is to be told of it:
  * inside, the next sample does. */
-static bool wants_capture(const struct client *c, const struct server *s, const struct unit *u)
+static bool wants_capture(const struct forward *f)
 {
+	const struct client *c = f->c;
 	bool wrote = c->sent_wrote || c->batch_bits & TURN_WROTE;
-	bool told = client_is_told(c) && (c->batch_bits & TURN_RAN || u->type == FE_QUERY);
-	return (wrote || told) && !c->sent_blind && !(c->batch_bits & TURN_BLIND) &&
-	       ends_at_rest(s, u->traits) && s->replies.copy == COPY_NONE;
+	bool told = client_is_told(c) && (c->batch_bits & TURN_RAN || f->unit->type == FE_QUERY);
+	return (wrote || told) && !c->sent_blind && !(c->batch_bits & TURN_BLIND) && ends_at_rest(f) &&
+	       f->s->replies.copy == COPY_NONE;
 }
 
 /* -------------------------------------------------------------- statements */
@@ -443,9 +466,69 @@ static bool remember_sets(struct forward *f, struct slice text)
 
 /* ---------------------------------------------------------------- messages */
 
-static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
+/* Has the transaction failed by now, as far as is known? Named statements that come while that is
+ * open have to wait: forward_names_open(). */
+static bool in_failed_transaction(const struct forward *f)
+{
+	return f->s->in_tx_after && f->s->replies.tx == TX_FAILED &&
+	       !(f->unit->traits.flags & TRAIT_TX_END);
+}
+
+static bool parse_unnamed(struct forward *f, struct stmt *stmt, struct slice message)
+{
+	client_unnamed(f, stmt);
+	if (is_local(f, stmt))
+		return push_plain_bytes(f, REPLY_PARSE, BE_PARSE_COMPLETE);
+	server_unnamed(f, stmt);
+	chain_range(f->out, message.ptr, message.len);
+	return push_stmt(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt);
+}
+
+static bool name_is_taken(struct forward *f, struct slice name)
+{
+	char text[160];
+	snprintf(text, sizeof(text), "prepared statement \"%.*s\" already exists",
+	         (int)(name.len < 64 ? name.len : 64), (const char *)name.ptr);
+	return error_here(f, "42P05", text);
+}
+
+/* The client's name is known to be good: the server has the statement, or is told it. */
+static bool prepare_named(struct forward *f, struct stmt *stmt, struct name_undo *undo)
+{
+	char name[STMT_NAME_MAX];
+	if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt))
+		return push(f, REPLY_PARSE, REPLY_LOCAL, TAG_PARSE_NAMED, undo);
+	bool ok = make_room(f) && server_stmts_add(&f->s->stmts, stmt);
+	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
+	return ok && push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_NAMED, undo);
+}
+
+static bool parse_named(struct forward *f, struct slice name, struct stmt *stmt)
 {
 	struct client *c = f->c;
+	if (client_stmts_find(&c->stmts, name))
+		return name_is_taken(f, name);
+	if (in_failed_transaction(f) && server_stmts_touch(&f->s->stmts, stmt))
+		return error_here(f, "25P02",
+		                  "current transaction is aborted, commands ignored until end of "
+		                  "transaction block");
+	if (!client_stmts_fit(&c->stmts, name, stmt, c->worker->settings->max_client_statements_size))
+		return error_here(f, "53400",
+		                  "the prepared statements of this connection would take more than "
+		                  "max_client_statements_size");
+	struct name_undo *undo = undo_new(name, stmt);
+	if (!undo || !client_stmts_add(&c->stmts, f->cache, name, stmt_ref(stmt))) {
+		undo_drop(f, undo);
+		return no_memory(f);
+	}
+	if (prepare_named(f, stmt, undo))
+		return true;
+	undo_drop(f, undo);
+	return false;
+}
+
+static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
+{
 	struct msg_parse m;
 	if (!msg_parse_parse(frame_body(fr), &m)) {
 		f->why = "invalid Parse message";
@@ -456,40 +539,8 @@ static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
 	                        : stmt_get(f->cache, m.query, m.types);
 	if (!stmt)
 		return no_memory(f);
-
-	bool ok;
-	if (m.name.len == 0) {
-		client_unnamed(f, stmt);
-		if (is_local(f, stmt)) {
-			ok = push_plain_bytes(f, REPLY_PARSE, BE_PARSE_COMPLETE);
-		} else {
-			server_unnamed(f, stmt);
-			chain_range(f->out, at.ptr, frame_size(fr));
-			ok = push_stmt(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt);
-		}
-	} else if (client_stmts_find(&c->stmts, m.name)) {
-		char text[160];
-		snprintf(text, sizeof(text), "prepared statement \"%.*s\" already exists",
-		         (int)(m.name.len < 64 ? m.name.len : 64), (const char *)m.name.ptr);
-		ok = error_here(f, "42P05", text);
-	} else {
-		struct name_undo *undo = undo_new(m.name, stmt);
-		if (!undo || !client_stmts_add(&c->stmts, f->cache, m.name, stmt_ref(stmt))) {
-			stmt_put(f->cache, stmt);
-			undo_drop(f, undo);
-			return no_memory(f);
-		}
-		if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt)) {
-			ok = push(f, REPLY_PARSE, REPLY_LOCAL, TAG_PARSE_NAMED, undo);
-		} else {
-			char name[STMT_NAME_MAX];
-			ok = make_room(f) && server_stmts_add(&f->s->stmts, stmt);
-			send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
-			ok = ok && push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_NAMED, undo);
-		}
-		if (!ok)
-			undo_drop(f, undo);
-	}
+	bool ok = m.name.len == 0 ? parse_unnamed(f, stmt, slice_of(at.ptr, frame_size(fr)))
+	                          : parse_named(f, m.name, stmt);
 	stmt_put(f->cache, stmt);
 	return ok;
 }
@@ -547,8 +598,10 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		f->why = "invalid Bind message";
 		return false;
 	}
-	if (portal.len == 0)
+	if (portal.len == 0) {
 		close_local_portal(c, f->cache);
+		f->portal_known = false;
+	}
 
 	/* Where the message is not sent, what follows of a long one must not be sent either. */
 	c->skip_drop = true;
@@ -572,6 +625,10 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		return false;
 
 	c->skip_drop = false;
+	if (portal.len == 0) {
+		f->portal_known = true;
+		f->portal_control = t.flags & CONTROL;
+	}
 	if (name.len == 0) {
 		if (!ensure_unnamed(f, stmt))
 			return false;
@@ -666,6 +723,7 @@ static bool on_execute(struct forward *f, const struct frame *fr, struct slice a
 		return error_here(f, sqlstate, message);
 	}
 	c->batch_bits |= TURN_RAN;
+	note_executed(f, fr->body_len > 0 && fr->body[0] == 0);
 	chain_range(f->out, at.ptr, frame_size(fr));
 	return push(f, REPLY_EXECUTE, REPLY_CLIENT, TAG_PLAIN, NULL);
 }
@@ -719,7 +777,7 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 {
 	struct server *s = f->s;
 	bool inside = f->c->worker->settings->policy.fault == FAULT_POSITION_INSIDE;
-	bool capture = wants_capture(f->c, s, f->unit);
+	bool capture = wants_capture(f);
 	f->c->batch_failed = false;
 	close_local_portal(f->c, f->cache);
 	if (capture && inside && !push_capture_inside(f))
@@ -807,29 +865,65 @@ static bool batch(struct forward *f, struct slice in)
 	return ok;
 }
 
-/* EXECUTE in SQL of a statement prepared by the protocol: the server knows it by our name only. The
- * client is bound to this connection from now on, so the statement gets the client's name there
- * too. */
-static void prepare_as_named(void *arg, const struct set_stmt *st)
+/* The server knows a statement by our name only; before a text that uses the client's own name of it,
+ * it is told that one too. */
+static void prepare_under_own_name(struct forward *f, struct slice name, const struct stmt *stmt)
 {
-	struct forward *f = arg;
-	struct slice name = slice_str(st->name);
-	struct stmt *stmt = st->kind == SET_EXECUTE ? client_stmts_find(&f->c->stmts, name) : NULL;
-	if (!stmt)
-		return;
 	struct buf close, sync;
 	buf_init(&close, 256);
 	buf_init(&sync, 16);
 	write_close(&close, 'S', name);
 	write_sync(&sync);
 	chain_copy(f->out, close.data, close.len);
-	send_parse(f, stmt, name);
+	if (stmt)
+		send_parse(f, stmt, name);
 	chain_copy(f->out, sync.data, sync.len);
 	buf_release(&close);
 	buf_release(&sync);
 	push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
-	push(f, REPLY_PARSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	if (stmt)
+		push(f, REPLY_PARSE, REPLY_NOBODY, TAG_PLAIN, NULL);
 	push(f, REPLY_SYNC, REPLY_NOBODY, TAG_PLAIN, NULL);
+}
+
+/* EXECUTE binds the client to this connection from now on: the statement keeps the name there. */
+static void prepare_as_named(void *arg, const struct set_stmt *st)
+{
+	struct forward *f = arg;
+	struct slice name = slice_str(st->name);
+	struct stmt *stmt = st->kind == SET_EXECUTE ? client_stmts_find(&f->c->stmts, name) : NULL;
+	if (stmt)
+		prepare_under_own_name(f, name, stmt);
+}
+
+/* DEALLOCATE of a name of the protocol among other statements: there has to be such a name, and
+ * nobody else may find it there afterwards. */
+static void prepare_to_deallocate(void *arg, const struct set_stmt *st)
+{
+	struct forward *f = arg;
+	struct slice name = slice_str(st->name);
+	if (st->kind != SET_DEALLOCATE || name.len == 0)
+		return;
+	struct pending_name **last = &f->c->deallocates;
+	while (*last)
+		last = &(*last)->next;
+	*last = calloc(1, sizeof(**last));
+	if (!*last) {
+		no_memory(f);
+		return;
+	}
+	memcpy((*last)->name, st->name, sizeof((*last)->name));
+	struct stmt *stmt = client_stmts_find(&f->c->stmts, name);
+	if (stmt)
+		prepare_under_own_name(f, name, stmt);
+}
+
+static void close_deallocated(void *arg, const struct set_stmt *st)
+{
+	struct forward *f = arg;
+	struct slice name = slice_str(st->name);
+	if (st->kind == SET_DEALLOCATE && client_stmts_find(&f->c->stmts, name))
+		prepare_under_own_name(f, name, NULL);
 }
 
 static bool query(struct forward *f, struct slice in)
@@ -843,9 +937,10 @@ static bool query(struct forward *f, struct slice in)
 		c->skip_drop = true;
 		return true;
 	}
-	bool capture = !open_batch(f->s) && wants_capture(c, f->s, f->unit) &&
+	bool capture = !open_batch(f->s) && wants_capture(f) &&
 	               fr.body_len == f->unit->size - FRAME_HEADER &&
 	               c->worker->settings->policy.fault != FAULT_POSITION_INSIDE;
+	bool deallocates = f->unit->traits.flags & TRAIT_DEALLOCATE && c->stmts.count > 0;
 	c->sent_blind |= (c->batch_bits & TURN_BLIND) != 0;
 	if (f->unit->type == FE_QUERY) {
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
@@ -855,6 +950,10 @@ static bool query(struct forward *f, struct slice in)
 			return false;
 		if (f->unit->traits.binds == BIND_PREPARE && c->stmts.count > 0)
 			classify_settings(f->unit->text, prepare_as_named, f);
+		if (deallocates)
+			classify_settings(f->unit->text, prepare_to_deallocate, f);
+		if (f->why)
+			return false;
 	}
 	c->copy_alone = f->s->replies.count == 0 && !f->s->in_tx_after &&
 	                f->unit->traits.flags & TRAIT_COPY && !(f->unit->traits.flags & TRAIT_MULTI);
@@ -863,8 +962,11 @@ static bool query(struct forward *f, struct slice in)
 	chain_range(f->out, in.ptr, f->unit->size);
 	c->skip = frame_size(&fr) - f->unit->size;
 	c->skip_drop = false;
-	return push_ready(f, f->unit->type == FE_QUERY ? REPLY_QUERY : REPLY_FUNCTION) &&
-	       (!capture || push_capture(f));
+	bool ok = push_ready(f, f->unit->type == FE_QUERY ? REPLY_QUERY : REPLY_FUNCTION) &&
+	          (!capture || push_capture(f));
+	if (ok && deallocates)
+		classify_settings(f->unit->text, close_deallocated, f);
+	return ok && !f->why;
 }
 
 /* Inside a transaction nothing is closed, so it is done before one. */
@@ -920,6 +1022,102 @@ static bool sets_are_uncertain(const struct client *c, uint32_t flags)
 	return c->pending_sets && (chained || flags & TRAIT_TX_PARTIAL);
 }
 
+/* ------------------------------------------------- names that are not settled */
+
+/* Answers outstanding that belong to earlier batches, each of which ends for itself. */
+static uint32_t of_earlier_batches(const struct replies *r)
+{
+	uint32_t n = r->count;
+	while (n > 0 && replies_at((struct replies *)r, n - 1)->kind < REPLY_SYNC)
+		n--;
+	return n;
+}
+
+/* What a message speaks of: a name, "" if it is the unnamed one, and a statement or its text. */
+struct mention {
+	struct slice name;
+	const struct stmt *stmt;
+	struct slice text;
+};
+
+static bool same_statement(const struct stmt *stmt, const struct mention *m)
+{
+	return stmt == m->stmt || (m->text.ptr && slice_eq(slice_of(stmt->text, stmt->text_len), m->text));
+}
+
+static bool concerns(const struct reply *e, const struct mention *m)
+{
+	const struct name_undo *u;
+	switch (e->tag) {
+	case TAG_PARSE_NAMED:
+	case TAG_CLOSE_NAMED:
+		u = e->data;
+		return slice_eq(slice_of(u->name, u->len), m->name) || same_statement(u->stmt, m);
+	case TAG_PARSE_INJECTED:
+	case TAG_CLOSE_EVICTED:
+		return same_statement(e->data, m);
+	case TAG_PARSE_INJECTED_UNNAMED:
+		return m->name.len == 0;
+	default:
+		return false;
+	}
+}
+
+/* False: the message names no statement. */
+static bool read_mention(const struct client *c, const struct frame *f, struct slice here,
+                         struct mention *m)
+{
+	struct msg_parse parse;
+	struct msg_target target;
+	struct slice portal;
+	size_t skip;
+	*m = (struct mention){0};
+	if (f->type == FE_PARSE && msg_parse_parse(frame_body(f), &parse)) {
+		m->name = parse.name;
+		m->text = parse.query;
+		return parse.name.len > 0;
+	}
+	if (f->type == FE_BIND) {
+		if (!bind_names(slice_from(here, FRAME_HEADER), &portal, &m->name, &skip))
+			return false;
+	} else if ((f->type == FE_DESCRIBE || f->type == FE_CLOSE) &&
+	           msg_target_parse(frame_body(f), &target) && target.kind == 'S') {
+		m->name = target.name;
+	} else {
+		return false;
+	}
+	m->stmt = m->name.len ? client_stmts_find(&c->stmts, m->name) : NULL;
+	return true;
+}
+
+bool forward_names_open(const struct client *c, const struct server *s, struct slice in,
+                        const struct unit *u)
+{
+	struct replies *r = (struct replies *)&s->replies;
+	if (u->type == FE_QUERY)
+		return s->unproven > 0 && u->traits.flags & (TRAIT_BINDS | TRAIT_DEALLOCATE);
+	uint32_t earlier = s->unproven > 0 || s->in_tx_after ? of_earlier_batches(r) : 0;
+	struct slice left = slice_of(in.ptr, u->size);
+	struct frame f;
+	while (earlier > 0 && frame_peek(left, &f) == PARSE_OK) {
+		struct mention m;
+		struct slice here =
+			slice_of(left.ptr, frame_complete(&f, left) ? frame_size(&f) : left.len);
+		bool mentions = here.len == frame_size(&f) || f.type == FE_BIND;
+		if (mentions && read_mention(c, &f, here, &m)) {
+			/* In a transaction that has failed by then it has to fail, known or not. */
+			if (f.type == FE_PARSE && s->in_tx_after)
+				return true;
+			for (uint32_t i = 0; s->unproven > 0 && i < earlier; i++) {
+				if (concerns(replies_at(r, i), &m))
+					return true;
+			}
+		}
+		left = slice_from(left, here.len);
+	}
+	return false;
+}
+
 bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
                   struct chain *to_server, const char **why)
 {
@@ -932,7 +1130,7 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		s->barrier = false;
 		c->sent_blind = false;
 	}
-	s->barrier |= (flags & TRAIT_DEALLOCATE_ALL) != 0;
+	s->barrier |= (flags & (TRAIT_DEALLOCATE | TRAIT_DEALLOCATE_ALL)) != 0;
 	/* A replica has no writes: a COMMIT there is none. */
 	if (flags & TRAIT_MAY_WRITE && !s->on_replica)
 		c->batch_bits |= TURN_WROTE;
@@ -957,8 +1155,9 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	s->mid_batch |= u->type == FE_SYNC;
 	ok = ok && (!position_is_set(s->guard) || push_guard(&f)) &&
 	     (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
-	if (flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
-		s->in_tx_after = !(flags & TRAIT_TX_CLOSED);
+	uint32_t control = control_of(&f);
+	if (control & (TRAIT_TX_BEGIN | TRAIT_TX_END))
+		s->in_tx_after = !(control & TRAIT_TX_CLOSED);
 	if (!ok)
 		*why = f.why ? f.why : "invalid message";
 	return ok;

@@ -51,6 +51,18 @@ static bool client_stmts_grow(struct client_stmts *m)
 	return true;
 }
 
+static size_t client_stmt_bytes(size_t name_len, const struct stmt *stmt)
+{
+	return sizeof(struct client_stmt) + name_len + stmt->text_len + (size_t)stmt->type_count * 4;
+}
+
+bool client_stmts_fit(const struct client_stmts *m, struct slice name, const struct stmt *stmt,
+                      size_t max_bytes)
+{
+	return m->count < CLIENT_STATEMENTS_MAX &&
+	       m->bytes + client_stmt_bytes(name.len, stmt) <= max_bytes;
+}
+
 bool client_stmts_add(struct client_stmts *m, struct stmt_cache *cache, struct slice name,
                       struct stmt *stmt)
 {
@@ -67,6 +79,7 @@ bool client_stmts_add(struct client_stmts *m, struct stmt_cache *cache, struct s
 	memcpy(e->name, name.ptr, name.len);
 	*bucket = e;
 	m->count++;
+	m->bytes += client_stmt_bytes(name.len, stmt);
 	return true;
 }
 
@@ -80,6 +93,7 @@ struct stmt *client_stmts_remove(struct client_stmts *m, struct slice name)
 		return NULL;
 	struct stmt *stmt = e->stmt;
 	*link = e->next;
+	m->bytes -= client_stmt_bytes(e->name_len, stmt);
 	free(e);
 	m->count--;
 	return stmt;

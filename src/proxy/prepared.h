@@ -24,10 +24,14 @@ struct client_stmt {
 
 struct client_stmts {
 	int count;
+	size_t bytes; /* of names and texts, shared or not */
 	uint32_t bucket_count;
 	struct client_stmt **buckets;
 };
 
+/* Is there room for one more, of `max_bytes` and CLIENT_STATEMENTS_MAX? */
+bool client_stmts_fit(const struct client_stmts *m, struct slice name, const struct stmt *stmt,
+                      size_t max_bytes);
 /* NULL if the client has no such statement. */
 struct stmt *client_stmts_find(const struct client_stmts *m, struct slice name);
 /* Takes the caller's count of `stmt`, also on failure. False: exists, full, or no memory. */

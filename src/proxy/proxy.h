@@ -206,6 +206,7 @@ struct server {
 
 	/* The turn it runs. */
 	bool flushed;     /* was asked for all it owes */
+	uint32_t unproven; /* outstanding answers of that kind: reply_is_unproven() */
 	bool in_tx_after; /* once everything sent has run, a transaction is open */
 	bool barrier;   /* what was sent drops prepared statements: nothing follows before its answer */
 	bool mid_batch; /* messages of a batch were sent and its Sync was not: it may hold a transaction
@@ -284,6 +285,13 @@ enum reply_tag {
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
 };
 
+/* An error may undo what the router and the server have come to call by a name. */
+static inline bool reply_is_unproven(uint8_t tag)
+{
+	return tag == TAG_PARSE_NAMED || tag == TAG_PARSE_INJECTED ||
+	       tag == TAG_PARSE_INJECTED_UNNAMED || tag == TAG_CLOSE_NAMED || tag == TAG_CLOSE_EVICTED;
+}
+
 /* reply.bits of entries that end with ReadyForQuery. */
 enum turn_bit {
 	TURN_WROTE = 1,
@@ -333,6 +341,12 @@ struct pending_set {
 	char name[64];
 	size_t sql_len;
 	char sql[];
+};
+
+/* A name that a DEALLOCATE among other statements takes away once it has run. */
+struct pending_name {
+	struct pending_name *next;
+	char name[64];
 };
 
 /* Sessions that statements inside a transaction, or of a bound client, named by tag: what commits
@@ -442,6 +456,7 @@ struct client {
 	struct client_stmts stmts;
 	struct stmt *unnamed;
 	struct stmt *local_stmt; /* behind the open local portal */
+	struct pending_name *deallocates; /* by the text under way, in order */
 
 	struct session_mark *mark;      /* the session's: shared, named, or own */
 	struct session_mark *own;       /* SCOPE_CONNECTION */

@@ -35,6 +35,7 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 {
 	struct stmt_cache *cache = s->pool->account->database->cache;
 	struct name_undo *u;
+	s->unproven -= reply_is_unproven(e->tag);
 	switch (e->tag) {
 	case TAG_PARSE_UNNAMED:
 		/* A failed Parse destroys the unnamed statement that was there before. */
@@ -111,6 +112,7 @@ void relay_void_all(struct server *s, struct client *c)
 static void keep_entry(struct server *s, const struct reply *e)
 {
 	struct stmt_cache *cache = s->pool->account->database->cache;
+	s->unproven -= reply_is_unproven(e->tag);
 	switch (e->tag) {
 	case TAG_PARSE_UNNAMED:
 	case TAG_PARSE_INJECTED:
@@ -381,6 +383,7 @@ static bool disown(struct server *s, struct client *c, struct reply *e)
 	}
 	if (e->tag == TAG_PARSE_UNNAMED) {
 		e->tag = TAG_PARSE_INJECTED_UNNAMED;
+		s->unproven++;
 		if (c->unnamed == e->data) {
 			stmt_put(cache, c->unnamed);
 			c->unnamed = NULL;
@@ -498,6 +501,8 @@ static void note_tag(struct server *s, struct client *c, const struct frame *f)
 		settle_discarded_all(c, s);
 	else if (slice_eq_str(tag, "DEALLOCATE ALL"))
 		settle_deallocated_all(c, s);
+	else if (slice_eq_str(tag, "DEALLOCATE"))
+		settle_deallocated(c);
 }
 
 /* Asynchronous: not an answer to anything. True if it was one. Only a notice may be here in part.

@@ -122,6 +122,7 @@ struct settings {
 	int64_t client_eof_timeout_us; /* no 0: there is always a limit */
 	int64_t shutdown_timeout_us; /* SIGTERM: how long running transactions may go on */
 	int max_prepared_statements; /* per server connection, least recently used out first */
+	size_t max_client_statements_size; /* of the prepared statements of one client */
 	size_t max_packet_size; /* largest client message that is held in memory; larger ones stream */
 
 	/* consistency */

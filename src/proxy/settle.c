@@ -193,12 +193,18 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 		settle_one(c->mark, s, wrote, captured ? &at : NULL, now);
 }
 
+/* It concerns the database on the servers, whatever names clients know it by. */
 static void ddl_done(struct client *c)
 {
-	struct database *db = c->account->database;
-	catalog_invalidate(db->catalog);
-	db->catalog_state = CATALOG_WANTED;
-	db->ddl_count++;
+	list_for_each(it, &c->worker->databases)
+	{
+		struct database *db = container_of(it, struct database, link);
+		if (strcmp(db->dbname, c->account->database->dbname) != 0)
+			continue;
+		catalog_invalidate(db->catalog);
+		db->catalog_state = CATALOG_WANTED;
+		db->ddl_count++;
+	}
 }
 
 /* Asynchronous replication lost what the session had been told was done: it is told so, once. */
@@ -243,6 +249,15 @@ static void tell(struct client *c, uint8_t tx, struct chain *ch)
 	buf_release(&b);
 }
 
+static void forget_deallocates(struct client *c)
+{
+	while (c->deallocates) {
+		struct pending_name *first = c->deallocates;
+		c->deallocates = first->next;
+		free(first);
+	}
+}
+
 void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
                   const struct position *captured, struct chain *ch)
 {
@@ -267,6 +282,7 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		c->tx_wrote |= (bits & TURN_WROTE) != 0;
 		c->tx_ddl |= (bits & TURN_DDL) != 0;
 	}
+	forget_deallocates(c);
 	transaction_ready(c, s, tx);
 	if (tx != TX_FAILED)
 		c->turn_error = false;
@@ -332,6 +348,18 @@ void settle_refusal(struct client *c, struct slice unit)
 		}
 		unit = slice_from(unit, frame_size(&f));
 	}
+}
+
+void settle_deallocated(struct client *c)
+{
+	struct pending_name *first = c->deallocates;
+	if (!first)
+		return;
+	c->deallocates = first->next;
+	struct stmt *stmt = client_stmts_remove(&c->stmts, slice_str(first->name));
+	if (stmt)
+		stmt_put(c->account->database->cache, stmt);
+	free(first);
 }
 
 void settle_deallocated_all(struct client *c, struct server *s)
@@ -400,6 +428,7 @@ void settle_release(struct client *c)
 	free(c->wait_mark);
 	c->wait_mark = NULL;
 	free_pending(c);
+	forget_deallocates(c);
 	if (!cache)
 		return;
 	client_stmts_clear(&c->stmts, cache);

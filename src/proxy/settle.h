@@ -23,6 +23,8 @@ void settle_unknown(struct client *c);
 /* The server is gone in the middle of a turn. `told`: the client has heard the server's own FATAL.
  */
 void settle_server_lost(struct client *c, bool told);
+/* DEALLOCATE name has run, one of those in client.deallocates. */
+void settle_deallocated(struct client *c);
 /* A standby refused this unit: its text goes to the primary from now on. */
 void settle_refusal(struct client *c, struct slice unit);
 void settle_discarded_all(struct client *c, struct server *s);

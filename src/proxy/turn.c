@@ -652,7 +652,8 @@ static bool names_session(const struct client *c, const struct unit *u)
 
 /* May more be sent to the server the client has, before what was sent is answered? On a replica one
  * unit at a time: it may have to be run again elsewhere. */
-static bool accepts(const struct client *c, const struct server *s, const struct unit *u)
+static bool accepts(const struct client *c, const struct server *s, struct slice in,
+                    const struct unit *u)
 {
 	if (s->state != SERVER_ACTIVE)
 		return false;
@@ -661,6 +662,8 @@ static bool accepts(const struct client *c, const struct server *s, const struct
 	if (s->on_replica || s->observed)
 		return false;
 	if (sequences_are_foreign(c, s, u) && !s->mid_batch)
+		return false;
+	if (forward_names_open(c, s, in, u))
 		return false;
 	/* The rest of a batch: what was sent of it may not be answered before its Sync. */
 	if (s->mid_batch && u->type == FE_SYNC)
@@ -923,7 +926,7 @@ static size_t step(struct client *c, struct slice in)
 		c->wants_more = true;
 		goto out;
 	}
-	if (c->server && !accepts(c, c->server, &u)) {
+	if (c->server && !accepts(c, c->server, in, &u)) {
 		ask_for_answers(c);
 		goto out;
 	}

@@ -88,6 +88,25 @@ static void many_names_and_no_more_than_the_limit(void **state)
 	stmt_put(cache, a);
 }
 
+static void names_and_texts_take_so_much_and_give_it_back(void **state)
+{
+	struct stmt *a = statement(1), *b = statement(2);
+	assert_true(add("x", a));
+	size_t one = names.bytes;
+	assert_true(one > a->text_len);
+	assert_true(client_stmts_fit(&names, slice_str("y"), b, 2 * one));
+	assert_false(client_stmts_fit(&names, slice_str("y"), b, 2 * one - 1));
+	assert_false(client_stmts_fit(&names, slice_str("yy"), b, 2 * one));
+	assert_true(add("y", b));
+	assert_int_equal(names.bytes, 2 * one);
+	stmt_put(cache, client_stmts_remove(&names, slice_str("x")));
+	assert_int_equal(names.bytes, one);
+	client_stmts_clear(&names, cache);
+	assert_int_equal(names.bytes, 0);
+	stmt_put(cache, a);
+	stmt_put(cache, b);
+}
+
 static void the_least_recently_used_is_oldest(void **state)
 {
 	struct stmt *s[40];
@@ -130,6 +149,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(names_lead_to_statements, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_names_and_no_more_than_the_limit, setup, teardown),
+		cmocka_unit_test_setup_teardown(names_and_texts_take_so_much_and_give_it_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_least_recently_used_is_oldest, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_on_servers_are_unique, setup, teardown),
 	};
