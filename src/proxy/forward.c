@@ -310,9 +310,12 @@ static bool hide_prepared(struct forward *f)
 		if (!close_prepared(f, other))
 			return false;
 	}
+	bool some = s->unseen_prepared & 1 << UNSEEN_SOME, any = s->unseen_prepared & 1 << UNSEEN_ANY;
+	s->unseen_prepared = 0;
 	return hide_question(f, CAPTURE_NAME, &s->capture_prepared) &&
 	       hide_question(f, GUARD_NAME, &s->guard_prepared) &&
-	       hide_question(f, UNSEEN_NAME, &s->unseen_prepared);
+	       hide_question(f, unseen_name(UNSEEN_SOME), &some) &&
+	       hide_question(f, unseen_name(UNSEEN_ANY), &any);
 }
 
 /* Sends Parse for `stmt` under the given name; the entry is the caller's. */

@@ -184,7 +184,8 @@ struct server {
 	struct server_stmts stmts;
 	uint32_t stmts_ddl;   /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
-	bool capture_prepared, guard_prepared, unseen_prepared;
+	bool capture_prepared, guard_prepared;
+	uint8_t unseen_prepared; /* enum unseen, one bit each */
 	/* Who may have called nextval() here, and who has run code that may have set what no question finds,
 	 * settings of its own under names that nobody knows: a client's serial, 0 nobody, UINT64_MAX several. */
 	uint64_t sequence_user, sets_user;
@@ -553,7 +554,7 @@ struct worker {
 	uint64_t next_serial;
 	/* The bytes of the capture and of the guard, made once. */
 	struct buf capture_parse, capture_parse_replica, capture_ask, guard_parse, guard_ask;
-	struct buf unseen_parse; /* likewise */
+	struct buf unseen_parse[UNSEEN_ANY + 1]; /* likewise */
 	console_fn console;
 	void *console_arg;
 	bool (*reload)(void *arg);

@@ -83,7 +83,7 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 		s->guard_prepared = false;
 		break;
 	case TAG_UNSEEN_PARSE:
-		s->unseen_prepared = false;
+		s->unseen_prepared &= (uint8_t)~e->bits;
 		break;
 	case TAG_BYTES:
 		free(e->data);

@@ -395,7 +395,8 @@ static void reset_done(struct server *s)
 	if (s->unnamed)
 		stmt_put(cache, s->unnamed);
 	s->unnamed = NULL;
-	s->capture_prepared = s->guard_prepared = s->unseen_prepared = false;
+	s->capture_prepared = s->guard_prepared = false;
+	s->unseen_prepared = 0;
 	s->sequence_user = s->sets_user = 0;
 	s->unseen = UNSEEN_NOTHING;
 	vars_put(&s->worker->vars, s->vars);
@@ -588,7 +589,8 @@ static bool own_message(struct server *s, const struct frame *f)
 		return false;
 	for (uint32_t i = 0; i < step.voided; i++) {
 		struct reply e = replies_pop(&s->replies);
-		s->unseen_prepared &= e.tag != TAG_UNSEEN_PARSE;
+		if (e.tag == TAG_UNSEEN_PARSE)
+			s->unseen_prepared &= (uint8_t)~e.bits;
 	}
 	if (step.completed && f->type == BE_READY)
 		own_done(s);

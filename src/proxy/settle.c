@@ -367,7 +367,8 @@ void settle_deallocated_all(struct client *c, struct server *s)
 	struct stmt_cache *cache = c->account->database->cache;
 	client_stmts_clear(&c->stmts, cache);
 	server_stmts_clear(&s->stmts, cache);
-	s->capture_prepared = s->guard_prepared = s->unseen_prepared = false;
+	s->capture_prepared = s->guard_prepared = false;
+	s->unseen_prepared = 0;
 }
 
 void settle_discarded_all(struct client *c, struct server *s)

@@ -25,19 +25,20 @@
 	" FROM pg_catalog.unnest(pg_catalog.string_to_array(" names ", ',')) AS n," \
 	" pg_catalog.current_setting(n, true) AS v WHERE v OPERATOR(pg_catalog.<>) '') x"
 
-/* $1: names of settings of one's own; NULL: nothing of what is dear, locks and settings. Whatever lies in a
- * schema depends on it. */
-static const char question[] =
-	"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d"
-	" WHERE d.refclassid" EQUALS "'pg_catalog.pg_namespace'::pg_catalog.regclass"
-	" AND d.refobjid" EQUALS "pg_catalog.pg_my_temp_schema()"
-	" AND pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid),"
-	" EXISTS (SELECT FROM pg_catalog.pg_listening_channels()),"
-	" EXISTS (SELECT FROM pg_catalog.pg_cursor() c WHERE c.is_holdable),"
-	" EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() p WHERE p.from_sql),"
-	" $1 IS NOT NULL AND EXISTS (SELECT FROM pg_catalog.pg_lock_status() l"
-	" WHERE l.locktype" EQUALS "'advisory' AND l.pid" EQUALS "pg_catalog.pg_backend_pid()),"
-	" " UNSEEN_WHO ", CASE WHEN $1 IS NOT NULL THEN (" SETTINGS("$1") ") END";
+/* Whatever lies in a schema depends on it. Two statements, as one with a parameter for the difference would be planned
+ * anew each time, which costs more than it does. $1: names of settings of one's own. */
+#define QUESTION(locks, settings) \
+	"SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d" \
+	" WHERE d.refclassid" EQUALS "'pg_catalog.pg_namespace'::pg_catalog.regclass" \
+	" AND d.refobjid" EQUALS "pg_catalog.pg_my_temp_schema()" \
+	" AND pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid)," \
+	" EXISTS (SELECT FROM pg_catalog.pg_listening_channels())," \
+	" EXISTS (SELECT FROM pg_catalog.pg_cursor() c WHERE c.is_holdable)," \
+	" EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() p WHERE p.from_sql)," \
+	" " locks ", " UNSEEN_WHO ", (" settings ")"
+#define LOCKS \
+	"EXISTS (SELECT FROM pg_catalog.pg_lock_status() l WHERE l.locktype" EQUALS "'advisory'" \
+	" AND l.pid" EQUALS "pg_catalog.pg_backend_pid())"
 
 /* Its columns: these, true or false, and then two digests. */
 static const enum bind_reason found_by[] = {BIND_TEMP, BIND_LISTEN, BIND_HOLD, BIND_PREPARE,
@@ -47,9 +48,20 @@ enum { COLUMN_WHO = sizeof(found_by) / sizeof(found_by[0]), COLUMN_SETTINGS };
 bool unseen_prepare_question(struct worker *w)
 {
 	static const uint8_t text_oid[4] = {0, 0, 0, 25};
-	buf_init(&w->unseen_parse, 4096);
-	return write_parse(&w->unseen_parse, slice_str(UNSEEN_NAME), slice_str(question),
+	struct buf *some = &w->unseen_parse[UNSEEN_SOME], *any = &w->unseen_parse[UNSEEN_ANY];
+	buf_init(some, 4096);
+	buf_init(any, 4096);
+	return write_parse(some, slice_str(unseen_name(UNSEEN_SOME)),
+	                   slice_str(QUESTION("false", "SELECT NULL::pg_catalog.text")),
+	                   (struct slice){0}) &&
+	       write_parse(any, slice_str(unseen_name(UNSEEN_ANY)),
+	                   slice_str(QUESTION(LOCKS, SETTINGS("$1"))),
 	                   slice_of(text_oid, sizeof(text_oid)));
+}
+
+const char *unseen_name(enum unseen question)
+{
+	return question == UNSEEN_ANY ? STMT_NAME_PREFIX "unseen_all" : STMT_NAME_PREFIX "unseen";
 }
 
 static struct catalog *catalog_of(const struct server *s)
@@ -76,28 +88,37 @@ void unseen_note(struct server *s, uint64_t user, struct traits t, struct slice 
 
 /* ------------------------------------------------------------------- asking */
 
-static bool push(struct server *s, uint8_t kind, uint8_t tag)
+static bool push(struct server *s, struct reply e)
 {
-	return replies_push(&s->replies, (struct reply){.kind = kind, .to = REPLY_NOBODY, .tag = tag});
+	e.to = REPLY_NOBODY;
+	return replies_push(&s->replies, e);
+}
+
+static bool send_parse(struct server *s, struct buf *out)
+{
+	const struct buf *parse = &s->worker->unseen_parse[s->unseen];
+	uint8_t bit = (uint8_t)(1 << s->unseen);
+	if (s->unseen_prepared & bit)
+		return true;
+	s->unseen_prepared |= bit;
+	return buf_append(out, parse->data, parse->len) &&
+	       push(s, (struct reply){.kind = REPLY_PARSE, .tag = TAG_UNSEEN_PARSE, .bits = bit});
 }
 
 static bool send_question(struct server *s)
 {
-	struct worker *w = s->worker;
-	struct slice unnamed = {0}, name = slice_str(UNSEEN_NAME), names = {0};
+	struct slice unnamed = {0}, name = slice_str(unseen_name(s->unseen));
 	struct buf out;
 	buf_init(&out, 8192 + CATALOG_CUSTOM_MAX);
-	bool ok = true;
+	bool ok = send_parse(s, &out);
 	if (s->unseen == UNSEEN_ANY)
-		names = catalog_custom_names(catalog_of(s));
-	if (!s->unseen_prepared) {
-		ok = buf_append(&out, w->unseen_parse.data, w->unseen_parse.len) &&
-		     push(s, REPLY_PARSE, TAG_UNSEEN_PARSE);
-		s->unseen_prepared = true;
-	}
-	ok = ok && write_bind_text(&out, unnamed, name, names, 1) && write_execute(&out, unnamed) &&
-	     write_sync(&out) && push(s, REPLY_BIND, TAG_PLAIN) && push(s, REPLY_EXECUTE, TAG_PLAIN) &&
-	     push(s, REPLY_SYNC, TAG_PLAIN) && server_send(s, &out);
+		ok = ok && write_bind_text(&out, unnamed, name, catalog_custom_names(catalog_of(s)), 1);
+	else
+		ok = ok && write_bind_plain(&out, unnamed, name, 1);
+	ok = ok && write_execute(&out, unnamed) && write_sync(&out) &&
+	     push(s, (struct reply){.kind = REPLY_BIND}) &&
+	     push(s, (struct reply){.kind = REPLY_EXECUTE}) &&
+	     push(s, (struct reply){.kind = REPLY_SYNC}) && server_send(s, &out);
 	buf_release(&out);
 	return ok;
 }
@@ -107,7 +128,7 @@ static bool send_query(struct server *s, const struct buf *sql)
 	struct buf out;
 	buf_init(&out, VARS_BYTES * 4);
 	bool ok = !sql->overflow && write_query(&out, buf_slice(sql)) &&
-	          push(s, REPLY_QUERY, TAG_PLAIN) && server_send(s, &out);
+	          push(s, (struct reply){.kind = REPLY_QUERY}) && server_send(s, &out);
 	buf_release(&out);
 	return ok;
 }

@@ -24,9 +24,9 @@
 /* An answer that takes longer makes the client bound (unseen) until it is here. */
 #define UNSEEN_LATE_US 1000000
 
-#define UNSEEN_NAME STMT_NAME_PREFIX "unseen"
-
-/* The question's bytes, once a worker. False: no memory. */
+/* By what name a question is prepared on servers. */
+const char *unseen_name(enum unseen question);
+/* The questions' bytes, once a worker. False: no memory. */
 bool unseen_prepare_question(struct worker *w);
 /* Statements of this client go to the server: what may they leave behind? `text` is of the first of them. */
 void unseen_note(struct server *s, uint64_t user, struct traits t, struct slice text);

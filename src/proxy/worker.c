@@ -659,7 +659,8 @@ void worker_free(struct worker *w)
 	sessions_release(&w->sessions);
 	waitlist_release(&w->waitlist);
 	vars_table_release(&w->vars);
-	buf_release(&w->unseen_parse);
+	for (int i = 0; i <= UNSEEN_ANY; i++)
+		buf_release(&w->unseen_parse[i]);
 	buf_release(&w->capture_parse);
 	buf_release(&w->capture_parse_replica);
 	buf_release(&w->capture_ask);
