@@ -200,14 +200,14 @@ static void tend_alone(struct server *s, int64_t now_us)
 		s->alone_since_us = now_us;
 	if (now_us - s->alone_since_us > s->worker->settings->server_connect_timeout_us ||
 	    hangs(s, s->alone_since_us, now_us))
-		server_close(s, s->state == SERVER_TASK ? "it does not answer" : "it does not come free");
+		server_close(s, s->state == SERVER_DRAIN ? "it does not come free" : "it does not answer");
 }
 
 /* dial() bounds the connecting alone: a host that loses power after that says nothing. */
 void server_tend(struct server *s, int64_t now_us)
 {
 	bool alone = !s->client && s->task != TASK_LOOKUP &&
-	             (s->state == SERVER_DRAIN || s->state == SERVER_TASK);
+	             (s->state == SERVER_DRAIN || s->state == SERVER_TASK || s->state == SERVER_UNSEEN);
 	if (!alone)
 		s->alone_since_us = 0;
 	if (s->state <= SERVER_VERIFY &&
