@@ -104,7 +104,7 @@ def test_a_promotion_is_a_pause_and_tokens_of_the_old_timeline_stay_good(own_fle
         time.sleep(1)
         before = list(w.done)
         own_fleet.promote(1)
-        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 12, "all clients to write on the new primary")
+        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 20, "all clients to write on the new primary")
         thread.join()
         w.end()
         assert waiting and waiting[0][0] == 4712 and waiting[0][1] > 0.8, waiting
@@ -284,7 +284,7 @@ def test_an_old_primary_that_goes_on_is_fenced_and_the_newest_is_elected(own_fle
         wait_until(lambda: _row(t, "replica1")["role"] == "primary" and _row(t, "replica1")["state"] == "up", 5,
                    "the promoted server to be elected while the old one runs")
         before, own_fleet_n = list(w.done), own_fleet.servers[1].value("SELECT sum(n) FROM items")
-        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 12, "all clients to write on the new primary")
+        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 20, "all clients to write on the new primary")
         assert own_fleet.servers[1].value("SELECT sum(n) FROM items") > own_fleet_n
         # Nothing more comes to the old one, and its connections are gone.
         assert own_fleet.primary.value("SELECT count(*) FROM pg_stat_activity WHERE application_name NOT LIKE 'tidemark%' "
