@@ -132,6 +132,7 @@ def test_every_statement_runs_on_the_primary(observing, fleet):
 def test_all_ways_to_send_a_read_are_counted(observing, raw, fleet):
     t = observing()
     fleet.sync()
+    n = str(fleet.primary.value("SELECT n FROM items WHERE id = 7")).encode()
     c = raw(t)
     c.send(*[query(f"SELECT n FROM items WHERE id = {i}") for i in range(1, 6)])
     for _ in range(5):
@@ -140,7 +141,7 @@ def test_all_ways_to_send_a_read_are_counted(observing, raw, fleet):
     c.until_ready()
     c.send(*([bind("", "s"), execute(), sync()] * 4))
     for _ in range(4):
-        assert [m.columns() for m in c.until_ready() if m.kind == "D"] == [[b"7"]]
+        assert [m.columns() for m in c.until_ready() if m.kind == "D"] == [[n]]
     conn = t.connect(autocommit=False)
     read(conn)
     conn.commit()
