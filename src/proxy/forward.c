@@ -1180,8 +1180,9 @@ size_t forward_copy(struct client *c, struct server *s, const struct frame *f, s
 	/* A server whose COPY has failed meanwhile ignores the CopyDone, and answers this all the same.
 	 */
 	struct forward fw = {.c = c, .s = s, .out = to_server, .cache = c->account->database->cache};
-	if (f->type == FE_COPY_DONE && c->skip == 0 && c->copy_alone && s->replies.count == 1 &&
-	    !push_capture(&fw))
+	bool alone = c->copy_alone && s->replies.count == 1 &&
+	             replies_at(&s->replies, 0)->kind == REPLY_QUERY;
+	if (f->type == FE_COPY_DONE && c->skip == 0 && alone && !push_capture(&fw))
 		to_server->failed = true;
 	return here;
 }

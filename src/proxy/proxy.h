@@ -429,7 +429,8 @@ struct client {
 	bool batch_failed;  /* the same, where the server was made to fail too and is sent the Sync */
 	bool tx_wrote;      /* the open transaction may have written, by what was answered */
 	bool sent_wrote;    /* the same, by what was sent since the last rest */
-	bool copy_alone;    /* all that is outstanding is a Query of one COPY, outside transactions */
+	bool copy_alone;    /* the last Query is one COPY and no more, outside transactions, and nothing was
+	                       outstanding before it */
 	bool sent_blind;    /* a capture must not follow what is outstanding: it may be a COPY */
 	bool tx_ddl;        /* … and may have changed the catalog */
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */

@@ -234,6 +234,14 @@ def test_copy_is_read_back(tm, fleet, raw):
     c.send(query("COPY scratch FROM STDIN; COPY scratch FROM STDIN"), rawpg.copy_data(b"4\tz\n"), rawpg.copy_done())
     c.send(rawpg.copy_data(b"5\tz\n"), rawpg.copy_done())
     assert kinds(c.until_ready()) == "GCGCZ"
+    # Nor in a batch: the Sync of the question would end it, and commit what has to be undone here.
+    c.send(query("COPY scratch FROM STDIN"), rawpg.copy_data(b"7\tz\n"), rawpg.copy_done())
+    c.until_ready()
+    c.send(parse("", "COPY scratch FROM STDIN"), bind(), execute(), rawpg.flush())
+    c.recv_until("G")
+    c.send(rawpg.copy_data(b"8\tz\n"), rawpg.copy_done(), parse("", "SELECT 1/0"), bind(), execute(), sync())
+    assert kinds(c.until_ready()) == "C1EZ"
+    assert c.query_rows("DELETE FROM scratch WHERE id = 7") == []
     # Nor in a transaction.
     assert c.query_rows("BEGIN") == []
     c.send(query("COPY scratch FROM STDIN"), rawpg.copy_data(b"6\tz\n"), rawpg.copy_done())
