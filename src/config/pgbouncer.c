@@ -167,11 +167,6 @@ static void why_not_auth(struct import *im, const char *value, const char *why)
 	} types[] = {
 		{"any",
 	     "clients are logged in to the servers as themselves: trust asks for nothing either"},
-		{"plain",
-	     "passwords in clear are not asked for: md5 or scram-sha-256 work with the same file"},
-		{"cert", "clients have no certificates without TLS: scram-sha-256 with auth_file"},
-		{"hba", "there are no HBA rules: scram-sha-256 with auth_file"},
-		{"peer", "not asked of the system: scram-sha-256 with auth_file"},
 		{"pam", "PAM is not asked: scram-sha-256 with auth_file"},
 		{"ldap", "LDAP is not asked: scram-sha-256 with auth_file"},
 	};

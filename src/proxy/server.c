@@ -215,9 +215,11 @@ void server_tend(struct server *s, int64_t now_us)
 		connect_failed(s, "08006", "the login was not over within server_connect_timeout");
 	else if (alone)
 		tend_alone(s, now_us);
-	else if (s->reading && hangs(s, s->client ? s->client->turn_started_us : now_us, now_us))
+	else if (s->reading && hangs(s, s->client ? s->client->turn_started_us : now_us, now_us)) {
+		if (s->worker->fleet.nodes[s->pool->node].up)
+			cancel_send(s); /* it may only be slow, and the read runs elsewhere now */
 		server_close(s, "its node does not answer");
-	else if (s->task == TASK_LOOKUP &&
+	} else if (s->task == TASK_LOOKUP &&
 	         now_us - s->lookup_asked_us > s->worker->settings->server_connect_timeout_us) {
 		cancel_send(s); /* or the server would go on with it for nobody */
 		server_close(s, "auth_query was not answered within server_connect_timeout");

@@ -104,7 +104,7 @@ def test_a_promotion_is_a_pause_and_tokens_of_the_old_timeline_stay_good(own_fle
         time.sleep(1)
         before = list(w.done)
         own_fleet.promote(1)
-        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 20, "all clients to write on the new primary")
+        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 12, "all clients to write on the new primary")
         thread.join()
         w.end()
         assert waiting and waiting[0][0] == 4712 and waiting[0][1] > 0.8, waiting
