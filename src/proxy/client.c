@@ -186,8 +186,16 @@ bool client_set_session(struct client *c, struct slice name)
 	return true;
 }
 
+/* Of a client that is bound already, further reasons count for this only. */
+static void note_settings(struct client *c, enum bind_reason reason)
+{
+	c->sets_unknown |= reason == BIND_ROLE || reason == BIND_SET_CONFIG || reason == BIND_SETTINGS ||
+	                   reason == BIND_UNSEEN;
+}
+
 void client_bind_by(struct client *c, enum bind_reason reason, const char *brief)
 {
+	note_settings(c, reason);
 	if (c->bound)
 		return;
 	c->bound = (uint8_t)reason;
@@ -202,6 +210,7 @@ void client_bind_by(struct client *c, enum bind_reason reason, const char *brief
 void client_bind(struct client *c, enum bind_reason reason, struct slice text)
 {
 	char brief[BRIEF_MAX];
+	note_settings(c, reason);
 	if (c->bound)
 		return;
 	sql_brief(text, brief);
@@ -211,6 +220,7 @@ void client_bind(struct client *c, enum bind_reason reason, struct slice text)
 void client_unbind(struct client *c)
 {
 	c->bound = BIND_NONE;
+	c->sets_unknown = false;
 	free(c->bound_by);
 	c->bound_by = NULL;
 }

@@ -27,6 +27,7 @@ struct forward {
 	 * of those that were executed; and whether one was that is not known. */
 	bool portal_known, ran_unknown;
 	uint32_t portal_control, control;
+	uint32_t bound_flags; /* traits of the statement bound last */
 	const char *why;
 };
 
@@ -75,15 +76,19 @@ bool forward_prepare_questions(struct worker *w)
 	return prepare_capture(w) && prepare_guard(w);
 }
 
-static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
+static bool push_entry(struct forward *f, struct reply e)
 {
-	struct reply e = {.kind = kind, .to = to, .tag = tag, .data = data};
 	if (replies_push(&f->s->replies, e)) {
-		f->s->unproven += reply_is_unproven(tag);
+		f->s->unproven += reply_is_unproven(e.tag);
 		return true;
 	}
 	f->why = "too many messages without an answer";
 	return false;
+}
+
+static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
+{
+	return push_entry(f, (struct reply){.kind = kind, .to = to, .tag = tag, .data = data});
 }
 
 static bool push_capture_parse(struct forward *f)
@@ -225,9 +230,10 @@ static bool error_here(struct forward *f, const char *sqlstate, const char *mess
 	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
-static bool push_stmt(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, struct stmt *stmt)
+static bool push_stmt(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, struct stmt *stmt, uint32_t meaning)
 {
-	if (push(f, kind, to, tag, stmt_ref(stmt)))
+	struct reply e = {.kind = kind, .to = to, .tag = tag, .size = meaning, .data = stmt_ref(stmt)};
+	if (push_entry(f, e))
 		return true;
 	stmt_put(f->cache, stmt);
 	return false;
@@ -240,31 +246,34 @@ static void undo_drop(struct forward *f, struct name_undo *undo)
 	free(undo);
 }
 
-static bool close_prepared(struct forward *f, struct stmt *old)
+static bool close_oldest(struct forward *f)
 {
 	char name[STMT_NAME_MAX];
+	struct server_stmt old = *server_stmts_oldest(&f->s->stmts);
 	struct buf close;
 	buf_init(&close, 128);
-	write_close(&close, 'S', slice_of(name, stmt_server_name(old, name)));
+	write_close(&close, 'S', slice_of(name, stmt_server_name(old.stmt, old.meaning, name)));
 	struct slice bytes = buf_slice(&close);
 	chain_copy(f->out, bytes.ptr, bytes.len);
 	buf_release(&close);
 	/* Behind an error the server skips it: then the statement is still there. */
-	bool ok = push_stmt(f, REPLY_CLOSE, REPLY_NOBODY, TAG_CLOSE_EVICTED, old);
-	server_stmts_drop(&f->s->stmts, f->cache, old);
+	bool ok = push_stmt(f, REPLY_CLOSE, REPLY_NOBODY, TAG_CLOSE_EVICTED, old.stmt, old.meaning);
+	server_stmts_drop(&f->s->stmts, f->cache, old.stmt, old.meaning);
 	return ok;
 }
 
-/* Closing a statement closes its portals too, so nothing is closed while a transaction may hold
- * some. */
-static bool make_room(struct forward *f)
+/* So that `count` more of `bytes` fit. Closing a statement closes its portals too, so nothing is closed
+ * while a transaction may hold some. */
+static bool make_room(struct forward *f, int count, size_t bytes)
 {
 	struct server *s = f->s;
-	int max = f->c->worker->settings->max_prepared_statements;
-	struct stmt *old;
-	if (s->in_tx_after || s->stmts.count < max || !(old = server_stmts_oldest(&s->stmts)))
-		return true;
-	return close_prepared(f, old);
+	const struct settings *limits = f->c->worker->settings;
+	bool ok = true;
+	while (ok && !s->in_tx_after && s->stmts.count > 0 &&
+	       (s->stmts.count + count > limits->max_prepared_statements ||
+	        s->stmts.bytes + bytes > limits->max_client_statements_size))
+		ok = close_oldest(f);
+	return ok;
 }
 
 /* DDL went by since this server prepared its statements: "cached plan must not change result type"
@@ -275,9 +284,8 @@ static bool forget_outdated(struct forward *f)
 	uint32_t now = f->c->account->database->ddl_count;
 	if (s->stmts_ddl == now || s->in_tx_after)
 		return true;
-	struct stmt *old;
-	while ((old = server_stmts_oldest(&s->stmts)) != NULL) {
-		if (!close_prepared(f, old))
+	while (s->stmts.count > 0) {
+		if (!close_oldest(f))
 			return false;
 	}
 	s->stmts_ddl = now;
@@ -303,11 +311,10 @@ static bool hide_question(struct forward *f, const char *name, bool *prepared)
 static bool hide_prepared(struct forward *f)
 {
 	struct server *s = f->s;
-	struct stmt *other;
 	if (s->replies.count > 0)
 		return true;
-	while (f->c->stmts.count == 0 && (other = server_stmts_oldest(&s->stmts)) != NULL) {
-		if (!close_prepared(f, other))
+	while (f->c->stmts.count == 0 && s->stmts.count > 0) {
+		if (!close_oldest(f))
 			return false;
 	}
 	bool some = s->unseen_prepared & 1 << UNSEEN_SOME, any = s->unseen_prepared & 1 << UNSEEN_ANY;
@@ -337,24 +344,12 @@ static void send_parse(struct forward *f, const struct stmt *stmt, struct slice 
 		chain_copy(f->out, stmt->types, types);
 }
 
-/* Makes the server know this statement, silently. */
-static bool ensure_prepared(struct forward *f, struct stmt *stmt)
-{
-	if (server_stmts_touch(&f->s->stmts, stmt))
-		return true;
-	char name[STMT_NAME_MAX];
-	if (!make_room(f) || !server_stmts_add(&f->s->stmts, stmt))
-		return f->why ? false : no_memory(f);
-	f->c->worker->stats.prepares++;
-	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
-	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt);
-}
-
 static void server_unnamed(struct forward *f, struct stmt *stmt)
 {
 	if (f->s->unnamed)
 		stmt_put(f->cache, f->s->unnamed);
 	f->s->unnamed = stmt ? stmt_ref(stmt) : NULL;
+	f->s->unnamed_by = f->c->serial;
 }
 
 static void client_unnamed(struct forward *f, struct stmt *stmt)
@@ -364,14 +359,43 @@ static void client_unnamed(struct forward *f, struct stmt *stmt)
 	f->c->unnamed = stmt ? stmt_ref(stmt) : NULL;
 }
 
-static bool ensure_unnamed(struct forward *f, struct stmt *stmt)
+static bool inject_unnamed(struct forward *f, struct stmt *stmt)
 {
-	if (f->s->unnamed == stmt)
-		return true;
 	server_unnamed(f, stmt);
 	f->c->worker->stats.prepares++;
 	send_parse(f, stmt, (struct slice){0});
-	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED_UNNAMED, stmt);
+	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED_UNNAMED, stmt, 0);
+}
+
+static bool ensure_unnamed(struct forward *f, struct stmt *stmt)
+{
+	bool there = f->s->unnamed == stmt && f->s->unnamed_by == f->c->serial;
+	return there || inject_unnamed(f, stmt);
+}
+
+/* With what meaning would the server prepare a text now? Settings of the transaction that has not
+ * ended, and those made unseen, have no number. */
+static uint32_t meaning_now(const struct forward *f)
+{
+	const struct server *s = f->s;
+	bool known = s->vars && !f->c->tx_sets && !f->c->sets_unknown;
+	return known ? s->vars->meaning : MEANING_UNKNOWN;
+}
+
+/* Makes the server know this statement, silently; stmt_server_name() is its name there. What could
+ * not be found again is run as the unnamed one. */
+static bool ensure_prepared(struct forward *f, struct stmt *stmt, uint32_t meaning)
+{
+	if (meaning == MEANING_UNKNOWN)
+		return inject_unnamed(f, stmt);
+	if (server_stmts_touch(&f->s->stmts, stmt, meaning))
+		return true;
+	char name[STMT_NAME_MAX];
+	if (!make_room(f, 1, stmt->text_len) || !server_stmts_add(&f->s->stmts, stmt, meaning))
+		return f->why ? false : no_memory(f);
+	f->c->worker->stats.prepares++;
+	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, meaning, name)));
+	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt, meaning);
 }
 
 static bool is_local(struct forward *f, struct stmt *stmt)
@@ -454,6 +478,15 @@ static void note_set(void *arg, const struct set_stmt *st)
 	*last = p;
 }
 
+#define SETS_SOMETHING (TRAIT_SETS | TRAIT_SETS_LOCAL | TRAIT_CODE_SETS | TRAIT_TX_PARTIAL)
+
+/* What is prepared by now was read by other settings. */
+static void note_changed_settings(struct forward *f)
+{
+	f->c->tx_sets = true;
+	server_unnamed(f, NULL);
+}
+
 /* Remembers what this text sets; it counts once its transaction has committed. */
 static bool remember_sets(struct forward *f, struct slice text)
 {
@@ -484,7 +517,7 @@ static bool parse_unnamed(struct forward *f, struct stmt *stmt, struct slice mes
 		return push_plain_bytes(f, REPLY_PARSE, BE_PARSE_COMPLETE);
 	server_unnamed(f, stmt);
 	chain_range(f->out, message.ptr, message.len);
-	return push_stmt(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt);
+	return push_stmt(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt, 0);
 }
 
 static bool name_is_taken(struct forward *f, struct slice name)
@@ -499,11 +532,18 @@ static bool name_is_taken(struct forward *f, struct slice name)
 static bool prepare_named(struct forward *f, struct stmt *stmt, struct name_undo *undo)
 {
 	char name[STMT_NAME_MAX];
-	if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt))
-		return push(f, REPLY_PARSE, REPLY_LOCAL, TAG_PARSE_NAMED, undo);
-	bool ok = make_room(f) && server_stmts_add(&f->s->stmts, stmt);
-	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, name)));
-	return ok && push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_NAMED, undo);
+	uint32_t meaning = meaning_now(f);
+	struct reply e = {.kind = REPLY_PARSE, .to = REPLY_LOCAL, .tag = TAG_PARSE_NAMED, .size = meaning, .data = undo};
+	if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt, meaning))
+		return push_entry(f, e);
+	bool ok = true;
+	if (meaning == MEANING_UNKNOWN)
+		server_unnamed(f, NULL);
+	else
+		ok = make_room(f, 1, stmt->text_len) && server_stmts_add(&f->s->stmts, stmt, meaning);
+	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, meaning, name)));
+	e.to = REPLY_CLIENT;
+	return ok && push_entry(f, e);
 }
 
 static bool parse_named(struct forward *f, struct slice name, struct stmt *stmt)
@@ -511,7 +551,7 @@ static bool parse_named(struct forward *f, struct slice name, struct stmt *stmt)
 	struct client *c = f->c;
 	if (client_stmts_find(&c->stmts, name))
 		return name_is_taken(f, name);
-	if (in_failed_transaction(f) && server_stmts_touch(&f->s->stmts, stmt))
+	if (in_failed_transaction(f) && server_stmts_touch(&f->s->stmts, stmt, meaning_now(f)))
 		return error_here(f, "25P02",
 		                  "current transaction is aborted, commands ignored until end of "
 		                  "transaction block");
@@ -606,6 +646,7 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		f->portal_known = false;
 	}
 
+	f->bound_flags = 0;
 	/* Where the message is not sent, what follows of a long one must not be sent either. */
 	c->skip_drop = true;
 	struct stmt *stmt = name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, name);
@@ -624,6 +665,7 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		return push_plain_bytes(f, REPLY_BIND, BE_BIND_COMPLETE);
 	}
 	struct traits t = stmt_traits(f->cache, stmt);
+	f->bound_flags = t.flags;
 	if (t.flags & TRAIT_SETS && !remember_sets(f, slice_of(stmt->text, stmt->text_len)))
 		return false;
 
@@ -638,10 +680,11 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		chain_range(f->out, at.ptr, here);
 		return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
 	}
-	if (!ensure_prepared(f, stmt))
+	uint32_t meaning = meaning_now(f);
+	if (!ensure_prepared(f, stmt, meaning))
 		return false;
 	char ours[STMT_NAME_MAX];
-	size_t ours_len = stmt_server_name(stmt, ours);
+	size_t ours_len = stmt_server_name(stmt, meaning, ours);
 	uint8_t head[FRAME_HEADER];
 	head[0] = FE_BIND;
 	store_be32(head + 1, (uint32_t)(4 + fr->body_len - name.len + ours_len));
@@ -694,10 +737,11 @@ static bool on_describe(struct forward *f, const struct frame *fr, struct slice 
 			return false;
 		chain_range(f->out, at.ptr, frame_size(fr));
 	} else {
-		if (!ensure_prepared(f, stmt))
+		uint32_t meaning = meaning_now(f);
+		if (!ensure_prepared(f, stmt, meaning))
 			return false;
 		char ours[STMT_NAME_MAX];
-		size_t n = stmt_server_name(stmt, ours);
+		size_t n = stmt_server_name(stmt, meaning, ours);
 		uint8_t head[FRAME_HEADER + 1] = {FE_DESCRIBE};
 		store_be32(head + 1, (uint32_t)(4 + 1 + n + 1));
 		head[FRAME_HEADER] = 'S';
@@ -844,6 +888,8 @@ static bool batch(struct forward *f, struct slice in)
 				break;
 			case FE_BIND:
 				ok = on_bind(f, &fr, at, here);
+				if (f->bound_flags & SETS_SOMETHING)
+					note_changed_settings(f);
 				break;
 			case FE_DESCRIBE:
 				ok = on_describe(f, &fr, at);
@@ -949,6 +995,7 @@ static bool query(struct forward *f, struct slice in)
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
 		client_unnamed(f, NULL);
 		server_unnamed(f, NULL);
+		c->tx_sets |= (f->unit->traits.flags & SETS_SOMETHING) != 0;
 		if (f->unit->traits.flags & TRAIT_SETS && !remember_sets(f, f->unit->text))
 			return false;
 		if (f->unit->traits.binds == BIND_PREPARE && c->stmts.count > 0)
@@ -976,11 +1023,8 @@ static bool query(struct forward *f, struct slice in)
 static bool tidy_up(struct forward *f)
 {
 	struct server *s = f->s;
-	int max = f->c->worker->settings->max_prepared_statements;
 	int before = s->stmts.count;
-	bool ok = forget_outdated(f);
-	while (ok && s->stmts.count > max)
-		ok = close_prepared(f, server_stmts_oldest(&s->stmts));
+	bool ok = forget_outdated(f) && make_room(f, 0, 0);
 	if (!ok || s->stmts.count == before)
 		return ok;
 	static const uint8_t sync[] = {FE_SYNC, 0, 0, 0, 4};

@@ -35,7 +35,7 @@ struct ident_line {
 struct hba {
 	int count, ident_count;
 	struct hba_rule *rules;
-	struct ident_line *idents;
+	struct ident_line **idents; /* compiled patterns must not move */
 };
 
 /* ================= tokens, as PostgreSQL's next_token() cuts them ================= */
@@ -164,14 +164,20 @@ static bool one_token(struct parser *p, struct token *t, const char *missing)
 
 /* ================= rules ================= */
 
+/* Room for one more: it doubles when it is full. NULL: no memory, and all is as it was. */
+static void *with_room(void *array, int count, size_t size)
+{
+	bool full = (count & (count - 1)) == 0;
+	return full ? realloc(array, (count ? 2 * (size_t)count : 1) * size) : array;
+}
+
 static bool put_name(struct parser *p, struct name_list *list, const struct token *t)
 {
 	if (strlen(t->text) >= HBA_NAME_MAX || t->text[0] == '\0')
 		return fault(p, "a name is empty or longer than 63 bytes");
 	if (list->count == HBA_NAMES_MAX)
 		return fault(p, "more than 256 names in one list");
-	char(*grown)[HBA_NAME_MAX] =
-		realloc(list->names, (size_t)(list->count + 1) * sizeof(*list->names));
+	char(*grown)[HBA_NAME_MAX] = with_room(list->names, list->count, sizeof(*list->names));
 	if (!grown)
 		return fault(p, "out of memory");
 	list->names = grown;
@@ -374,8 +380,7 @@ static void parse_rules(struct parser *p)
 			fault(p, "more than 4096 rules");
 			return;
 		}
-		struct hba_rule *grown =
-			realloc(p->hba->rules, (size_t)(p->hba->count + 1) * sizeof(*p->hba->rules));
+		struct hba_rule *grown = with_room(p->hba->rules, p->hba->count, sizeof(*p->hba->rules));
 		if (!grown) {
 			fault(p, "out of memory");
 			return;
@@ -434,21 +439,22 @@ static void parse_idents(struct parser *p)
 			fault(p, "more than 4096 lines");
 			return;
 		}
-		/* Compiled patterns must not move. */
-		if (!p->hba->idents)
-			p->hba->idents = calloc(HBA_RULES_MAX, sizeof(*p->hba->idents));
-		if (!p->hba->idents) {
+		struct ident_line **grown = with_room(p->hba->idents, p->hba->ident_count, sizeof(struct ident_line *));
+		p->hba->idents = grown ? grown : p->hba->idents;
+		struct ident_line *m = grown ? calloc(1, sizeof(*m)) : NULL;
+		if (!m) {
 			fault(p, "out of memory");
 			return;
 		}
-		(void)take_ident(p, &p->hba->idents[p->hba->ident_count++], &t);
+		p->hba->idents[p->hba->ident_count++] = m;
+		(void)take_ident(p, m, &t);
 	}
 }
 
 static bool map_known(const struct hba *h, const char *map)
 {
 	for (int i = 0; i < h->ident_count; i++) {
-		if (strcmp(h->idents[i].map, map) == 0)
+		if (strcmp(h->idents[i]->map, map) == 0)
 			return true;
 	}
 	return false;
@@ -498,8 +504,9 @@ void hba_free(struct hba *h)
 		free(h->rules[i].users.names);
 	}
 	for (int i = 0; i < h->ident_count; i++) {
-		if (h->idents[i].is_regex)
-			regfree(&h->idents[i].regex);
+		if (h->idents[i]->is_regex)
+			regfree(&h->idents[i]->regex);
+		free(h->idents[i]);
 	}
 	free(h->rules);
 	free(h->idents);
@@ -602,7 +609,7 @@ bool hba_user_fits(const struct hba *h, const struct hba_rule *r, const char *sy
 	if (!r->map[0])
 		return strcmp(system_user, user) == 0;
 	for (int i = 0; i < h->ident_count; i++) {
-		const struct ident_line *m = &h->idents[i];
+		const struct ident_line *m = h->idents[i];
 		if (strcmp(m->map, r->map) != 0)
 			continue;
 		if (m->is_regex ? regex_fits(m, system_user, user)

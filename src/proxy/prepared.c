@@ -120,19 +120,19 @@ void server_stmts_init(struct server_stmts *m)
 	list_init(&m->lru);
 }
 
-static struct server_stmt **server_slot(const struct server_stmts *m, const struct stmt *stmt)
+static struct server_stmt **server_slot(const struct server_stmts *m, const struct stmt *stmt, uint32_t meaning)
 {
 	struct server_stmt **link = &m->buckets[stmt->id & (m->bucket_count - 1)];
-	while (*link && (*link)->stmt != stmt)
+	while (*link && ((*link)->stmt != stmt || (*link)->meaning != meaning))
 		link = &(*link)->next;
 	return link;
 }
 
-bool server_stmts_touch(struct server_stmts *m, const struct stmt *stmt)
+bool server_stmts_touch(struct server_stmts *m, const struct stmt *stmt, uint32_t meaning)
 {
 	if (m->count == 0)
 		return false;
-	struct server_stmt *e = *server_slot(m, stmt);
+	struct server_stmt *e = *server_slot(m, stmt, meaning);
 	if (!e)
 		return false;
 	if (m->lru.next != &e->lru) {
@@ -160,7 +160,7 @@ static bool server_stmts_grow(struct server_stmts *m)
 	return true;
 }
 
-bool server_stmts_add(struct server_stmts *m, struct stmt *stmt)
+bool server_stmts_add(struct server_stmts *m, struct stmt *stmt, uint32_t meaning)
 {
 	if ((uint32_t)m->count >= m->bucket_count && !server_stmts_grow(m))
 		return false;
@@ -168,32 +168,35 @@ bool server_stmts_add(struct server_stmts *m, struct stmt *stmt)
 	if (!e)
 		return false;
 	struct server_stmt **bucket = &m->buckets[stmt->id & (m->bucket_count - 1)];
-	*e = (struct server_stmt){.next = *bucket, .stmt = stmt_ref(stmt)};
+	*e = (struct server_stmt){.next = *bucket, .stmt = stmt_ref(stmt), .meaning = meaning};
 	*bucket = e;
 	list_push_front(&m->lru, &e->lru);
 	m->count++;
+	m->bytes += stmt->text_len;
 	return true;
 }
 
-void server_stmts_drop(struct server_stmts *m, struct stmt_cache *cache, const struct stmt *stmt)
+void server_stmts_drop(struct server_stmts *m, struct stmt_cache *cache, const struct stmt *stmt,
+                       uint32_t meaning)
 {
 	if (m->count == 0)
 		return;
-	struct server_stmt **link = server_slot(m, stmt);
+	struct server_stmt **link = server_slot(m, stmt, meaning);
 	struct server_stmt *e = *link;
 	if (!e)
 		return;
 	*link = e->next;
 	list_remove(&e->lru);
+	m->count--;
+	m->bytes -= e->stmt->text_len;
 	stmt_put(cache, e->stmt);
 	free(e);
-	m->count--;
 }
 
-struct stmt *server_stmts_oldest(const struct server_stmts *m)
+const struct server_stmt *server_stmts_oldest(const struct server_stmts *m)
 {
 	struct list *last = list_last(&m->lru);
-	return last ? container_of(last, struct server_stmt, lru)->stmt : NULL;
+	return last ? container_of(last, struct server_stmt, lru) : NULL;
 }
 
 void server_stmts_clear(struct server_stmts *m, struct stmt_cache *cache)
@@ -208,16 +211,30 @@ void server_stmts_clear(struct server_stmts *m, struct stmt_cache *cache)
 	server_stmts_init(m);
 }
 
-size_t stmt_server_name(const struct stmt *stmt, char out[STMT_NAME_MAX])
+static size_t put_hex(uint64_t number, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
-	size_t n = sizeof(STMT_NAME_PREFIX) - 1;
-	memcpy(out, STMT_NAME_PREFIX, n);
+	size_t n = 0;
 	int shift = 60;
-	while (shift > 0 && (stmt->id >> shift & 15) == 0)
+	while (shift > 0 && (number >> shift & 15) == 0)
 		shift -= 4;
 	for (; shift >= 0; shift -= 4)
-		out[n++] = digits[stmt->id >> shift & 15];
+		out[n++] = digits[number >> shift & 15];
+	return n;
+}
+
+size_t stmt_server_name(const struct stmt *stmt, uint32_t meaning, char out[STMT_NAME_MAX])
+{
+	size_t n = 0;
+	if (meaning != MEANING_UNKNOWN) {
+		n = sizeof(STMT_NAME_PREFIX) - 1;
+		memcpy(out, STMT_NAME_PREFIX, n);
+		n += put_hex(stmt->id, out + n);
+	}
+	if (n > 0 && meaning != MEANING_PLAIN) {
+		out[n++] = '_';
+		n += put_hex(meaning, out + n);
+	}
 	out[n] = '\0';
 	return n;
 }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
  * Prepared statements across pooled connections. A client's name maps to a counted statement
- * (sql/cache.h); on every server connection that statement has one name of ours, made from its id,
- * and is prepared there when it is first needed. So clients share server-side statements and never
- * see each other's names.
+ * (sql/cache.h); on a server connection that statement has a name of ours for each meaning it was
+ * prepared with (vars.h), and is prepared there when it is first needed. So clients share
+ * server-side statements, never see each other's names, and never get a text as it was read by
+ * another client's settings.
  */
 #ifndef TM_PROXY_PREPARED_H
 #define TM_PROXY_PREPARED_H
 
 #include "base/list.h"
 #include "sql/cache.h"
+#include "vars.h"
 
 /* ---- a client's names ---- */
 struct client_stmt {
@@ -46,10 +48,12 @@ struct server_stmt {
 	struct server_stmt *next;
 	struct list lru; /* most recent first */
 	struct stmt *stmt;
+	uint32_t meaning;
 };
 
 struct server_stmts {
 	int count;
+	size_t bytes; /* of texts */
 	uint32_t bucket_count;
 	struct server_stmt **buckets;
 	struct list lru;
@@ -57,17 +61,18 @@ struct server_stmts {
 
 void server_stmts_init(struct server_stmts *m);
 /* True, and most recently used, if it is there. */
-bool server_stmts_touch(struct server_stmts *m, const struct stmt *stmt);
+bool server_stmts_touch(struct server_stmts *m, const struct stmt *stmt, uint32_t meaning);
 /* Takes its own count. False: no memory. */
-bool server_stmts_add(struct server_stmts *m, struct stmt *stmt);
-void server_stmts_drop(struct server_stmts *m, struct stmt_cache *cache, const struct stmt *stmt);
+bool server_stmts_add(struct server_stmts *m, struct stmt *stmt, uint32_t meaning);
+void server_stmts_drop(struct server_stmts *m, struct stmt_cache *cache, const struct stmt *stmt,
+                       uint32_t meaning);
 /* The least recently used, or NULL. */
-struct stmt *server_stmts_oldest(const struct server_stmts *m);
+const struct server_stmt *server_stmts_oldest(const struct server_stmts *m);
 void server_stmts_clear(struct server_stmts *m, struct stmt_cache *cache);
 
 #define STMT_NAME_PREFIX "_tidemark_"
-#define STMT_NAME_MAX 32
-/* Our name of a statement on servers; returns its length. */
-size_t stmt_server_name(const struct stmt *stmt, char out[STMT_NAME_MAX]);
+#define STMT_NAME_MAX 48
+/* Our name of a statement on servers, "" for MEANING_UNKNOWN; returns its length. */
+size_t stmt_server_name(const struct stmt *stmt, uint32_t meaning, char out[STMT_NAME_MAX]);
 
 #endif

@@ -184,6 +184,7 @@ struct server {
 	struct server_stmts stmts;
 	uint32_t stmts_ddl;   /* database.ddl_count when they were prepared */
 	struct stmt *unnamed; /* what its unnamed statement is */
+	uint64_t unnamed_by;  /* … for the client of that serial */
 	bool capture_prepared, guard_prepared;
 	uint8_t unseen_prepared; /* enum unseen, one bit each */
 	/* Who may have called nextval() here, and who has run code that may have set what no question finds,
@@ -272,11 +273,11 @@ enum client_state {
 enum reply_tag {
 	TAG_PLAIN,                  /* nothing */
 	TAG_PARSE_UNNAMED,          /* struct stmt, counted */
-	TAG_PARSE_NAMED,            /* struct name_undo: the client's name was added */
-	TAG_PARSE_INJECTED,         /* struct stmt, counted: prepared on this server only */
+	TAG_PARSE_NAMED,            /* struct name_undo: the client's name was added; size: meaning */
+	TAG_PARSE_INJECTED,         /* struct stmt, counted: prepared on this server only; size: meaning */
 	TAG_PARSE_INJECTED_UNNAMED, /* the same, as the unnamed one */
 	TAG_CLOSE_NAMED,            /* struct name_undo: the client's name was removed */
-	TAG_CLOSE_EVICTED,          /* struct stmt, counted: closed on this server to make room */
+	TAG_CLOSE_EVICTED,          /* struct stmt, counted: closed on this server to make room; size: meaning */
 	TAG_CAPTURE,                /* part of a capture: commit position asked behind a write */
 	TAG_CAPTURE_PARSE,
 	TAG_GUARD, /* part of a guard: position asked before a read */
@@ -433,6 +434,8 @@ struct client {
 	                       outstanding before it */
 	bool sent_blind;    /* a capture must not follow what is outstanding: it may be a COPY */
 	bool tx_ddl;        /* … and may have changed the catalog */
+	bool tx_sets;       /* settings may have changed since the last rest */
+	bool sets_unknown;  /* bound, and its settings are those of its server only */
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
 	bool tell_params;   /* a RESET went back to startup settings that only another connection had */
 	bool turn_error;    /* an ErrorResponse went by since the last ReadyForQuery */

@@ -11,7 +11,7 @@
 #include "turn.h"
 #include "worker.h"
 
-/* reply.size of an entry that the server answered before the whole is run again elsewhere: what it
+/* reply.bits of an entry that the server answered before the whole is run again elsewhere: what it
  * prepared stays prepared. */
 #define ANSWERED 1
 
@@ -47,8 +47,8 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 		stmt_put(cache, e->data);
 		break;
 	case TAG_PARSE_INJECTED:
-		if (e->size != ANSWERED)
-			server_stmts_drop(&s->stmts, cache, e->data);
+		if (e->bits != ANSWERED)
+			server_stmts_drop(&s->stmts, cache, e->data, e->size);
 		stmt_put(cache, e->data);
 		break;
 	case TAG_PARSE_INJECTED_UNNAMED:
@@ -57,15 +57,15 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 		stmt_put(cache, e->data);
 		break;
 	case TAG_CLOSE_EVICTED:
-		if (e->size != ANSWERED && !server_stmts_touch(&s->stmts, e->data) &&
-		    !server_stmts_add(&s->stmts, e->data))
+		if (e->bits != ANSWERED && !server_stmts_touch(&s->stmts, e->data, e->size) &&
+		    !server_stmts_add(&s->stmts, e->data, e->size))
 			s->close_after = true;
 		stmt_put(cache, e->data);
 		break;
 	case TAG_PARSE_NAMED:
 		u = e->data;
-		if (e->to == REPLY_CLIENT && e->size != ANSWERED)
-			server_stmts_drop(&s->stmts, cache, u->stmt);
+		if (e->to == REPLY_CLIENT && e->bits != ANSWERED)
+			server_stmts_drop(&s->stmts, cache, u->stmt, e->size);
 		if (c && client_stmts_find(&c->stmts, slice_of(u->name, u->len)) == u->stmt)
 			stmt_put(cache, client_stmts_remove(&c->stmts, slice_of(u->name, u->len)));
 		undo_free(cache, u);
@@ -308,7 +308,7 @@ static uint32_t mark_answered(struct replies *r, uint32_t i, uint8_t type)
 		i++;
 	if (i == r->count || replies_at(r, i)->kind >= REPLY_SYNC)
 		return i;
-	replies_at(r, i)->size = ANSWERED;
+	replies_at(r, i)->bits = ANSWERED;
 	return i + 1;
 }
 
@@ -391,6 +391,7 @@ static bool disown(struct server *s, struct client *c, struct reply *e)
 	} else if (e->tag == TAG_PARSE_NAMED) {
 		struct name_undo *u = e->data;
 		struct slice name = slice_of(u->name, u->len);
+		/* e->size is the meaning in both. */
 		e->tag = TAG_PARSE_INJECTED;
 		e->data = stmt_ref(u->stmt);
 		if (client_stmts_find(&c->stmts, name) == u->stmt)

@@ -309,6 +309,9 @@ void settle_rest(struct server *s)
 	c->account->database->stats.xact_time_us += (uint64_t)took;
 	c->sent_wrote = false;
 	c->batch_failed = false;
+	if (c->tx_sets || s->unseen == UNSEEN_ANY)
+		s->unnamed_by = 0; /* it was read by settings that are gone */
+	c->tx_sets = false;
 	c->rerun = RERUN_NONE;
 	c->tried = 0;
 	s->rolled_back = false;

@@ -722,6 +722,7 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	transaction_sent(c, s, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && !s->on_replica && s->sequence_user != c->serial)
 		s->sequence_user = s->sequence_user == 0 ? c->serial : UINT64_MAX;
+	c->tx_sets |= s->unseen == UNSEEN_ANY;
 	unseen_note(s, c->serial, u->traits, u->text);
 	bool ok = forward_unit(c, s, in, u, &ch, &why);
 	if (ok)

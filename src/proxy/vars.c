@@ -59,6 +59,49 @@ static const char *place_text(char **at, struct slice text)
 	return start;
 }
 
+/* Of the settings that drivers send and applications change, those by which no text is read. One of
+ * an extension or of the application's own has a dot. */
+static bool has_no_part(struct slice name)
+{
+	static const char *const names[] = {"application_name",
+	                                    "client_min_messages",
+	                                    "default_transaction_deferrable",
+	                                    "default_transaction_isolation",
+	                                    "default_transaction_read_only",
+	                                    "idle_in_transaction_session_timeout",
+	                                    "idle_session_timeout",
+	                                    "lock_timeout",
+	                                    "statement_timeout",
+	                                    "synchronous_commit",
+	                                    "transaction_timeout"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (slice_eq_str(name, names[i]))
+			return true;
+	}
+	return name.len > 0 && memchr(name.ptr, '.', name.len);
+}
+
+static struct vars *intern(struct vars_table *t, const struct draft *d);
+
+/* False: no memory. */
+static bool give_meaning(struct vars_table *t, struct vars *v, const struct draft *d)
+{
+	struct draft part;
+	draft_init(&part);
+	for (int i = 0; i < d->count; i++) {
+		if (!has_no_part(d->items[i].name))
+			draft_add(&part, d->items[i].name, d->items[i].sql);
+	}
+	if (part.count == d->count) {
+		v->meaning = t->meanings == MEANING_UNKNOWN ? MEANING_UNKNOWN : t->meanings++;
+		return true;
+	}
+	v->telling = intern(t, &part);
+	if (v->telling)
+		v->meaning = v->telling->meaning;
+	return v->telling != NULL;
+}
+
 static struct vars *intern(struct vars_table *t, const struct draft *d)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -74,7 +117,7 @@ static struct vars *intern(struct vars_table *t, const struct draft *d)
 	struct vars *v = malloc(sizeof(*v) + (size_t)d->count * sizeof(v->items[0]) + d->bytes);
 	if (!v)
 		return NULL;
-	*v = (struct vars){.next = *bucket, .refs = 1, .hash = h, .count = d->count};
+	*v = (struct vars){.refs = 1, .hash = h, .count = d->count};
 	char *at = (char *)&v->items[d->count];
 	for (int i = 0; i < d->count; i++) {
 		v->items[i].name = place_text(&at, d->items[i].name);
@@ -82,6 +125,11 @@ static struct vars *intern(struct vars_table *t, const struct draft *d)
 	}
 	const char *isolation = vars_find(v, "default_transaction_isolation");
 	v->serializable = isolation && strcasestr(isolation, "serializable");
+	if (!give_meaning(t, v, d)) {
+		free(v);
+		return NULL;
+	}
+	v->next = *bucket;
 	*bucket = v;
 	return v;
 }
@@ -155,6 +203,7 @@ void vars_put(struct vars_table *t, struct vars *v)
 	while (*link != v)
 		link = &(*link)->next;
 	*link = v->next;
+	vars_put(t, v->telling);
 	free(v);
 }
 

@@ -24,8 +24,15 @@ struct digest {
 	char hex[64];
 };
 
+/* What a text means depends on settings: its names are found by search_path, its literals read by
+ * TimeZone, DateStyle and the like. Sets of one meaning differ in nothing that has a part in it;
+ * numbers are never given twice. No settings, no number. */
+enum { MEANING_PLAIN = 0, MEANING_UNKNOWN = UINT32_MAX };
+
 struct vars {
 	struct vars *next; /* in its bucket */
+	struct vars *telling; /* what is left without settings that have no part; NULL: itself */
+	uint32_t meaning;
 	struct digest digest; /* of what a server shows that has them, and nothing else; unseen.c */
 	uint32_t refs;
 	uint64_t hash;
@@ -37,6 +44,7 @@ struct vars {
 struct vars_table {
 	struct vars *buckets[VARS_BUCKETS];
 	struct vars *none; /* the empty set, always there */
+	uint32_t meanings; /* given so far */
 };
 
 /* False: no memory. */

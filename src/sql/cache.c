@@ -361,6 +361,9 @@ struct stmt *stmt_get(struct stmt_cache *c, struct slice text, struct slice type
 	n = stmt_make(text, types_be, hash);
 	if (!n)
 		return NULL;
+	/* 'today' is that of the Parse that it came with. */
+	if (literals_show_time(text))
+		return stmt_ref(&n->pub);
 	n->next = c->stmt_chains[hash & c->stmt_mask];
 	c->stmt_chains[hash & c->stmt_mask] = n;
 	list_push_front(&c->by_use, &n->by_use);

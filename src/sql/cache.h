@@ -9,7 +9,8 @@
  *              kinds in the same order, so the same traits. Comments at both ends are left out.
  *              A text above SHAPE_TEXT_MAX has no shape: it is classified each time.
  *  statements  exact text and parameter types ──▶ one counted object with an id, the identity of a
- *              prepared statement on every server connection.
+ *              prepared statement on every server connection. A text with 'now', 'today' and the like
+ *              in a literal is a new one each time.
  *
  * Both by XXH3, verified in full (pitfall 19). Bounded, least recently used out first; a statement
  * in use is kept alive by its count.

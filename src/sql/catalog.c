@@ -440,9 +440,32 @@ static bool builtin_safe(struct slice name)
 	return false;
 }
 
+/* Built-in functions that may not run on a replica, and leave the session's state as it is; those that run
+ * a query that they are given (query_to_xml) are not among them. */
+static bool builtin_leaves_no_state(struct slice name)
+{
+	static const char *const prefixes[] = {"pg_", "lo_", "txid_", "inet_", "brin_", "gin_"};
+	static const char *const names[] = {"nextval",         "setval",    "currval", "lastval", "loread", "lowrite",
+	                                    "current_setting", "set_config", "setseed", "mxid_age"};
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+		size_t len = strlen(prefixes[i]);
+		if (name.len >= len && memcmp(name.ptr, prefixes[i], len) == 0)
+			return true;
+	}
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (slice_eq_str(name, names[i]))
+			return true;
+	return builtin_safe(name);
+}
+
+bool catalog_strange_function(const struct catalog *c, struct slice name)
+{
+	return !table_find(&c->names, name) && !builtin_leaves_no_state(name);
+}
+
 bool catalog_user_function(const struct catalog *c, struct slice name)
 {
-	return !c->loaded || table_find(&c->names, name) != NULL;
+	return !c->loaded || !builtin_leaves_no_state(name) || table_find(&c->names, name) != NULL;
 }
 
 enum function_safety catalog_function(const struct catalog *c, struct slice name)

@@ -53,6 +53,8 @@ enum function_safety {
 };
 /* Defined by the user, as far as is known: what it does to the session is not seen. */
 bool catalog_user_function(const struct catalog *c, struct slice name);
+/* … and not in the catalog: made since that was read, and not by way of the router. */
+bool catalog_strange_function(const struct catalog *c, struct slice name);
 /* `name` is the last part of the function's name, as the parser folded it. */
 enum function_safety catalog_function(const struct catalog *c, struct slice name);
 /* Does writing to a relation of that name run the user's code: triggers, rules, functions of a

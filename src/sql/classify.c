@@ -51,8 +51,12 @@ static struct traits facts_to_traits(const struct query_facts *f, const struct c
 		t = traits_of(TRAIT_CAPTURABLE | TRAIT_READ, REASON_REPLICA_FRESH);
 	if (f->user_code || (f->runs_code && (f->writes || f->server_local)))
 		t = with_code(t, c);
+	if (f->strange_code)
+		t.flags |= TRAIT_USER_CODE | TRAIT_CODE_SETS;
 	if (f->statements)
 		t.flags |= TRAIT_SEES_STATEMENTS;
+	if (f->sets_local)
+		t.flags |= TRAIT_SETS_LOCAL;
 	if (f->shows_time && t.flags & TRAIT_READ)
 		t.flags |= TRAIT_SHOWS_TIME;
 	if (f->into_temp)
@@ -255,7 +259,7 @@ static enum bind_reason set_binds(const VariableSetStmt *s)
 static struct traits classify_plain_set(const VariableSetStmt *s)
 {
 	if (s->is_local)
-		return utility(0, REASON_UTILITY);
+		return utility(TRAIT_SETS_LOCAL, REASON_UTILITY);
 	struct traits t = utility(TRAIT_SETS, REASON_UTILITY);
 	enum bind_reason binds = set_binds(s);
 	return binds ? with_bind(t, binds) : t;
@@ -275,6 +279,7 @@ static struct traits classify_set(const VariableSetStmt *s)
 		break;
 	case SETTING_ROLE:
 		/* RESET gives back the role that every connection of the pool has. */
+		t.flags |= TRAIT_SETS_LOCAL;
 		return s->kind == VAR_SET_VALUE && !s->is_local ? with_bind(t, BIND_ROLE) : t;
 	case SETTING_SESSION:
 		return s->is_local ? t : with_bind(t, BIND_SET_CONFIG);
@@ -294,7 +299,8 @@ static struct traits classify_declare(const DeclareCursorStmt *s, const struct c
 {
 	struct traits query = classify_query(s->query, c);
 	struct traits t =
-		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE | TRAIT_CODE_SETS), REASON_UTILITY);
+		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE | TRAIT_CODE_SETS |
+	                       TRAIT_SETS_LOCAL), REASON_UTILITY);
 	t.binds = query.binds;
 	if (s->options & CURSOR_OPT_HOLD)
 		return with_bind(t, BIND_HOLD);

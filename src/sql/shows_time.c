@@ -45,3 +45,36 @@ bool text_shows_time(struct slice sql)
 	return bytes_show_time(sql) || (sql.len && memchr(sql.ptr, '\\', sql.len)) ||
 	       has_word(sql, codes, 1);
 }
+
+static bool begins_tricky(struct slice sql, size_t i)
+{
+	uint8_t c = sql.ptr[i], next = i + 1 < sql.len ? sql.ptr[i + 1] : 0;
+	return c == '\\' || (c == '-' && next == '-') || (c == '/' && next == '*') ||
+	       (c == '$' && (next < '0' || next > '9')) || ((c == 'u' || c == 'U') && next == '&');
+}
+
+static size_t quoted_end(struct slice sql, size_t i)
+{
+	const uint8_t *end = i + 1 < sql.len ? memchr(sql.ptr + i + 1, sql.ptr[i], sql.len - i - 1) : NULL;
+	return end ? (size_t)(end - sql.ptr) : sql.len;
+}
+
+bool literals_show_time(struct slice sql)
+{
+	for (size_t i = 0; i < sql.len; i++) {
+		uint8_t c = sql.ptr[i];
+		if (begins_tricky(sql, i))
+			return text_shows_time(sql);
+		if (c != '\'' && c != '"')
+			continue;
+		/* A doubled quote is two literals to us. */
+		size_t end = quoted_end(sql, i);
+		struct slice inside = slice_of(sql.ptr + i + 1, end > i + 1 ? end - i - 1 : 0);
+		if (inside.len && memchr(inside.ptr, '\\', inside.len))
+			return text_shows_time(sql);
+		if (c == '\'' && bytes_show_time(inside))
+			return true;
+		i = end;
+	}
+	return false;
+}

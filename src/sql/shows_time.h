@@ -13,5 +13,8 @@
 bool bytes_show_time(struct slice bytes);
 /* … or the text spells some of its characters by their codes. */
 bool text_shows_time(struct slice sql);
+/* One of the words is in a literal: what PostgreSQL reads of it when it parses the text stays as it is
+ * for as long as the statement is prepared. Where literals cannot be told easily, as text_shows_time(). */
+bool literals_show_time(struct slice sql);
 
 #endif

@@ -33,6 +33,7 @@ enum trait {
 	TRAIT_USER_CODE =
 		1 << 19, /* runs functions of the user's that may change session state unseen */
 	TRAIT_CODE_SETS = 1 << 25, /* … which may be settings and session advisory locks */
+	TRAIT_SETS_LOCAL = 1 << 27, /* may change settings for its transaction: SET LOCAL, set_config() */
 	TRAIT_LOADS = 1 << 26,     /* LOAD: the library stays in that server process */
 	TRAIT_SEES_STATEMENTS = 1 << 28, /* reads pg_prepared_statements, where the router's own show */
 	TRAIT_RESULT_FREE = 1 << 18,     /* returns no rows (utility without result): for Describe */

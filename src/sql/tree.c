@@ -187,11 +187,13 @@ static void visit_function_name(struct walk *w, const char *name, const FuncCall
 	w->facts->unsafe_function = true;
 	if (safety == FUNCTION_UNSAFE)
 		w->facts->user_code |= catalog_user_function(w->catalog, slice_str(name));
+	w->facts->strange_code |= catalog_strange_function(w->catalog, slice_str(name));
 	switch (safety) {
 	case FUNCTION_ADVISORY:
 		bind(w->facts, BIND_ADVISORY);
 		break;
 	case FUNCTION_SET_CONFIG:
+		w->facts->sets_local = true;
 		if (!set_config_is_local(call))
 			bind(w->facts, BIND_SET_CONFIG);
 		break;

@@ -45,6 +45,8 @@ struct query_facts {
 	bool unsafe_function; /* calls one, or reads a relation that does */
 	bool runs_code;       /* names a relation whose writing runs the user's code */
 	bool user_code;       /* calls a function of the user's that is not known to be harmless */
+	bool strange_code;    /* … and that is not in the catalog */
+	bool sets_local;      /* calls set_config() */
 	bool shows_time;      /* may show a clock, its literals and parameters left aside */
 	bool server_local;    /* reads what differs from server to server */
 	bool statements;      /* … the session's prepared statements */

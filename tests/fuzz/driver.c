@@ -4,7 +4,8 @@
  * everywhere (to a limit), then changed in the same ways on each run. What was done last is told
  * when something breaks:
  *
- *   driver CORPUS [FROM TO]     mutations FROM … TO-1, by default 0 … 50000
+ *   driver CORPUS COUNT      the corpus, and so many mutations
+ *   driver CORPUS FROM TO    mutations FROM … TO-1 alone
  *
  * A mutation depends on its number and on nothing else, so "driver CORPUS 4711 4712" replays one.
  */
@@ -19,7 +20,6 @@
 #define SEEDS_MAX 256
 #define INPUT_MAX 65536
 #define CUTS_MAX 300
-#define MUTATIONS 50000
 
 struct seed {
 	char *name;
@@ -218,15 +218,15 @@ static void run_mutation(long number)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2 && argc != 4) {
-		(void)fprintf(stderr, "usage: %s CORPUS [FROM TO]\n", argv[0]);
+	if (argc != 3 && argc != 4) {
+		(void)fprintf(stderr, "usage: %s CORPUS COUNT | CORPUS FROM TO\n", argv[0]);
 		return 2;
 	}
 	long from = argc == 4 ? strtol(argv[2], NULL, 10) : 0;
-	long to = argc == 4 ? strtol(argv[3], NULL, 10) : MUTATIONS;
+	long to = strtol(argv[argc - 1], NULL, 10);
 	read_corpus(argv[1]);
 	watch_for_death();
-	for (int i = 0; argc == 2 && i < seed_count; i++)
+	for (int i = 0; argc == 3 && i < seed_count; i++)
 		run_seed(&seeds[i]);
 	for (long i = from; i < to; i++)
 		run_mutation(i);

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 
 import psycopg2
 
@@ -174,7 +175,7 @@ class Soak:
 
     def _spawn(self, name, work, copies=1):
         for number in range(copies):
-            thread = threading.Thread(target=self._job, args=(name, work, number), daemon=True)
+            thread = threading.Thread(target=self._job, args=(name, work, number), name=f"{name} {number}", daemon=True)
             thread.start()
             self.jobs.append(thread)
 
@@ -407,19 +408,30 @@ class Soak:
                                               "--explicit-tx", "--extended")}
         for name, copies in JOBS.items():
             self._spawn(name, getattr(self, name), copies)
-        troubles = threading.Thread(target=self._troubles, args=(trouble_every,), daemon=True)
+        troubles = threading.Thread(target=self._troubles, args=(trouble_every,), name="troubles", daemon=True)
         troubles.start()
         self._watch()
         self.stop.set()
         for thread in [troubles, *self.jobs]:
             thread.join(60)
             if thread.is_alive():
-                self.failures.append("a client was left without an answer for a minute")
+                self.failures.append(self._left_waiting(thread))
         self.fleet.calm()
         for name, process in workloads.items():
             self._judge_workload(name, process)
         self._verdict(base)
         return self.failures
+
+    def _left_waiting(self, thread):
+        """Where it waits, and what the router says of it."""
+        frame = sys._current_frames().get(thread.ident)
+        lines = [f"{thread.name} was left without an answer for a minute", *traceback.format_stack(frame)]
+        try:
+            for what in ("CLIENTS", "SERVERS", "POOLS", "FLEET"):
+                lines += [what, *map(str, self.t.show(what))]
+        except TROUBLE as e:
+            lines.append(f"the console does not answer: {e!r}")
+        return "\n".join(lines)
 
     def _at_rest(self):
         """Descriptors when nobody is there and the pools have shrunk."""

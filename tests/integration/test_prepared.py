@@ -2,9 +2,11 @@
 """Prepared statements of the protocol: what a client hears is what PostgreSQL itself would say, though the names on
 servers are the router's own, and may be prepared there at any time."""
 
+import time
+
 import pytest
 
-from harness import Direct, rows, value
+from harness import Direct, Tidemark, rows, value
 from rawpg import bind, close, describe, errors, execute, kinds, parse, query, summaries, sync
 from test_transactions import settle, step
 
@@ -121,3 +123,118 @@ def test_the_statements_of_a_client_take_so_much_and_no_more(router, raw):
     got = converse(c, [parse("more", text), sync(), step("SELECT 1"), sync()])
     assert got[0][-1] == ("Z", "E") and got[1][-1] == ("Z", "E")
     c.query("ROLLBACK")
+
+
+# A setting, two values of it, and a text that is read by it when it is parsed.
+READ_BY = {
+    "search_path": ("path_a", "path_b", "SELECT * FROM of_path"),
+    "TimeZone": ("UTC", "Asia/Tokyo", "SELECT extract(epoch FROM '2026-01-01 00:00'::timestamptz)::text"),
+    "DateStyle": ("ISO, MDY", "ISO, DMY", "SELECT to_char('01/02/2026'::date, 'DD MM')"),
+    "IntervalStyle": ("postgres", "sql_standard", "SELECT extract(epoch FROM '-1 1:00:00'::interval)::text"),
+    "xmloption": ("content", "document", "SELECT ' '::xml"),
+    "transform_null_equals": ("on", "off", "SELECT (NULL = NULL) IS NULL"),
+}
+WAYS = {
+    "SET": ("", "SET {} = {}", ""),
+    "SET LOCAL": ("BEGIN", "SET LOCAL {} = {}", "COMMIT"),
+    "set_config": ("BEGIN", "SELECT set_config('{}', '{}', true)", "COMMIT"),
+    "a function": ("BEGIN", "SELECT set_by_function('{}', '{}')", "COMMIT"),
+    "SET that is rolled back": ("BEGIN", "SET {} = {}", "ROLLBACK"),
+}
+
+
+@pytest.fixture(scope="module")
+def paths(shared_fleet):
+    shared_fleet.primary.sql("CREATE SCHEMA path_a; CREATE SCHEMA path_b; CREATE TABLE path_a.of_path AS SELECT 1 AS a;"
+                      "CREATE TABLE path_b.of_path AS SELECT 'b'::text AS b, 2 AS c; GRANT USAGE ON SCHEMA path_a, path_b TO app;"
+                      "GRANT SELECT ON path_a.of_path, path_b.of_path TO app;"
+                      "CREATE FUNCTION public.set_by_function(name text, value text) RETURNS text LANGUAGE sql VOLATILE AS "
+                      "$$SELECT pg_catalog.set_config(name, value, true)$$")
+    yield
+    shared_fleet.primary.sql("DROP SCHEMA path_a, path_b CASCADE; DROP FUNCTION public.set_by_function")
+
+
+@pytest.fixture(scope="module")
+def one_server(shared_fleet):
+    """A router that has one connection for all."""
+    t = Tidemark(shared_fleet, default_pool_size=1, consistency="strong", max_client_statements_size="64kB")
+    yield t
+    t.stop()
+
+
+def in_turn(connections, way, setting, values, text):
+    """Both prepare the text under one name, each by its own settings, and run it twice, in turn."""
+    heard = []
+    before, sets, after = WAYS[way]
+    for again in (False, True):
+        for c, v in zip(connections, values):
+            if before:
+                c.query(before)
+            if not again or before:
+                quoted = v if setting == "search_path" or "{}'" in sets else f"'{v}'"
+                c.query(sets.format(setting, quoted))
+            if not again:
+                heard.append(converse(c, [parse("p", text), describe("S", "p"), sync()]))
+            heard.append(converse(c, [run("p"), sync()]))
+            heard.append(converse(c, [describe("S", "p"), run("p"), sync()]))
+            if after:
+                c.query(after)
+    return heard
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("setting", READ_BY)
+def test_a_text_is_read_by_the_settings_of_its_client(one_server, fleet, paths, raw, setting, way):
+    *values, text = READ_BY[setting]
+    heard = [in_turn([raw(to) for _ in values], way, setting, values, text) for to in (Direct(fleet), one_server)]
+    assert heard[0] == heard[1]
+    assert heard[0][1] != heard[0][4], "the setting makes no difference"
+
+
+def test_settings_that_no_text_is_read_by_are_shared(one_server, raw):
+    def prepared():
+        return [int(s["prepared_statements"]) for s in one_server.show("SERVERS")]
+
+    a, b = raw(one_server), raw(one_server)
+    a.query("SET application_name = 'a'; SET app.who = 'a'; SET statement_timeout = 10000")
+    b.query("SET application_name = 'b'; SET app.who = 'b'")
+    text = "SELECT n, 'shared' FROM items WHERE id = 69"
+    converse(a, [parse("p", text), sync(), run("p"), sync()])
+    before = prepared()
+    converse(b, [parse("q", text), sync(), run("q"), sync()])
+    assert prepared() == before
+
+
+def test_a_search_path_may_change_what_a_statement_returns(one_server, paths, raw):
+    """PostgreSQL itself says 0A000, cached plan must not change result type: what other clients prepare is not this client's doing,
+    so a statement is prepared again whatever the reason."""
+    c = raw(one_server)
+    c.query("SET search_path = path_a")
+    assert converse(c, [parse("p", "SELECT * FROM of_path"), sync(), run("p"), sync()])[1][1][0] == "D"
+    c.query("SET search_path = path_b")
+    got = converse(c, [describe("S", "p"), run("p"), sync()])[0]
+    assert [m[0] for m in got] == ["t", "T", "2", "D", "C", "Z"], got
+
+
+def test_today_is_that_of_its_own_parse(one_server, raw):
+    text = "SELECT 'now'::timestamptz::text"
+    a, b = raw(one_server), raw(one_server)
+    converse(a, [parse("p", text), sync()])
+    first = converse(a, [run("p"), sync()])
+    time.sleep(0.01)
+    converse(b, [parse("p", text), sync()])
+    assert converse(b, [run("p"), sync()]) > first
+    assert converse(a, [run("p"), sync()]) == first
+
+
+def test_the_statements_of_a_server_take_so_much_and_no_more(one_server, raw):
+    def prepared():
+        return sum(int(s["prepared_statements"]) for s in one_server.show("SERVERS"))
+
+    # Of two clients more than one may have.
+    for _ in range(2):
+        c = raw(one_server)
+        for i in range(5):
+            text = f"SELECT '{i}{id(c)}{'x' * 10000}'"
+            assert converse(c, [parse(f"s{i}", text), sync(), run(f"s{i}"), sync()])[1][-1] == ("Z", "I")
+    assert 3 <= prepared() <= 6

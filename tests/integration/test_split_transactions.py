@@ -24,6 +24,11 @@ def route(c):
     return ask(c, "SHOW tidemark.route")[0].split(":")[0]
 
 
+def caught_up(c):
+    """A replica has what this connection has written."""
+    wait_until(lambda: ask(c, "SELECT n FROM items WHERE id = 60") and route(c) != "primary", 10, "a replica to catch up")
+
+
 def begin_on_a_replica(c, begin="BEGIN"):
     assert c.query(begin)[-1].body == b"T"
     assert ask(c, "SELECT n FROM items WHERE id = 60")[1] == "T"
@@ -33,6 +38,7 @@ def begin_on_a_replica(c, begin="BEGIN"):
 def test_it_reads_on_a_replica_and_writes_on_the_primary(split, tm):
     before = tm.routing()
     for n in (1, 2):
+        caught_up(split)
         begin_on_a_replica(split)
         split.query(f"UPDATE items SET n = {n} WHERE id = 60")
         assert route(split) == "primary"

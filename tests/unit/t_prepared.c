@@ -113,35 +113,50 @@ static void the_least_recently_used_is_oldest(void **state)
 	assert_null(server_stmts_oldest(&there));
 	for (int i = 0; i < 40; i++) {
 		s[i] = statement(i);
-		assert_false(server_stmts_touch(&there, s[i]));
-		assert_true(server_stmts_add(&there, s[i]));
+		assert_false(server_stmts_touch(&there, s[i], 0));
+		assert_true(server_stmts_add(&there, s[i], 0));
 	}
 	assert_int_equal(there.count, 40);
-	assert_true(server_stmts_touch(&there, s[0]));
-	assert_ptr_equal(server_stmts_oldest(&there), s[1]);
-	server_stmts_drop(&there, cache, s[1]);
-	server_stmts_drop(&there, cache, s[1]);
-	assert_false(server_stmts_touch(&there, s[1]));
-	assert_ptr_equal(server_stmts_oldest(&there), s[2]);
+	assert_true(server_stmts_touch(&there, s[0], 0));
+	assert_ptr_equal(server_stmts_oldest(&there)->stmt, s[1]);
+	server_stmts_drop(&there, cache, s[1], 0);
+	server_stmts_drop(&there, cache, s[1], 0);
+	assert_false(server_stmts_touch(&there, s[1], 0));
+	assert_ptr_equal(server_stmts_oldest(&there)->stmt, s[2]);
 	for (int i = 2; i < 40; i++)
-		assert_true(server_stmts_touch(&there, s[i]));
-	assert_ptr_equal(server_stmts_oldest(&there), s[0]);
+		assert_true(server_stmts_touch(&there, s[i], 0));
+	assert_ptr_equal(server_stmts_oldest(&there)->stmt, s[0]);
 	for (int i = 0; i < 40; i++)
 		stmt_put(cache, s[i]);
+}
+
+static void each_meaning_is_a_statement_of_its_own(void **state)
+{
+	struct stmt *a = statement(1);
+	assert_true(server_stmts_add(&there, a, MEANING_PLAIN));
+	assert_false(server_stmts_touch(&there, a, 7));
+	assert_true(server_stmts_add(&there, a, 7));
+	assert_int_equal(there.bytes, 2 * a->text_len);
+	server_stmts_drop(&there, cache, a, MEANING_PLAIN);
+	assert_true(server_stmts_touch(&there, a, 7));
+	assert_int_equal(server_stmts_oldest(&there)->meaning, 7);
+	assert_int_equal(there.bytes, a->text_len);
+	stmt_put(cache, a);
 }
 
 static void names_on_servers_are_unique(void **state)
 {
 	char name[STMT_NAME_MAX];
 	struct stmt s = {.id = 0};
-	assert_int_equal(stmt_server_name(&s, name), strlen(STMT_NAME_PREFIX) + 1);
+	assert_int_equal(stmt_server_name(&s, MEANING_PLAIN, name), strlen(STMT_NAME_PREFIX) + 1);
 	assert_string_equal(name, STMT_NAME_PREFIX "0");
 	s.id = 0x10;
-	stmt_server_name(&s, name);
-	assert_string_equal(name, STMT_NAME_PREFIX "10");
+	stmt_server_name(&s, 0x2a, name);
+	assert_string_equal(name, STMT_NAME_PREFIX "10_2a");
 	s.id = UINT64_MAX;
-	assert_true(stmt_server_name(&s, name) < STMT_NAME_MAX);
-	assert_string_equal(name, STMT_NAME_PREFIX "ffffffffffffffff");
+	assert_true(stmt_server_name(&s, MEANING_UNKNOWN - 1, name) < STMT_NAME_MAX);
+	assert_string_equal(name, STMT_NAME_PREFIX "ffffffffffffffff_fffffffe");
+	assert_int_equal(stmt_server_name(&s, MEANING_UNKNOWN, name), 0);
 }
 
 int main(void)
@@ -150,6 +165,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(names_lead_to_statements, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_names_and_no_more_than_the_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_and_texts_take_so_much_and_give_it_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(each_meaning_is_a_statement_of_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_least_recently_used_is_oldest, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_on_servers_are_unique, setup, teardown),
 	};

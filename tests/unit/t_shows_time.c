@@ -41,9 +41,40 @@ static void parameters_are_bytes_and_know_no_escapes(void **state)
 	assert_false(bytes_show_time((struct slice){0}));
 }
 
+static const struct {
+	const char *text;
+	bool shows;
+} literals[] = {
+	{"", false},
+	{"SELECT now()", false},
+	{"SELECT today FROM t WHERE n = $1 AND x = 'a'", false},
+	{"SELECT 'now'::timestamptz", true},
+	{"SELECT ' TODAY '::date", true},
+	{"SELECT 'it''s', 'yesterday'", true},
+	{"SELECT 'it''s yesterday'", true},
+	{"SELECT \"o'clock\", now() FROM t", false},
+	{"SELECT \"now\" FROM t", false},
+	{"SELECT 'now", true},
+	{"SELECT 'a' || now() -- don't", true}, /* a comment: all words count */
+	{"SELECT /* ' */ 'now'", true},
+	{"SELECT $$now$$::date", true},
+	{"SELECT $a$x$a$, n FROM t", false},
+	{"SELECT E'no\\167'::date", true},
+	{"SELECT U&'no!0077' UESCAPE '!'", true},
+	{"SELECT u & '1' FROM t", false},
+};
+
+static void only_literals_count_where_they_can_be_told(void **state)
+{
+	for (size_t i = 0; i < sizeof(literals) / sizeof(literals[0]); i++)
+		if (literals_show_time(slice_str(literals[i].text)) != literals[i].shows)
+			fail_msg("%s", literals[i].text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(only_literals_count_where_they_can_be_told),
 		cmocka_unit_test(words_of_time_are_found_wherever_they_stand),
 		cmocka_unit_test(parameters_are_bytes_and_know_no_escapes),
 	};

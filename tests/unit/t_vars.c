@@ -79,6 +79,34 @@ static void what_is_taken_out_is_gone(void **state)
 	vars_put(&t, NULL);
 }
 
+static void sets_mean_the_same_that_differ_in_nothing_of_weight(void **state)
+{
+	struct vars *path = with(none(), "search_path", "SET search_path = a");
+	struct vars *named = with(with(none(), "search_path", "SET search_path = a"), "application_name", "SET x = 1");
+	struct vars *own = with(with(none(), "app.user", "SET app.user = 1"), "lock_timeout", "SET lock_timeout = 1");
+	struct vars *zone = with(with(none(), "search_path", "SET search_path = a"), "timezone", "SET timezone = 1");
+	assert_int_equal(t.none->meaning, MEANING_PLAIN);
+	assert_int_equal(own->meaning, MEANING_PLAIN);
+	assert_int_not_equal(path->meaning, MEANING_PLAIN);
+	assert_int_equal(named->meaning, path->meaning);
+	assert_int_not_equal(zone->meaning, path->meaning);
+	uint32_t before = path->meaning;
+	vars_put(&t, path);
+	path = with(none(), "search_path", "SET search_path = a");
+	assert_int_equal(path->meaning, before);
+	vars_put(&t, named);
+	vars_put(&t, path);
+	path = with(none(), "search_path", "SET search_path = a");
+	assert_int_not_equal(path->meaning, before);
+	t.meanings = MEANING_UNKNOWN;
+	struct vars *last = with(none(), "datestyle", "SET datestyle = iso");
+	assert_int_equal(last->meaning, MEANING_UNKNOWN);
+	vars_put(&t, last);
+	vars_put(&t, path);
+	vars_put(&t, own);
+	vars_put(&t, zone);
+}
+
 static void the_difference_resets_and_sets(void **state)
 {
 	struct vars *a = with(with(none(), "x", "SET x = 1"), "y", "SET y = 1");
@@ -130,6 +158,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(equal_sets_are_one_object, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_taken_out_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(sets_mean_the_same_that_differ_in_nothing_of_weight, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_difference_resets_and_sets, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_are_quoted, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_set_takes_no_more, setup, teardown),
