@@ -1074,7 +1074,8 @@ const struct option options[] = {
 		.help = "The most that the prepared statements of one client may take, names and texts",
 		.doc =
 			"The router keeps them so that it can prepare them on any server connection. One more fails "
-			"with 53400; Close and DEALLOCATE make room.",
+			"with 53400; Close and DEALLOCATE make room. The texts that one server connection has "
+			"prepared take no more either: those used longest ago are closed there.",
 	},
 	{
 		.name = "max_waiting",

@@ -658,11 +658,6 @@ static void print_advices(FILE *out, const struct pgbouncer_key *keys)
 	}
 }
 
-static bool goes_before(const char *key)
-{
-	return option_of(key) != NULL;
-}
-
 void pgbouncer_print_markdown(FILE *out)
 {
 	fputs(
@@ -704,11 +699,7 @@ void pgbouncer_print_markdown(FILE *out)
 		"and databases on another server, are refused with their line.\n\n"
 		"## What is not, of [pgbouncer]\n\n| key | | why, or what instead |\n|---|---|---|\n",
 		out);
-	for (const struct pgbouncer_key *k = pgbouncer_keys; k->name; k++) {
-		const struct pgbouncer_key one[2] = {*k, {0}};
-		if (!goes_before(k->name))
-			print_advices(out, one);
-	}
+	print_advices(out, pgbouncer_keys);
 	fputs("\n## Of [databases]\n\n| parameter | | why, or what instead |\n|---|---|---|\n", out);
 	print_advices(out, pgbouncer_database_keys);
 	fputs("\n## Of [users]\n\n| parameter | | why, or what instead |\n|---|---|---|\n", out);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define ONLY_WITH_TLS "has no effect without TLS"
+#define TLS13_CIPHERS "those of TLS 1.3 are OpenSSL's choice: openssl.cnf has CipherSuites"
 #define KERNEL "TCP_NODELAY and keepalive are on, the rest is the kernel's default"
 #define TIMEOUT_ON_SERVER(setting) "set " setting " on the server: ALTER DATABASE … SET " setting
 #define BOUND_BY_POOL_SIZE \
@@ -17,22 +17,13 @@
 const struct pgbouncer_key pgbouncer_keys[] = {
 	{"application_name_add_host", KEY_INSTEAD, "0",
      "application_name reaches the servers as the client says it; SHOW CLIENTS has the addresses"},
-	{"auth_hba_file", KEY_REFUSED, "", "there are no HBA rules: use auth_type and auth_file"},
-	{"auth_ident_file", KEY_REFUSED, "", "there are no identity maps"},
 	{"auth_ldap_options", KEY_REFUSED, "", "there is no LDAP: list the users in auth_file"},
 	{"autodb_idle_timeout", KEY_MOOT, NULL,
      "a database that \"*\" brought in stays known until a restart; its connections do not"},
 	{"cancel_wait_timeout", KEY_MOOT, NULL, "cancel requests take no place in a pool"},
-	{"client_tls13_ciphers", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"client_tls_ca_file", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"client_tls_cert_file", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"client_tls_ciphers", KEY_MOOT, NULL, ONLY_WITH_TLS},
+	{"client_tls13_ciphers", KEY_INSTEAD, "", TLS13_CIPHERS},
 	{"client_tls_dheparams", KEY_MOOT, NULL, "OpenSSL chooses"},
 	{"client_tls_ecdhcurve", KEY_MOOT, NULL, "OpenSSL chooses"},
-	{"client_tls_key_file", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"client_tls_protocols", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"client_tls_sslmode", KEY_REFUSED, "disable",
-     "clients are not offered TLS: let a TLS proxy stand in front, or set it to disable"},
 	{"conffile", KEY_MOOT, NULL, "the command line names the file"},
 	{"disable_pqexec", KEY_REFUSED, "0",
      "a Query may hold several statements; the router judges them as a whole"},
@@ -75,14 +66,7 @@ const struct pgbouncer_key pgbouncer_keys[] = {
      "session state is replayed, bound or taken away; docs/session-state.md"},
 	{"server_reset_query_always", KEY_MOOT, NULL, "likewise"},
 	{"server_round_robin", KEY_INSTEAD, "0", "the connection that was used last is used next"},
-	{"server_tls13_ciphers", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"server_tls_ca_file", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"server_tls_cert_file", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"server_tls_ciphers", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"server_tls_key_file", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"server_tls_protocols", KEY_MOOT, NULL, ONLY_WITH_TLS},
-	{"server_tls_sslmode", KEY_REFUSED, "disable|allow|prefer",
-     "servers are not spoken to over TLS: let a tunnel do it, or set it to disable"},
+	{"server_tls13_ciphers", KEY_INSTEAD, "", TLS13_CIPHERS},
 	{"service_name", KEY_MOOT, NULL, "only names the log"},
 	{"so_reuseport", KEY_INSTEAD, "0",
      "one router is one thread: run several on ports of their own, with session_store = redis"},

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The keys of PgBouncer 1.18 to 1.25 that are no option here, and what to do about each. An option
- * of the options table that names PgBouncer's key goes before a row here.
+ * The keys of PgBouncer 1.18 to 1.25 that are no option here (options.c), and what to do about each.
  */
 #ifndef TM_CONFIG_PGBOUNCER_KEYS_H
 #define TM_CONFIG_PGBOUNCER_KEYS_H

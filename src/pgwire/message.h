@@ -104,6 +104,7 @@ struct msg_bind {
 	struct slice statement;
 	struct slice rest; /* formats, values, result formats; checked by the server */
 };
+/* The names have to be there; the rest may be cut off, of a body that is not all here yet. */
 bool msg_bind_parse(struct slice body, struct msg_bind *out);
 
 /* Describe and Close: kind is 'S' or 'P'. */

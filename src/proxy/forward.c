@@ -503,7 +503,7 @@ static bool remember_sets(struct forward *f, struct slice text)
 /* ---------------------------------------------------------------- messages */
 
 /* Has the transaction failed by now, as far as is known? Named statements that come while that is
- * open have to wait: forward_names_open(). */
+ * open have to wait: names_are_open(). */
 static bool in_failed_transaction(const struct forward *f)
 {
 	return f->s->in_tx_after && f->s->replies.tx == TX_FAILED &&
@@ -617,30 +617,15 @@ static void close_local_portal(struct client *c, struct stmt_cache *cache)
 	c->local_portal_open = false;
 }
 
-static bool bind_names(struct slice here, struct slice *portal, struct slice *name, size_t *skip)
-{
-	const uint8_t *a = here.len ? memchr(here.ptr, 0, here.len) : NULL;
-	if (!a)
-		return false;
-	*portal = slice_of(here.ptr, (size_t)(a - here.ptr));
-	struct slice rest = slice_from(here, portal->len + 1);
-	const uint8_t *b = rest.len ? memchr(rest.ptr, 0, rest.len) : NULL;
-	if (!b)
-		return false;
-	*name = slice_of(rest.ptr, (size_t)(b - rest.ptr));
-	*skip = portal->len + 1 + name->len + 1;
-	return true;
-}
-
 static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, size_t here)
 {
 	struct client *c = f->c;
-	struct slice portal, name;
-	size_t skip;
-	if (!bind_names(slice_of(fr->body, here - FRAME_HEADER), &portal, &name, &skip)) {
+	struct msg_bind m;
+	if (!msg_bind_parse(slice_of(fr->body, here - FRAME_HEADER), &m)) {
 		f->why = "invalid Bind message";
 		return false;
 	}
+	struct slice portal = m.portal, name = m.statement;
 	if (portal.len == 0) {
 		close_local_portal(c, f->cache);
 		f->portal_known = false;
@@ -691,11 +676,10 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	chain_copy(f->out, head, sizeof(head));
 	chain_copy(f->out, portal.ptr, portal.len + 1);
 	chain_copy(f->out, ours, ours_len + 1);
-	size_t rest = here - FRAME_HEADER - skip;
-	if (rest <= 128)
-		chain_copy(f->out, fr->body + skip, rest);
+	if (m.rest.len <= 128)
+		chain_copy(f->out, m.rest.ptr, m.rest.len);
 	else
-		chain_range(f->out, fr->body + skip, rest);
+		chain_range(f->out, m.rest.ptr, m.rest.len);
 	return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
 }
 
@@ -1067,102 +1051,6 @@ static bool sets_are_uncertain(const struct client *c, uint32_t flags)
 		return true;
 	bool chained = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
 	return c->pending_sets && (chained || flags & TRAIT_TX_PARTIAL);
-}
-
-/* ------------------------------------------------- names that are not settled */
-
-/* Answers outstanding that belong to earlier batches, each of which ends for itself. */
-static uint32_t of_earlier_batches(const struct replies *r)
-{
-	uint32_t n = r->count;
-	while (n > 0 && replies_at((struct replies *)r, n - 1)->kind < REPLY_SYNC)
-		n--;
-	return n;
-}
-
-/* What a message speaks of: a name, "" if it is the unnamed one, and a statement or its text. */
-struct mention {
-	struct slice name;
-	const struct stmt *stmt;
-	struct slice text;
-};
-
-static bool same_statement(const struct stmt *stmt, const struct mention *m)
-{
-	return stmt == m->stmt || (m->text.ptr && slice_eq(slice_of(stmt->text, stmt->text_len), m->text));
-}
-
-static bool concerns(const struct reply *e, const struct mention *m)
-{
-	const struct name_undo *u;
-	switch (e->tag) {
-	case TAG_PARSE_NAMED:
-	case TAG_CLOSE_NAMED:
-		u = e->data;
-		return slice_eq(slice_of(u->name, u->len), m->name) || same_statement(u->stmt, m);
-	case TAG_PARSE_INJECTED:
-	case TAG_CLOSE_EVICTED:
-		return same_statement(e->data, m);
-	case TAG_PARSE_INJECTED_UNNAMED:
-		return m->name.len == 0;
-	default:
-		return false;
-	}
-}
-
-/* False: the message names no statement. */
-static bool read_mention(const struct client *c, const struct frame *f, struct slice here,
-                         struct mention *m)
-{
-	struct msg_parse parse;
-	struct msg_target target;
-	struct slice portal;
-	size_t skip;
-	*m = (struct mention){0};
-	if (f->type == FE_PARSE && msg_parse_parse(frame_body(f), &parse)) {
-		m->name = parse.name;
-		m->text = parse.query;
-		return parse.name.len > 0;
-	}
-	if (f->type == FE_BIND) {
-		if (!bind_names(slice_from(here, FRAME_HEADER), &portal, &m->name, &skip))
-			return false;
-	} else if ((f->type == FE_DESCRIBE || f->type == FE_CLOSE) &&
-	           msg_target_parse(frame_body(f), &target) && target.kind == 'S') {
-		m->name = target.name;
-	} else {
-		return false;
-	}
-	m->stmt = m->name.len ? client_stmts_find(&c->stmts, m->name) : NULL;
-	return true;
-}
-
-bool forward_names_open(const struct client *c, const struct server *s, struct slice in,
-                        const struct unit *u)
-{
-	struct replies *r = (struct replies *)&s->replies;
-	if (u->type == FE_QUERY)
-		return s->unproven > 0 && u->traits.flags & (TRAIT_BINDS | TRAIT_DEALLOCATE);
-	uint32_t earlier = s->unproven > 0 || s->in_tx_after ? of_earlier_batches(r) : 0;
-	struct slice left = slice_of(in.ptr, u->size);
-	struct frame f;
-	while (earlier > 0 && frame_peek(left, &f) == PARSE_OK) {
-		struct mention m;
-		struct slice here =
-			slice_of(left.ptr, frame_complete(&f, left) ? frame_size(&f) : left.len);
-		bool mentions = here.len == frame_size(&f) || f.type == FE_BIND;
-		if (mentions && read_mention(c, &f, here, &m)) {
-			/* In a transaction that has failed by then it has to fail, known or not. */
-			if (f.type == FE_PARSE && s->in_tx_after)
-				return true;
-			for (uint32_t i = 0; s->unproven > 0 && i < earlier; i++) {
-				if (concerns(replies_at(r, i), &m))
-					return true;
-			}
-		}
-		left = slice_from(left, here.len);
-	}
-	return false;
 }
 
 bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,

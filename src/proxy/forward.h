@@ -13,10 +13,6 @@
 /* False: the client broke the protocol, or something is full; *why says what. */
 bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
                   struct chain *to_server, const char **why);
-/* Does the unit speak of a name or a statement of which an answer that is outstanding may say that the
- * server does not have it, or still has it? Then it has to wait, to be answered as PostgreSQL would. */
-bool forward_names_open(const struct client *c, const struct server *s, struct slice in,
-                        const struct unit *u);
 /* COPY data and such, and messages in pieces: no judgement needed. Returns the bytes used up. */
 size_t forward_copy(struct client *c, struct server *s, const struct frame *f, struct slice in,
                     struct chain *to_server);

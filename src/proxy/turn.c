@@ -11,6 +11,7 @@
 #include "local_batch.h"
 #include "marks.h"
 #include "observe.h"
+#include "open_names.h"
 #include "operate.h"
 #include "pool.h"
 #include "relay.h"
@@ -663,7 +664,7 @@ static bool accepts(const struct client *c, const struct server *s, struct slice
 		return false;
 	if (sequences_are_foreign(c, s, u) && !s->mid_batch)
 		return false;
-	if (forward_names_open(c, s, in, u))
+	if (names_are_open(c, s, in, u))
 		return false;
 	/* The rest of a batch: what was sent of it may not be answered before its Sync. */
 	if (s->mid_batch && u->type == FE_SYNC)

@@ -150,14 +150,10 @@ static enum parse_result bind_name(struct slice in, const struct frame *f, struc
 {
 	struct slice here = slice_of(
 		f->body, in.len - FRAME_HEADER < f->body_len ? in.len - FRAME_HEADER : f->body_len);
-	const uint8_t *portal_end = here.len ? memchr(here.ptr, 0, here.len) : NULL;
-	if (portal_end) {
-		struct slice rest = slice_from(here, (size_t)(portal_end - here.ptr) + 1);
-		const uint8_t *end = rest.len ? memchr(rest.ptr, 0, rest.len) : NULL;
-		if (end) {
-			*name = slice_of(rest.ptr, (size_t)(end - rest.ptr));
-			return PARSE_OK;
-		}
+	struct msg_bind m;
+	if (msg_bind_parse(here, &m)) {
+		*name = m.statement;
+		return PARSE_OK;
 	}
 	return here.len == f->body_len || here.len > HOLD_MAX ? PARSE_INVALID : PARSE_PARTIAL;
 }

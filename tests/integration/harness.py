@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -192,6 +193,7 @@ class Server:
         self.log = os.path.join(fleet.dir, self.name + ".log")
         self.port = free_port()
         self.process = None
+        self.kept = threading.local()  # connections by database
 
     def start(self, wait=True):
         assert self.process is None, f"{self.name} already runs"
@@ -220,6 +222,7 @@ class Server:
         if self.process is None:
             return
         process, self.process = self.process, None
+        self.kept = threading.local()  # a smart shutdown would wait for them
         if mode == "kill":
             kill_server(process)
             return
@@ -242,12 +245,28 @@ class Server:
         return conn
 
     def sql(self, text, *args, dbname="app"):
-        """Runs a statement straight on this server as superuser; the rows, or [] if it has none."""
+        """Runs a statement straight on this server as superuser; the rows, or [] if it has none. A query runs on a
+        connection that is kept: a new one costs the server a process, and many queries are polls."""
+        if text.startswith("SELECT") and ";" not in text and "set_config" not in text:
+            return self._query(text, args, dbname)
         conn = self.connect(dbname=dbname)
         try:
             return rows(conn, text, *args)
         finally:
             conn.close()
+
+    def _query(self, text, args, dbname):
+        kept = self.kept.__dict__
+        again = dbname in kept
+        conn = kept[dbname] = kept.get(dbname) or self.connect(dbname=dbname)
+        try:
+            return rows(conn, text, *args)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            if conn.closed:
+                del kept[dbname]
+            if not conn.closed or not again:
+                raise
+        return self._query(text, args, dbname)  # the server has ended it since
 
     def value(self, text, *args, dbname="app"):
         return self.sql(text, *args, dbname=dbname)[0][0]

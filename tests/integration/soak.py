@@ -107,7 +107,7 @@ class Soak:
         self.dice = random.Random(seed)
         self.counts, self.failures, self.jobs = {}, [], []
         self.lock = threading.Lock()
-        self.stop = threading.Event()
+        self.stop, self.over = threading.Event(), threading.Event()
         self.memory, self.descriptors = [], []
         self.fleet = harness.Fleet(standbys=2)
         self.fleet.primary.sql("CREATE TABLE copied (batch bigint, n int); CREATE TABLE soaked (id int PRIMARY KEY, n int);"
@@ -372,6 +372,8 @@ class Soak:
                 self.say(f"a trouble came to nothing: {e}")
             except AssertionError as e:
                 self.fail(f"the servers: {e}")
+        # The servers that this thread has started end with it.
+        self.over.wait()
 
     # ---- the run ----
 
@@ -412,7 +414,7 @@ class Soak:
         troubles.start()
         self._watch()
         self.stop.set()
-        for thread in [troubles, *self.jobs]:
+        for thread in self.jobs:
             thread.join(60)
             if thread.is_alive():
                 self.failures.append(self._left_waiting(thread))
@@ -420,6 +422,8 @@ class Soak:
         for name, process in workloads.items():
             self._judge_workload(name, process)
         self._verdict(base)
+        self.over.set()
+        troubles.join(60)
         return self.failures
 
     def _left_waiting(self, thread):

@@ -31,7 +31,7 @@ def need_workload():
 class Run:
     """One run of the workload, as its JSON says, with what the router counted meanwhile."""
 
-    def __init__(self, t, *args, seconds=3, clients=16, setup=True, think=0, meanwhile=None):
+    def __init__(self, t, *args, seconds=1.5, clients=16, setup=True, think=0, meanwhile=None):
         argv = [harness.WORKLOAD, "--write-dsn",
                 f"host={harness.HOST} port={t.port} user=app dbname=app", "--clients", str(clients), "--seconds",
                 str(seconds), "--json", *(["--setup"] if setup else []), *(["--think-ms", str(think)] if think else []),
@@ -114,7 +114,7 @@ def test_named_sessions_over_two_connections(router, fleet):
 def test_every_way_to_commit(router, fleet, args):
     t = router(scope="connection")
     delays(fleet, 0, 50)
-    Run(t, "--session", "own", "--reads-per-write", "3", *args, seconds=2.5).check()
+    Run(t, "--session", "own", "--reads-per-write", "3", *args).check()
 
 
 @pytest.mark.parametrize("args", [
@@ -141,7 +141,7 @@ def test_split_transactions(router, fleet, args):
     """BEGIN; SELECT; UPDATE; SELECT; COMMIT, and BEGIN; SELECT …; COMMIT."""
     t = router(split_transactions="read_committed", **({} if "shared" in args else {"scope": "connection"}))
     delays(fleet, 0, 100)
-    r = Run(t, "--reads-per-write", "3", *args)
+    r = Run(t, "--reads-per-write", "3", *args, seconds=3)
     assert r.reads, str(r)
     print(f"{r.violations} stale reads of {r.reads}, {r.counted['reads_replica'] / r.reads:.0%} of them on replicas, "
           f"{r.counted['transactions_moved']} transactions moved: {' '.join(args)}")
@@ -179,7 +179,7 @@ def test_replay_pauses_in_the_middle(router, fleet):
         time.sleep(0.7)
         fleet.resume_replay(2)
 
-    Run(t, "--session", "shared", "--second-connection", "--reads-per-write", "4", seconds=4.5, meanwhile=pauses).check()
+    Run(t, "--session", "shared", "--second-connection", "--reads-per-write", "4", seconds=3.5, meanwhile=pauses).check()
 
 
 def test_a_replica_restarts_in_the_middle(router, fleet):
@@ -229,10 +229,10 @@ def test_commits_at_page_boundaries_are_read_back(router, fleet):
 def test_share_of_reads_on_replicas(router, fleet):
     """The guarantee is cheap to give on the primary alone; this one may not be bought that way."""
     t = router(scope="connection")
-    run = Run(t, "--session", "own", "--reads-per-write", "4", seconds=4).check(discriminating=0)
+    run = Run(t, "--session", "own", "--reads-per-write", "4", seconds=2).check(discriminating=0)
     assert run.replica_share >= 0.90, f"only {run.replica_share:.0%} of the reads were served by replicas: {run}"
     delays(fleet, 0, 200)
-    run = Run(t, "--session", "own", "--reads-per-write", "4", seconds=4).check()
+    run = Run(t, "--session", "own", "--reads-per-write", "4", seconds=2).check()
     assert run.replica_share >= 0.85, f"only {run.replica_share:.0%} with one replica 200 ms behind: {run}"
 
 

@@ -19,7 +19,8 @@ def test_a_short_soak(need_router):
         print(s.table())
     finally:
         s.end()
-    assert not failures, failures
+    print(*failures, sep="\n")
+    assert not failures
 
 
 FLAT_KB, FLAT_FDS = [9000, 30000, 40000, 50000] + [50000 + i % 7 * 300 for i in range(100)], [70 + i % 9 for i in range(104)]

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "config/config.h"
+#include "config/options.h"
+#include "config/pgbouncer_keys.h"
 
 static struct config_errors errors, notes;
 static char text[64 * 1024];
@@ -370,6 +372,14 @@ static void every_key_of_pgbouncer_is_known(void **state)
 	assert_null(pgbouncer_advice("wait_timeout"));
 }
 
+static void advice_is_for_what_is_no_option(void **state)
+{
+	for (int i = 0; i < options_count; i++) {
+		if (options[i].pgbouncer && pgbouncer_key_find(pgbouncer_keys, options[i].pgbouncer))
+			fail_msg("%s is an option, and has a row of advice", options[i].pgbouncer);
+	}
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -390,6 +400,7 @@ int main(void)
 		T(every_truncation_is_safe),
 		T(every_flipped_byte_is_safe),
 		T(every_key_of_pgbouncer_is_known),
+		T(advice_is_for_what_is_no_option),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
