@@ -34,7 +34,7 @@ static enum auth_step ask_md5(struct client *c, struct buf *out)
 	struct client_login *l = c->login;
 	net_random(l->salt, sizeof(l->salt));
 	if (is_md5(l->secret))
-		snprintf(l->stored, sizeof(l->stored), "%s", l->secret);
+		memcpy(l->stored, l->secret, MD5_PASSWORD_LEN + 1);
 	else if (l->known)
 		md5_stored(slice_str(l->secret), slice_str(l->user), l->stored);
 	write_auth(out, AUTH_MD5, slice_of(l->salt, sizeof(l->salt)));

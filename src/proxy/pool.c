@@ -558,6 +558,21 @@ static int free_servers(const struct pool *p)
 	return n;
 }
 
+static void send_away(struct list *queue)
+{
+	while (!list_empty(queue)) {
+		struct client *c = container_of(list_first(queue), struct client, queue);
+		pool_leave_queue(c);
+		worker_make_runnable(c->worker, c);
+	}
+}
+
+void pool_send_away(struct pool *p)
+{
+	send_away(&p->waiting);
+	send_away(&p->held);
+}
+
 void pool_kick(struct pool *p)
 {
 	struct worker *w = p->account->database->worker;
@@ -570,18 +585,12 @@ void pool_kick(struct pool *p)
 		c->granted = p;
 		worker_make_runnable(w, c);
 	}
-	if (connecting(p) < p->waiting_count && may_connect(p, net_loop_now_us(w->loop)))
+	int64_t now = net_loop_now_us(w->loop);
+	if (connecting(p) < p->waiting_count && may_connect(p, now))
 		server_connect(p);
-}
-
-/* Those who wait there decide anew. */
-static void send_away(struct list *queue)
-{
-	while (!list_empty(queue)) {
-		struct client *c = container_of(list_first(queue), struct client, queue);
-		pool_leave_queue(c);
-		worker_make_runnable(c->worker, c);
-	}
+	/* The last server went while a new one could not be had. */
+	if (pool_down(p, now))
+		pool_send_away(p);
 }
 
 void pool_connected(struct pool *p)
@@ -630,8 +639,7 @@ void pool_failed(struct pool *p, const char *sqlstate, const char *error)
 	if (p->idle_count + p->busy_count > 0)
 		return;
 	judge_node(p);
-	send_away(&p->waiting);
-	send_away(&p->held);
+	pool_send_away(p);
 }
 
 void pool_tend(struct pool *p, int64_t now_us)
@@ -656,7 +664,7 @@ void pool_tend(struct pool *p, int64_t now_us)
 	let_next_in(p);
 	if (!list_empty(&p->held) && (p->node != worker_primary(w) || any_replica_asked(w, now_us)))
 		send_away(&p->held);
-	if (pool_unwanted(p))
+	if (pool_unwanted(p) || !w->fleet.nodes[p->node].up)
 		send_away(&p->waiting);
 	else if (!list_empty(&p->waiting))
 		pool_kick(p);

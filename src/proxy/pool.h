@@ -66,8 +66,11 @@ bool pool_down(const struct pool *p, int64_t now_us);
 void pool_leave_queue(struct client *c);
 /* The client did not take the server it was woken for: the next in line may. Safe if it did. */
 void pool_decline(struct client *c);
-/* Gives idle servers to waiting clients, opens connections where that helps. */
+/* Gives idle servers to waiting clients, opens connections where that helps. Without a server, and
+ * while none may be opened, nobody waits here. */
 void pool_kick(struct pool *p);
+/* Those who wait here decide anew. */
+void pool_send_away(struct pool *p);
 /* A connection was had and verified: its node is asked again, if it was not for want of one. */
 void pool_connected(struct pool *p);
 /* A connect failed: everybody who waits and has no hope of another server is told. A replica that the

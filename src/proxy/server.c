@@ -176,7 +176,7 @@ static void connect_failed(struct server *s, const char *sqlstate, const char *e
 	struct pool *p = s->pool;
 	const struct watch_node *n = node_of(p);
 	char text[sizeof(p->error)];
-	snprintf(text, sizeof(text), "%s (server %s:%d): %.150s", n->name, n->host, n->port, error);
+	snprintf(text, sizeof(text), "%.63s (server %.100s:%d): %.150s", n->name, n->host, n->port, error);
 	s->worker->stats.server_connect_failures++;
 	log_warn("node=%s database=%s user=%s cannot connect: %s", n->name,
 	         p->account->database->dbname, p->account->user, error);

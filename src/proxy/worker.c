@@ -116,6 +116,7 @@ static void drop_old_primary(struct worker *w, int node, const char *why)
 			struct pool *p = &container_of(a, struct account, link)->pools[node];
 			drop_connected(&p->idle, why);
 			drop_connected(&p->busy, why);
+			pool_send_away(p);
 		}
 	}
 }

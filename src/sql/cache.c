@@ -6,6 +6,7 @@
  */
 #include "cache.h"
 #include "shape.h"
+#include "shows_time.h"
 
 #include "base/list.h"
 

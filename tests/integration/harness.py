@@ -11,7 +11,6 @@ leaves no process behind. All traffic stays on 127.0.0.1.
 """
 
 import atexit
-import ctypes
 import os
 import pwd
 import re
@@ -43,15 +42,11 @@ WHERE = "public.node_name()"
 
 PASSWORD = "pencil '\"\\ 7"
 
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
-
-def _die_with_parent(sig):
-    def setup():
-        _libc.prctl(PR_SET_PDEATHSIG, sig)
-
-    return setup
+def tied(argv, sig, owner=()):
+    """The command that gets `sig` when the thread that starts it ends, as `owner` (servers_dir()). Not by preexec_fn, nor by
+    subprocess' user: with those all of Python is copied first, which takes as long as a test."""
+    return ["setpriv", "--pdeathsig", sig.name[3:], *owner, "--", *argv]
 
 
 _given_ports = set()
@@ -139,14 +134,14 @@ CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, v text);
 
 
 def servers_dir(prefix):
-    """A directory of their own for servers, and whom subprocess must run them as: PostgreSQL refuses root."""
+    """A directory of their own for servers, and setpriv's options to run them as its owner: PostgreSQL refuses root."""
     path = tempfile.mkdtemp(prefix=prefix)
     os.chmod(path, 0o755)
     if os.geteuid() != 0:
-        return path, {}
+        return path, []
     account = pwd.getpwnam("postgres")
     os.chown(path, account.pw_uid, account.pw_gid)
-    return path, dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
+    return path, [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
 
 
 def server_pids(postmaster):
@@ -199,9 +194,8 @@ class Server:
         assert self.process is None, f"{self.name} already runs"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [os.path.join(PG_BIN, "postgres"), "-D", self.dir, "-p", str(self.port)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=_die_with_parent(signal.SIGQUIT), **self.fleet.credentials)
+                tied([os.path.join(PG_BIN, "postgres"), "-D", self.dir, "-p", str(self.port)], signal.SIGQUIT,
+                     self.fleet.owner), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if wait:
             self.wait_ready()
 
@@ -258,7 +252,7 @@ class Server:
     def _query(self, text, args, dbname):
         kept = self.kept.__dict__
         again = dbname in kept
-        conn = kept[dbname] = kept.get(dbname) or self.connect(dbname=dbname)
+        conn = kept[dbname] = kept.get(dbname) or self.connect(dbname=dbname, application_name="tidemark tests")
         try:
             return rows(conn, text, *args)
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
@@ -279,7 +273,7 @@ class Fleet:
     """A primary (index 0) and `standbys` streaming standbys (index 1…)."""
 
     def __init__(self, standbys=2, extra_conf=""):
-        self.dir, self.credentials = servers_dir("tidemark-it-")
+        self.dir, self.owner = servers_dir("tidemark-it-")
         atexit.register(self.destroy)
         self.paused = set()
         self.delayed = set()
@@ -287,7 +281,7 @@ class Fleet:
         self._create(extra_conf)
 
     def _run(self, *argv):
-        r = subprocess.run(argv, capture_output=True, text=True, cwd=self.dir, **self.credentials)
+        r = subprocess.run(["setpriv", *self.owner, "--", *argv], capture_output=True, text=True, cwd=self.dir)
         assert r.returncode == 0, f"{' '.join(argv)} failed:\n{r.stdout}{r.stderr}"
 
     def _create(self, extra_conf):
@@ -509,8 +503,8 @@ class Tidemark:
 
     def _start(self, wait):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            cwd=self.dir, preexec_fn=_die_with_parent(signal.SIGKILL))
+            self.process = subprocess.Popen(tied(self.argv, signal.SIGKILL), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, cwd=self.dir)
         live.append(self)
         try:
             wait_until(self._listens, 15, f"{' '.join(self.argv)} to listen")

@@ -123,7 +123,7 @@ class PatroniCluster:
 
     def __init__(self, ttl=6, loop_wait=1, retry_timeout=2):
         self.timing = {"ttl": ttl, "loop_wait": loop_wait, "retry_timeout": retry_timeout}
-        self.dir, self.credentials = harness.servers_dir("tidemark-it-patroni-")
+        self.dir, self.owner = harness.servers_dir("tidemark-it-patroni-")
         self.processes = []
         atexit.register(self.destroy)
         self.etcd_port, peer = free_port(), free_port()
@@ -149,13 +149,13 @@ class PatroniCluster:
         for argv in ([os.path.join(harness.PG_BIN, "initdb"), "-D", first, "-U", "postgres", "-A", "trust", "-E", "UTF8",
                       "--locale=C", "--no-sync", "--no-instructions"],
                      *(["cp", "-a", first, m.data] for m in self.servers[1:])):
-            subprocess.run(argv, check=True, capture_output=True, cwd=self.dir, **self.credentials)
+            subprocess.run(["setpriv", *self.owner, "--", *argv], check=True, capture_output=True, cwd=self.dir)
 
     def run(self, argv, log):
         env = {"PATH": "/usr/bin:/bin", "HOME": self.dir, "LC_ALL": "C.UTF-8"}
         with open(log, "ab") as out:
-            p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir, env=env,
-                                 preexec_fn=harness._die_with_parent(signal.SIGTERM), **self.credentials)
+            p = subprocess.Popen(harness.tied(argv, signal.SIGTERM, self.owner), stdin=subprocess.DEVNULL, stdout=out,
+                                 stderr=out, cwd=self.dir, env=env)
         self.processes.append(p)
         return p
 

@@ -52,8 +52,8 @@ class Redis:
         return f"{harness.HOST}:{self.port}"
 
     def start(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                        env=self.env, preexec_fn=harness._die_with_parent(signal.SIGKILL))
+        self.process = subprocess.Popen(harness.tied(self.command, signal.SIGKILL), stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, env=self.env)
 
         def answers():
             assert self.process.poll() is None, harness.tail(self.log)
@@ -134,9 +134,8 @@ class Router:
         arguments += [f"{k}={v}" for k, v in dict(settings, timeout=timeout, lease=lease, ttl=ttl).items()]
         self.log = tempfile.NamedTemporaryFile(prefix="tidemark-store-", suffix=".log")
         self.process = subprocess.Popen(
-            [program or (FAULTY_DRIVER if faulty else DRIVER), *arguments], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=self.log, env=env, bufsize=0,
-            preexec_fn=harness._die_with_parent(signal.SIGKILL))
+            harness.tied([program or (FAULTY_DRIVER if faulty else DRIVER), *arguments], signal.SIGKILL),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, env=env, bufsize=0)
         self.answers = {}
         self.changed = threading.Condition()
         self.last_id = 0

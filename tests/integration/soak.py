@@ -308,10 +308,9 @@ class Soak:
 
     def _workload(self, seconds, dbname, session, *args):
         dsn = f"host={harness.HOST} port={self.t.port} user=app dbname={dbname} connect_timeout=30"
-        return subprocess.Popen([harness.WORKLOAD, "--write-dsn", dsn, "--session", session, "--seconds", str(seconds),
-                                 "--think-ms", "60", "--reads-per-write", "4", "--seed", str(self.seed), "--json",
-                                 *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                preexec_fn=harness._die_with_parent(signal.SIGKILL))
+        argv = [harness.WORKLOAD, "--write-dsn", dsn, "--session", session, "--seconds", str(seconds), "--think-ms", "60",
+                "--reads-per-write", "4", "--seed", str(self.seed), "--json", *args]
+        return subprocess.Popen(harness.tied(argv, signal.SIGKILL), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def _judge_workload(self, name, process):
         if self.failures:

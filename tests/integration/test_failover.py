@@ -11,10 +11,11 @@ import harness
 import psycopg2
 import pytest
 import tokens
-from harness import Tidemark, rows, value, wait_until, where
+from harness import Tidemark, rows, server_pids, signal_all, value, wait_until, where
 
 # Fleets are built and failed over here; a busy machine takes its time.
 HANG_LIMIT = 60
+STATE = ("CLIENTS", "SERVERS", "POOLS", "FLEET")
 QUICK = {"server_login_retry": "15s", "answer_timeout": "500ms", "server_connect_timeout": "1s"}
 
 
@@ -32,7 +33,7 @@ class Writers:
         self.stop = threading.Event()
         self.errors, self.longest, self.done = [], 0.0, [0] * count
         self.last = [0] * count
-        self.threads = [threading.Thread(target=self._work, args=(t, i)) for i in range(count)]
+        self.threads = [threading.Thread(target=self._work, args=(t, i), daemon=True) for i in range(count)]
         for thread in self.threads:
             thread.start()
 
@@ -104,7 +105,8 @@ def test_a_promotion_is_a_pause_and_tokens_of_the_old_timeline_stay_good(own_fle
         time.sleep(1)
         before = list(w.done)
         own_fleet.promote(1)
-        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 12, "all clients to write on the new primary")
+        wait_until(lambda: all(a > b for a, b in zip(w.done, before)), 12,
+                   lambda: f"all clients to write on the new primary: {before} {w.done}, {[t.show(s) for s in STATE]}")
         thread.join()
         w.end()
         assert waiting and waiting[0][0] == 4712 and waiting[0][1] > 0.8, waiting
@@ -122,6 +124,63 @@ def test_a_promotion_is_a_pause_and_tokens_of_the_old_timeline_stay_good(own_fle
         rows(e, "UPDATE items SET n = n + 1 WHERE id = 40")
         new = tokens.branches(value(e, "SHOW tidemark.token"))[0]
         assert new["timeline"] == 2 and new["fork"] > 0
+
+
+def _in_background(fn):
+    out = []
+
+    def run():
+        began = time.monotonic()
+        try:
+            fn()
+            out.append((None, time.monotonic() - began))
+        except psycopg2.Error as e:
+            out.append((e.pgcode, time.monotonic() - began))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, out
+
+
+def _waits(t):
+    return [c for c in t.show("CLIENTS") if c["state"] == "waiting"]
+
+
+def test_nobody_waits_for_a_server_that_cannot_be_had(small_fleet, need_router):
+    """A connection fails while another serves: one waits for that one. Then it goes too."""
+    with Tidemark(small_fleet, **QUICK) as t:
+        a, b = t.connect(user="other"), t.connect(user="other")
+        rows(a, "BEGIN")
+        rows(a, "CREATE TEMP TABLE held (n int) ON COMMIT DROP")
+        small_fleet.primary.sql("ALTER ROLE other CONNECTION LIMIT 1")
+        try:
+            thread, got = _in_background(lambda: rows(b, "CREATE TEMP TABLE mine (n int)"))
+            wait_until(lambda: _waits(t), 5, "one to wait")
+            time.sleep(0.3)
+            assert _waits(t), got
+            small_fleet.primary.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'other'")
+            thread.join(5)  # server_login_retry is longer
+            assert got and got[0][0] == "53300", got
+        finally:
+            small_fleet.primary.sql("ALTER ROLE other CONNECTION LIMIT -1")
+
+
+def test_who_waits_for_an_old_primary_that_hangs_goes_to_the_new_one(own_fleet):
+    with Tidemark(own_fleet, default_pool_size=1, failover_timeout="20s",
+                  **{**QUICK, "server_connect_timeout": "20s"}) as t:
+        a, b = t.connect(), t.connect()
+        rows(a, "BEGIN")
+        rows(a, "UPDATE items SET n = n WHERE id = 90")
+        thread, got = _in_background(lambda: rows(b, "UPDATE items SET n = n + 1 WHERE id = 91"))
+        wait_until(lambda: _waits(t), 5, "one to wait")
+        pids = server_pids(own_fleet.primary.process.pid)
+        signal_all(pids, signal.SIGSTOP)
+        try:
+            own_fleet.promote(1)
+            thread.join(8)
+            assert got and got[0][0] is None, got
+        finally:
+            signal_all(pids, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("limit, least, most", [("0", 0, 1), ("1500ms", 1.2, 4)])

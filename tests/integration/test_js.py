@@ -139,14 +139,14 @@ class Cached:
 
     def __init__(self, router_port, mode, directory):
         self.service = subprocess.Popen(
-            ["node", os.path.join(os.path.dirname(__file__), "js_cache.js"), str(router_port), mode], text=True,
-            stdout=subprocess.PIPE, env=dict(os.environ, NODE_PATH=MODULES), preexec_fn=harness._die_with_parent(signal.SIGKILL))
+            harness.tied(["node", os.path.join(os.path.dirname(__file__), "js_cache.js"), str(router_port), mode], signal.SIGKILL),
+            text=True, stdout=subprocess.PIPE, env=dict(os.environ, NODE_PATH=MODULES))
         self.service_port = int(self.service.stdout.readline())
         self.port = harness.free_port()
         conf = directory / "nginx.conf"
         conf.write_text(NGINX.format(dir=directory, port=self.port, service=self.service_port))
-        self.nginx = subprocess.Popen(["/usr/sbin/nginx", "-e", str(directory / "error.log"), "-c", str(conf)],
-                                      preexec_fn=harness._die_with_parent(signal.SIGKILL))
+        self.nginx = subprocess.Popen(harness.tied(["/usr/sbin/nginx", "-e", str(directory / "error.log"), "-c", str(conf)],
+                                                   signal.SIGKILL))
         harness.wait_until(self.answers, 10, "nginx to answer")
 
     def answers(self):

@@ -48,8 +48,8 @@ def pgbouncer(shared_fleet):
         f.write(f"[databases]\napp = host={HOST} port={shared_fleet.primary.port}\n"
                 f"[pgbouncer]\nlisten_addr = {HOST}\nlisten_port = {port}\nunix_socket_dir =\n"
                 "auth_type = any\npool_mode = transaction\nadmin_users = postgres\n")
-    process = subprocess.Popen([PGBOUNCER, "-q", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               preexec_fn=harness._die_with_parent(signal.SIGINT), **shared_fleet.credentials)
+    process = subprocess.Popen(harness.tied([PGBOUNCER, "-q", config], signal.SIGINT, shared_fleet.owner),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     c = []
 
     def answers():

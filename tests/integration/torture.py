@@ -96,8 +96,8 @@ class Loopback:
 
     replication_address = address
 
-    def enter(self, node):
-        pass
+    def prefix(self, node):
+        return []
 
     def close(self):
         pass
@@ -113,8 +113,7 @@ class Namespaces:
             must("ip", "link", "set", bridge, "up")
             must("ip", "addr", "add", f"10.{net}.0.1/24", "dev", bridge)
         for node in range(NODES):
-            self.holders.append(subprocess.Popen(["unshare", "-n", "sleep", "infinity"],
-                                                 preexec_fn=harness._die_with_parent(signal.SIGKILL)))
+            self.holders.append(subprocess.Popen(harness.tied(["unshare", "-n", "sleep", "infinity"], signal.SIGKILL)))
             pid = self.holders[node].pid
             mine = os.readlink("/proc/self/ns/net")
             wait_until(lambda: os.readlink(f"/proc/{pid}/ns/net") != mine, 5, "a namespace of its own")
@@ -145,11 +144,6 @@ class Namespaces:
 
     def prefix(self, node):
         return ["nsenter", f"--net=/proc/{self.holders[node].pid}/ns/net"]
-
-    def enter(self, node):
-        """In a child, before it runs anything."""
-        with open(f"/proc/{self.holders[node].pid}/ns/net") as f:
-            assert LIBC.setns(f.fileno(), CLONE_NEWNET) == 0
 
     def cut(self, which, node):
         must("ip", "link", "set", f"{which}{node}", "down")
@@ -232,19 +226,12 @@ class Node:
         self._configure()
         self.process.send_signal(signal.SIGHUP)
 
-    def _become(self):
-        self.cluster.net.enter(self.index)
-        if self.cluster.credentials:
-            os.setgroups([])
-            os.setgid(self.cluster.credentials["group"])
-            os.setuid(self.cluster.credentials["user"])
-        LIBC.prctl(harness.PR_SET_PDEATHSIG, signal.SIGQUIT)
-
     def start(self, wait=True):
         self._configure()
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self._argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True, preexec_fn=self._become)
+            command = harness.tied(self._argv(), signal.SIGQUIT, self.cluster.owner)
+            self.process = subprocess.Popen([*self.cluster.net.prefix(self.index), *command], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, start_new_session=True)
         if wait:
             self.wait_ready()
 
@@ -299,13 +286,13 @@ class Node:
 class Cluster:
     def __init__(self, net):
         self.net = net
-        self.dir, self.credentials = harness.servers_dir("tidemark-torture-")
+        self.dir, self.owner = harness.servers_dir("tidemark-torture-")
         self.nodes = [Node(self, i) for i in range(NODES)]
         self.primary = self.nodes[0]
         self._create()
 
     def run(self, *argv):
-        r = subprocess.run(argv, capture_output=True, text=True, cwd=self.dir, timeout=180, **self.credentials)
+        r = subprocess.run(["setpriv", *self.owner, "--", *argv], capture_output=True, text=True, cwd=self.dir, timeout=180)
         assert r.returncode == 0, f"{' '.join(argv)}:\n{r.stdout}{r.stderr}"
 
     def _create(self):
