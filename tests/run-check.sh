@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: PostgreSQL
 #
-# Every test, in order of cost: unit and property tests and the simulation, of the plain build and of one with
-# AddressSanitizer and UBSan, then the integration tests on real servers. The last line is "N passed, N failed";
+# Every test: unit and property tests and the simulation, then the integration tests on real servers, then the first
+# once more with AddressSanitizer and UBSan. The last line is "N passed, N failed";
 # the exit code is 0 only if something passed and nothing failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -54,20 +54,19 @@ integration() {
 }
 
 # While the others wait for servers, and behind them.
-sanitized() {
+build_sanitized() {
 	renice -n 15 -p "$(exec sh -c 'echo $PPID')" >/dev/null
 	set_up "$asan" -Db_sanitize=address,undefined -Doptimization=1
-	pure_tests "$asan" 10
 }
 
 rm -f "$build/integration.xml" "$log" "$asan_log"
 set_up "$build"
 pure_tests "$build" 1
-sanitized >"$build/sanitized.log" 2>&1 &
-sanitizing=$!
-trap 'kill $sanitizing 2>/dev/null; exit 1' INT TERM
+build_sanitized >"$build/sanitized.log" 2>&1 &
+building=$!
+trap 'kill $building 2>/dev/null; exit 1' INT TERM
 integration
-wait $sanitizing
+wait $building || cat "$build/sanitized.log"
 trap - INT TERM
-cat "$build/sanitized.log"
+pure_tests "$asan" 10
 /usr/bin/python3 tests/sum_results.py "$log" "$asan_log" "$build/integration.xml"
