@@ -354,13 +354,25 @@ def write_docs(results, path):
         f.write("\n".join(lines) + "\n")
 
 
+def _with_rows(lines, measured):
+    """A row gives way to the one of its label, or of its label without what stands behind a comma."""
+    done = set()
+    for line in lines:
+        label = next((new for new in measured if line.startswith((f"| {new} |", f"| {new},"))), None)
+        if label is None:
+            yield line
+        elif label not in done:
+            done.add(label)
+            yield measured[label]
+
+
 def update_docs(results, path):
     """Replaces what this run has measured of a report that is there: sections, and rows of the targets."""
     with open(path) as f:
         head, *sections = f.read().rstrip("\n").split("\n## ")
     fresh = {title: (text, header, rows) for title, text, header, rows in tables(results)}
     _, _, targets = fresh.pop("Targets", ("", [], []))
-    measured = {f"| {row[0]} |": "| " + " | ".join(row) + " |" for row in targets if row[3] != "not measured"}
+    measured = {row[0]: "| " + " | ".join(row) + " |" for row in targets if row[3] != "not measured"}
     for i, section in enumerate(sections):
         title, lines = section.split("\n", 1)[0], section.split("\n")
         if title in fresh:
@@ -368,7 +380,7 @@ def update_docs(results, path):
             text += f" Measured {results['date']} by `{results['command']}`."
             sections[i] = "\n".join([title, "", *textwrap.wrap(text, 110), ""] + _markdown_table(header, rows) + [""])
         elif title == "Targets":
-            sections[i] = "\n".join(next((new for old, new in measured.items() if line.startswith(old)), line) for line in lines)
+            sections[i] = "\n".join(_with_rows(lines, measured))
     with open(path, "w") as f:
         f.write("\n## ".join([head] + sections).rstrip("\n") + "\n")
 
