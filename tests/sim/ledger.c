@@ -46,6 +46,13 @@ void ledger_open(struct ledger *l, int session)
 	l->it[session].may = true;
 }
 
+void ledger_unheard(struct ledger *l, int session)
+{
+	struct ledger_entry *e = &l->it[session];
+	e->may = e->may || e->must;
+	e->must = false;
+}
+
 void ledger_open_all(struct ledger *l)
 {
 	for (int i = 0; i < l->sessions; i++)

@@ -28,6 +28,8 @@ void ledger_release(struct ledger *l);
 void ledger_wrote(struct ledger *l, int session, int key, uint32_t version);
 /* Its last write may have been done or not, on this side of a loss or the other. */
 void ledger_open(struct ledger *l, int session);
+/* What it was told may have been lost with its connection. */
+void ledger_unheard(struct ledger *l, int session);
 /* Of no session it is known what the router can know of its writes. */
 void ledger_open_all(struct ledger *l);
 /* Another server counts as primary now. */

@@ -189,6 +189,9 @@ static void lost(struct model_client *c, const char *why)
 {
 	sim_trace("client %d: connection lost: %s", c->number, why);
 	c->all->counts.errors++;
+	/* The network went between the two: what the router sent last was on its way. */
+	if (c->stream && net_stream_error(c->stream) && strcmp(why, net_stream_error(c->stream)) == 0)
+		ledger_unheard(&c->all->ledger, (int)c->session);
 	if (c->state == BUSY && c->operation != OP_READ)
 		ledger_open(&c->all->ledger, (int)c->session);
 	if (c->errand != ERRAND_NONE)
