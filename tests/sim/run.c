@@ -3,7 +3,7 @@
  * The phases of a run, on the virtual clock:
  *
  *   TROUBLE   clients work, faults come
- *   CALM      all is healed; clients work on
+ *   CALM      all is healed; clients work on, until the router watches the primary again
  *   REST      what runs gets its answer; the clients go; the pools shrink to nothing
  *   LAST      each client writes and reads once more, without an error
  *   END       the clients go, the pools shrink to nothing, the router ends
@@ -25,6 +25,7 @@
 #define STEP_US (20 * MS)
 #define TROUBLE_US (3 * S)
 #define CALM_US (500 * MS)
+#define BACK_OFF_US (3 * S) /* more than the watcher's, and than that of who fetches the history */
 /* For a phase that waits for something: the longest back-off, the limits of TCP, and each client's
  * limit are below it. */
 #define PATIENCE_US (60 * S)
@@ -136,6 +137,13 @@ static bool knows_primary(const struct run *r)
 	       f->nodes[node].timeline == model_timeline(r->model);
 }
 
+/* What was lost cannot be told before. */
+static bool watches_primary(const struct run *r)
+{
+	const struct fleet *f = &r->worker->fleet;
+	return knows_primary(r) && f->nodes[f->primary].up && f->history.known;
+}
+
 static void step(struct run *r)
 {
 	bool over = net_now_us() >= r->until_us;
@@ -147,7 +155,7 @@ static void step(struct run *r)
 		}
 		return;
 	case CALM:
-		if (over) {
+		if (over && (watches_primary(r) || net_now_us() >= r->until_us + BACK_OFF_US)) {
 			clients_rest(r->clients);
 			enter(r, REST, PATIENCE_US);
 		}
