@@ -441,17 +441,21 @@ static bool builtin_safe(struct slice name)
 }
 
 /* Built-in functions that may not run on a replica, and leave the session's state as it is; those that run
- * a query that they are given (query_to_xml) are not among them. */
+ * a query that they are given (query_to_xml) are not among them. A name with pg_ is taken for one. */
 static bool builtin_leaves_no_state(struct slice name)
 {
-	static const char *const prefixes[] = {"pg_", "lo_", "txid_", "inet_", "brin_", "gin_"};
-	static const char *const names[] = {"nextval",         "setval",    "currval", "lastval", "loread", "lowrite",
-	                                    "current_setting", "set_config", "setseed", "mxid_age"};
-	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
-		size_t len = strlen(prefixes[i]);
-		if (name.len >= len && memcmp(name.ptr, prefixes[i], len) == 0)
-			return true;
-	}
+	static const char *const names[] = {
+		"nextval",         "setval",        "currval",           "lastval",
+		"current_setting", "set_config",    "setseed",           "mxid_age",
+		"txid_current",    "txid_status",   "txid_current_snapshot", "txid_current_if_assigned",
+		"inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port",
+		"lo_close",        "lo_creat",      "lo_create",         "lo_export",
+		"lo_from_bytea",   "lo_get",        "lo_import",         "lo_lseek",
+		"lo_lseek64",      "lo_open",       "lo_put",            "lo_tell",
+		"lo_tell64",       "lo_truncate",   "lo_truncate64",     "lo_unlink",
+		"loread",          "lowrite"};
+	if (name.len >= 3 && memcmp(name.ptr, "pg_", 3) == 0)
+		return true;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (slice_eq_str(name, names[i]))
 			return true;

@@ -53,6 +53,8 @@ static const struct {
 	{"CALL volatile_function()", true, false},
 	{"CALL made_since()", true, true},
 	{"SELECT made_since(1)", true, true},
+	{"SELECT lo_made_since(1)", true, true},
+	{"SELECT lo_unlink(1)", false, false},
 	{"SELECT query_to_xml($1, true, true, $2)", true, true},
 	{"TRUNCATE t", true, false},
 	{"CREATE TABLE x (a int)", true, false},
