@@ -478,13 +478,14 @@ static void note_set(void *arg, const struct set_stmt *st)
 	*last = p;
 }
 
-#define SETS_SOMETHING (TRAIT_SETS | TRAIT_SETS_LOCAL | TRAIT_CODE_SETS | TRAIT_TX_PARTIAL)
+#define SETS_SOMETHING (TRAIT_SETS | TRAIT_SETS_LOCAL | TRAIT_CODE_SETS)
 
-/* What is prepared by now was read by other settings. */
-static void note_changed_settings(struct forward *f)
+/* What is prepared by now was read by other settings; ROLLBACK TO takes some back, if there are any. */
+static void note_settings(struct forward *f, uint32_t flags)
 {
-	f->c->tx_sets = true;
-	server_unnamed(f, NULL);
+	f->c->tx_sets |= (flags & SETS_SOMETHING) != 0;
+	if (f->c->tx_sets && flags & (SETS_SOMETHING | TRAIT_TX_PARTIAL))
+		server_unnamed(f, NULL);
 }
 
 /* Remembers what this text sets; it counts once its transaction has committed. */
@@ -872,8 +873,7 @@ static bool batch(struct forward *f, struct slice in)
 				break;
 			case FE_BIND:
 				ok = on_bind(f, &fr, at, here);
-				if (f->bound_flags & SETS_SOMETHING)
-					note_changed_settings(f);
+				note_settings(f, f->bound_flags);
 				break;
 			case FE_DESCRIBE:
 				ok = on_describe(f, &fr, at);
@@ -979,7 +979,7 @@ static bool query(struct forward *f, struct slice in)
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
 		client_unnamed(f, NULL);
 		server_unnamed(f, NULL);
-		c->tx_sets |= (f->unit->traits.flags & SETS_SOMETHING) != 0;
+		note_settings(f, f->unit->traits.flags);
 		if (f->unit->traits.flags & TRAIT_SETS && !remember_sets(f, f->unit->text))
 			return false;
 		if (f->unit->traits.binds == BIND_PREPARE && c->stmts.count > 0)
