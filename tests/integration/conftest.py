@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """Fixtures: fleets are made once a run and shared, routers are cheap and made where needed."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -69,6 +70,10 @@ class SharedRouter:
         self.router = None
 
     def get(self):
+        # Ended by the watchdog of another test, which has failed for it.
+        if self.router is not None and self.router.hung:
+            with contextlib.suppress(AssertionError):
+                self.stop()
         if self.router is None:
             self.router = harness.Tidemark(self.fleet, http=True)
         return self.router
@@ -157,26 +162,16 @@ def libpq_client():
 def watchdog(request):
     """A client that waits for ever would hold up the whole run: the routers are ended under it. A module whose
     tests take longer says so with HANG_LIMIT, in seconds."""
-    timer = threading.Timer(getattr(request.module, "HANG_LIMIT", 25), harness.end_hung_routers)
+    limit = getattr(request.module, "HANG_LIMIT", 60)
+    fired = threading.Event()
+
+    def end():
+        fired.set()
+        harness.end_hung_routers()
+
+    timer = threading.Timer(limit, end)
     timer.daemon = True
     timer.start()
     yield
     timer.cancel()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    outcome = yield
-    report = outcome.get_result()
-    if report.failed:
-        for t in harness.live:
-            report.sections.append((f"log of the router on port {t.port}", harness.tail(t.log, 25)))
-
-
-@pytest.fixture(scope="session")
-def clock_shift(tmp_path_factory):
-    """clock_shift.c, compiled."""
-    out = tmp_path_factory.mktemp("clock") / "clock_shift.so"
-    source = os.path.join(os.path.dirname(__file__), "clock_shift.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", out, source], check=True)
-    return str(out)
+    assert not fired.is_set(), f"not over after {limit} s: all routers were ended under it"

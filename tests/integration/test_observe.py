@@ -14,7 +14,6 @@ from harness import WHERE, rows, value, wait_until, where
 from rawpg import bind, execute, parse, query, sync
 from test_admin import samples
 
-HANG_LIMIT = 60
 
 READ = "SELECT n FROM items WHERE id = ?"
 COUNTS = ["reads", "would_replica", "would_wait", "would_primary", "naive_fresh", "naive_stale", "naive_undecided"]

@@ -10,7 +10,6 @@ import pytest
 
 from harness import HOST, rows, value, wait_until
 
-HANG_LIMIT = 60
 
 
 def console(t, user="postgres"):

@@ -19,7 +19,6 @@ import rawpg
 from rawpg import (bind, close, copy_data, copy_done, copy_fail, describe, errors, execute, flush, function_call,
                    kinds, message, parse, query, summaries, sync)
 
-HANG_LIMIT = 60
 
 MB = 1024 * 1024
 NAP = 0.05
