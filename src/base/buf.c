@@ -8,7 +8,8 @@
 
 void buf_init(struct buf *b, size_t max)
 {
-	*b = (struct buf){.max = max};
+	assert(max <= UINT32_MAX);
+	*b = (struct buf){.max = (uint32_t)max};
 }
 
 void buf_release(struct buf *b)
@@ -44,7 +45,7 @@ static bool grow(struct buf *b, size_t want)
 	if (!data)
 		return false;
 	b->data = data;
-	b->cap = cap;
+	b->cap = (uint32_t)cap;
 	return true;
 }
 
@@ -67,7 +68,7 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
 void buf_commit(struct buf *b, size_t n)
 {
 	assert(b->start + b->len + n <= b->cap);
-	b->len += n;
+	b->len += (uint32_t)n;
 }
 
 bool buf_append(struct buf *b, const void *ptr, size_t n)
@@ -78,7 +79,7 @@ bool buf_append(struct buf *b, const void *ptr, size_t n)
 	if (!at)
 		return false;
 	memcpy(at, ptr, n);
-	b->len += n;
+	b->len += (uint32_t)n;
 	return true;
 }
 
@@ -102,13 +103,19 @@ bool buf_printf(struct buf *b, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf((char *)at, (size_t)n + 1, fmt, args);
 	va_end(args);
-	b->len += (size_t)n;
+	b->len += (uint32_t)n;
 	return true;
 }
 
 void buf_consume(struct buf *b, size_t n)
 {
 	assert(n <= b->len);
-	b->len -= n;
-	b->start = b->len == 0 ? 0 : b->start + n;
+	b->len -= (uint32_t)n;
+	b->start = b->len == 0 ? 0 : b->start + (uint32_t)n;
+}
+
+void buf_truncate(struct buf *b, size_t len)
+{
+	assert(len <= b->len);
+	b->len = (uint32_t)len;
 }

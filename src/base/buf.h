@@ -7,7 +7,8 @@
  *   data            data+start          data+start+len         data+cap
  *    |--- consumed ---|------ live bytes ------|------- free -------|
  *
- * A zeroed struct is valid and empty, with maximum 0 (it refuses every append).
+ * A zeroed struct is valid and empty, with maximum 0 (it refuses every append). Every client has some
+ * that are empty nearly always, so the struct is small: 4 GiB - 1 is the most that a maximum can be.
  */
 #ifndef TM_BASE_BUF_H
 #define TM_BASE_BUF_H
@@ -16,10 +17,10 @@
 
 struct buf {
 	uint8_t *data;
-	size_t start;
-	size_t len;
-	size_t cap;
-	size_t max;
+	uint32_t start;
+	uint32_t len;
+	uint32_t cap;
+	uint32_t max;
 	bool overflow;
 };
 
@@ -42,6 +43,8 @@ bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 
 /* Drops n (<= len) bytes at the front. */
 void buf_consume(struct buf *b, size_t n);
+/* Drops all but the first `len` (<= what there is). */
+void buf_truncate(struct buf *b, size_t len);
 
 /* Borrows the live bytes until the next call on this buffer. */
 static inline struct slice buf_slice(const struct buf *b)

@@ -272,7 +272,7 @@ bool message_end(struct buf *b, size_t at)
 {
 	assert(at <= b->len);
 	if (b->overflow) {
-		b->len = at; /* half a message must never be sent */
+		buf_truncate(b, at); /* half a message must never be sent */
 		return false;
 	}
 	uint8_t *message = b->data + b->start + at;
@@ -281,7 +281,7 @@ bool message_end(struct buf *b, size_t at)
 	assert(len >= 4);
 	if (len - 4 > FRAME_BODY_MAX) {
 		b->overflow = true;
-		b->len = at;
+		buf_truncate(b, at);
 		return false;
 	}
 	store_be32(message + skip, (uint32_t)len);

@@ -593,7 +593,7 @@ static bool take_redo(struct client *c)
 	if (c->redo.len == 0)
 		return true;
 	struct slice after = buf_slice(&c->in);
-	size_t max = c->in.max;
+	uint32_t max = c->in.max;
 	c->redo.max = max + HOLD_MAX;
 	if (!buf_append(&c->redo, after.ptr, after.len)) {
 		client_fatal(c, "53200", "out of memory", NULL);

@@ -453,6 +453,8 @@ struct client {
 	uint8_t timed_out;      /* enum timeout: waited longer than query_wait_timeout */
 	bool held;              /* WAIT_SERVER: in pool.held */
 	bool waited_for_others;
+	bool scope_joins;    /* the open transaction counts for the scope's own mark as well as for those in
+	                        tx_sessions: the named session was left in it */
 	uint8_t last_reason; /* of the last statement: SHOW tidemark.route */
 	int8_t last_node;
 
@@ -469,7 +471,6 @@ struct client {
 	struct session_mark *turn_mark; /* of the statement being run; == mark unless tagged */
 	struct session *turn_session;
 	struct tx_sessions *tx_sessions; /* further sessions tagged in the open transaction */
-	bool scope_joins;                /* … and the scope's own: the named one was left in it */
 	struct session_mark *wait_mark;  /* the mark as it was when a statement began to wait */
 	struct position own_write; /* last captured write of this connection, for the statistics */
 	struct bound_by *bound_by; /* NULL if not bound */

@@ -293,7 +293,7 @@ static inline void server_spoil(struct conversation *c)
 	struct server *s = c->server;
 	s->answer_len = c->out.len;
 	if (s->history_mood == HISTORY_CUT_AT && s->cut_at < c->out.len) {
-		c->out.len = s->cut_at;
+		buf_truncate(&c->out, s->cut_at);
 		c->last = true;
 	}
 	if (s->history_mood == HISTORY_FLIP && s->flip_bit / 8 < c->out.len)
