@@ -199,6 +199,16 @@ static void note_newest(struct fleet *f, int node)
 	f->newest_node = node;
 }
 
+/* On one branch, "has replayed" is a matter of numbers. */
+static bool on_primary_branch(const struct fleet *f, int node)
+{
+	const struct node *n = &f->nodes[node];
+	if (n->timeline == 0 || f->timeline == 0)
+		return f->generation == 0 && !f->two_primaries;
+	return n->timeline == f->timeline && fleet_node_branch(f, node) == BRANCH_SAME;
+}
+
+/* Whatever changes a role, a timeline or a history ends here. */
 static void elect(struct fleet *f, int64_t now_us)
 {
 	int found = find_primary(f);
@@ -208,6 +218,10 @@ static void elect(struct fleet *f, int64_t now_us)
 	if (f->primary != NODE_NONE)
 		change_primary(f, now_us);
 	take_history(f);
+	for (int i = 0; i < f->count; i++) {
+		struct node *n = &f->nodes[i];
+		n->follows = n->up && n->role == NODE_ROLE_REPLICA && on_primary_branch(f, i);
+	}
 }
 
 void fleet_node_system(struct fleet *f, int node, uint64_t system)
@@ -521,28 +535,6 @@ const char *fleet_branch_name(enum fleet_branch b)
 		[BRANCH_DIVERGED] = "diverged", [BRANCH_AHEAD] = "ahead",
 	};
 	return names[b];
-}
-
-/* On one branch, "has replayed" is a matter of numbers. */
-static bool on_primary_branch(const struct fleet *f, int node)
-{
-	const struct node *n = &f->nodes[node];
-	if (n->timeline == 0 || f->timeline == 0)
-		return f->generation == 0 && !f->two_primaries;
-	return n->timeline == f->timeline && fleet_node_branch(f, node) == BRANCH_SAME;
-}
-
-bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us)
-{
-	assert(node >= 0 && node < f->count);
-	const struct node *n = &f->nodes[node];
-	return n->up && n->role == NODE_ROLE_REPLICA && position_is_set(n->at) &&
-	       now_us - n->sampled_at_us <= f->sample_max_age_us && on_primary_branch(f, node);
-}
-
-bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us)
-{
-	return fleet_replica_eligible(f, node, now_us) && health_is_asked(&f->nodes[node].health);
 }
 
 uint64_t fleet_lag_bytes(const struct fleet *f, int node)

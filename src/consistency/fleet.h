@@ -53,6 +53,9 @@ struct node {
 	enum node_role role;
 	uint32_t epoch;     /* grows with every loss of the watcher's connection */
 	uint32_t timeline;  /* 0: not known */
+	/* Up, a replica, and on the primary's branch: judged anew whenever any of that may have changed,
+	 * for every read asks. */
+	bool follows;
 	uint64_t system;    /* of which cluster it is, as far as known; 0: not known */
 	int64_t lost_at_us; /* last fleet_node_lost(); 0 never */
 	/* replica: replayed up to; primary: insert position. Unset until first sampled. */
@@ -202,9 +205,17 @@ static inline bool fleet_node_fenced(const struct fleet *f, int node)
 /* Up, a replica, sample present and young enough, and on the primary's branch: on timeline 1, or
  * with the same fork. A fork that is not known is not the same. An unknown timeline will do before
  * the first change of the primary. */
-bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us);
+static inline bool fleet_replica_eligible(const struct fleet *f, int node, int64_t now_us)
+{
+	const struct node *n = &f->nodes[node];
+	return n->follows && position_is_set(n->at) &&
+	       now_us - n->sampled_at_us <= f->sample_max_age_us;
+}
 /* Eligible, and there is no other reason to leave it out (health.h). */
-bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us);
+static inline bool fleet_replica_asked(const struct fleet *f, int node, int64_t now_us)
+{
+	return fleet_replica_eligible(f, node, now_us) && health_is_asked(&f->nodes[node].health);
+}
 /* The newest position the primary is known to have reached; unset if none is known. */
 static inline struct position fleet_newest(const struct fleet *f)
 {

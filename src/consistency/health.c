@@ -41,18 +41,41 @@ bool health_probe_due(struct health *h, int64_t now_us)
 
 /* ---- latency ---- */
 
+/* Hoare's FIND ("Algorithm 65", CACM 1961): puts in order only what the median takes. */
+static int64_t median(uint32_t of[LATENCY_BATCH])
+{
+	const int middle = LATENCY_BATCH / 2;
+	int low = 0, high = LATENCY_BATCH - 1;
+	while (low < high) {
+		uint32_t pivot = of[middle];
+		int i = low, j = high;
+		while (i <= j) {
+			while (of[i] < pivot)
+				i++;
+			while (pivot < of[j])
+				j--;
+			if (i > j)
+				break;
+			uint32_t swap = of[i];
+			of[i++] = of[j];
+			of[j--] = swap;
+		}
+		if (j < middle)
+			low = i;
+		if (i > middle)
+			high = j;
+	}
+	return of[middle];
+}
+
 void health_answered(struct health *h, int64_t took_us, int64_t now_us)
 {
 	uint32_t took = took_us < 0 ? 0 : took_us > UINT32_MAX ? UINT32_MAX : (uint32_t)took_us;
-	int at = h->batch_count;
-	while (at > 0 && h->batch[at - 1] > took)
-		at--;
-	memmove(&h->batch[at + 1], &h->batch[at], (size_t)(h->batch_count - at) * sizeof(took));
-	h->batch[at] = took;
-	if (++h->batch_count < LATENCY_BATCH)
+	h->batch[h->batch_count++] = took;
+	if (h->batch_count < LATENCY_BATCH)
 		return;
 	/* 0 would be "not known". */
-	h->median_us = (int64_t)h->batch[LATENCY_BATCH / 2] + 1;
+	h->median_us = median(h->batch) + 1;
 	h->median_at_us = now_us;
 	h->batch_count = 0;
 }

@@ -43,7 +43,7 @@ struct health {
 	/* Its reads took far longer than those of all others: not asked before, if there are others. */
 	int64_t slow_until_us, slow_for_us;
 	int64_t probe_at_us, probe_after_us; /* unreachable: the next attempt */
-	/* From sending a read to its first row: the last median, and the batch under way, sorted. */
+	/* From sending a read to its first row: the last median, and the batch under way. */
 	int64_t median_us, median_at_us; /* at 0: none */
 	int batch_count;
 	uint32_t batch[LATENCY_BATCH];

@@ -74,6 +74,17 @@ static bool set_has(node_set set, int node)
 	return (set >> node & 1) != 0;
 }
 
+/* Of a set that is not empty. */
+static int lowest(node_set set)
+{
+	return __builtin_ctz(set);
+}
+
+static node_set without_lowest(node_set set)
+{
+	return set & (set - 1);
+}
+
 /* How busy a node is: what is outstanding there, in proportion to its share of the reads. */
 struct load {
 	uint64_t outstanding, share;
@@ -105,16 +116,14 @@ static bool has_read(const struct session_mark *mark)
 static int anywhere(const struct fleet *f, node_set set, int64_t now_us)
 {
 	uint64_t total = 0;
-	for (int i = 0; i < f->count; i++)
-		total += set_has(set, i) ? load_of(f, i, now_us).share : 0;
+	for (node_set left = set; left != 0; left = without_lowest(left))
+		total += load_of(f, lowest(left), now_us).share;
 	/* The clock as dice: Fibonacci hashing spreads moments that follow each other evenly. */
 	uint64_t at = ((uint32_t)now_us * UINT32_C(2654435769)) * total >> 32;
 	int node = 0;
-	for (int i = 0; i < f->count; i++) {
-		if (!set_has(set, i))
-			continue;
-		uint64_t share = load_of(f, i, now_us).share;
-		node = i;
+	for (node_set left = set; left != 0; left = without_lowest(left)) {
+		node = lowest(left);
+		uint64_t share = load_of(f, node, now_us).share;
 		if (at < share)
 			break;
 		at -= share;
@@ -147,9 +156,11 @@ static int least_busy(const struct fleet *f, const struct session_mark *mark, no
 static int choose(const struct fleet *f, const struct session_mark *mark, node_set set,
                   int64_t now_us)
 {
+	if (without_lowest(set) == 0)
+		return lowest(set); /* there is no choice */
 	int best = least_busy(f, mark, set, now_us);
 	int last = mark->last_node;
-	if (set_has(set, last) && mark->read_at_us[last] != 0 &&
+	if (last != best && set_has(set, last) && mark->read_at_us[last] != 0 &&
 	    !clearly_less_busy(load_of(f, best, now_us), load_of(f, last, now_us)))
 		return last;
 	return best;
@@ -171,9 +182,9 @@ static node_set asked_replicas(const struct fleet *f, node_set avoid, int64_t no
 
 static node_set within_lag(const struct fleet *f, node_set set, int64_t max_lag_us, int64_t now_us)
 {
-	for (int i = 0; i < f->count; i++) {
-		if (set_has(set, i) && fleet_lag_us(f, i, now_us) > max_lag_us)
-			set &= ~((node_set)1 << i);
+	for (node_set left = set; left != 0; left = without_lowest(left)) {
+		if (fleet_lag_us(f, lowest(left), now_us) > max_lag_us)
+			set &= ~((node_set)1 << lowest(left));
 	}
 	return set;
 }
@@ -248,10 +259,10 @@ static struct route guarded(const struct fleet *f, const struct session_mark *ma
 static bool far_busier(const struct fleet *f, int node, node_set others, int64_t now_us)
 {
 	struct load its = load_of(f, node, now_us);
-	for (int i = 0; i < f->count; i++) {
-		struct load other = load_of(f, i, now_us);
+	for (node_set left = others; left != 0; left = without_lowest(left)) {
+		struct load other = load_of(f, lowest(left), now_us);
 		other.outstanding = 2 * other.outstanding + SPREAD_OUTSTANDING;
-		if (set_has(others, i) && !no_busier(its, 0, other))
+		if (!no_busier(its, 0, other))
 			return true;
 	}
 	return false;
@@ -263,10 +274,8 @@ static struct route by_position(const struct fleet *f, const struct session_mark
 {
 	int64_t until_us = (waiting_since_us ? waiting_since_us : now_us) + policy->wait_timeout_us;
 	struct outlook o = {0};
-	for (int i = 0; i < f->count; i++) {
-		if (set_has(eligible, i))
-			look_at_replica(f, mark, i, policy, until_us - now_us, now_us, &o);
-	}
+	for (node_set left = eligible; left != 0; left = without_lowest(left))
+		look_at_replica(f, mark, lowest(left), policy, until_us - now_us, now_us, &o);
 
 	struct route r;
 	int fresh = o.fresh != 0 ? choose(f, mark, o.fresh, now_us) : NODE_NONE;

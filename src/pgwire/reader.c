@@ -34,7 +34,9 @@ uint32_t reader_u32(struct reader *r)
 struct slice reader_cstr(struct reader *r)
 {
 	size_t left = reader_left(r);
-	const uint8_t *nul = r->bad || left == 0 ? NULL : memchr(r->at, 0, left);
+	const uint8_t *nul = NULL;
+	if (!r->bad && left > 0) /* most names are empty */
+		nul = *r->at == 0 ? r->at : memchr(r->at, 0, left);
 	if (!nul) {
 		r->bad = true;
 		return (struct slice){0};

@@ -3,15 +3,13 @@
 
 #include <stdlib.h>
 
-#include "message.h"
-
 void replies_release(struct replies *r)
 {
 	free(r->slots);
 	*r = (struct replies){0};
 }
 
-static bool grow(struct replies *r)
+bool replies_grow(struct replies *r)
 {
 	uint32_t cap = r->cap ? r->cap * 2 : 8;
 	if (cap > REPLIES_MAX)
@@ -25,19 +23,6 @@ static bool grow(struct replies *r)
 	r->slots = slots;
 	r->head = 0;
 	r->cap = cap;
-	return true;
-}
-
-bool replies_push(struct replies *r, struct reply e)
-{
-	if (r->count == r->cap && !grow(r))
-		return false;
-	if (e.kind == REPLY_SYNC)
-		r->open = false;
-	else
-		r->open = e.kind < REPLY_SYNC || (r->count > 0 && r->open);
-	r->slots[(r->head + r->count) & (r->cap - 1)] = e;
-	r->count++;
 	return true;
 }
 

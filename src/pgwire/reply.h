@@ -21,7 +21,7 @@
 #ifndef TM_PGWIRE_REPLY_H
 #define TM_PGWIRE_REPLY_H
 
-#include "frame.h"
+#include "message.h"
 
 enum reply_kind {
 	REPLY_PARSE = 1,
@@ -67,8 +67,21 @@ struct replies {
 };
 
 void replies_release(struct replies *r);
-/* False: REPLIES_MAX outstanding, or no memory. */
-[[gnu::warn_unused_result]] bool replies_push(struct replies *r, struct reply e);
+/* Room for one more. False: REPLIES_MAX outstanding, or no memory. */
+[[gnu::warn_unused_result]] bool replies_grow(struct replies *r);
+/* False as replies_grow(). */
+[[gnu::warn_unused_result]] static inline bool replies_push(struct replies *r, struct reply e)
+{
+	if (r->count == r->cap && !replies_grow(r))
+		return false;
+	if (e.kind == REPLY_SYNC)
+		r->open = false;
+	else
+		r->open = e.kind < REPLY_SYNC || (r->count > 0 && r->open);
+	r->slots[(r->head + r->count) & (r->cap - 1)] = e;
+	r->count++;
+	return true;
+}
 /* Oldest first; index < r->count. */
 static inline struct reply *replies_at(struct replies *r, uint32_t index)
 {
@@ -120,6 +133,19 @@ static inline void replies_copy_ends(struct replies *r)
  * Asynchronous messages (NoticeResponse, ParameterStatus, NotificationResponse) are the caller's
  * and must not come here. Head entries of kind LOCAL must have been popped before. */
 struct reply_step replies_step(struct replies *r, const struct frame *f);
+
+/* A part of an answer for the client that replies_step() would forward and forget: nothing else
+ * comes of it. Most messages of a result are such. */
+static inline bool replies_passes(const struct replies *r, uint8_t type)
+{
+	if (r->count == 0 || r->slots[r->head].to != REPLY_CLIENT)
+		return false;
+	uint8_t kind = r->slots[r->head].kind;
+	if (type == BE_DATA_ROW)
+		return kind == REPLY_QUERY || kind == REPLY_EXECUTE;
+	return kind == REPLY_QUERY && (type == BE_ROW_DESCRIPTION ||
+	                               (type == BE_COMMAND_COMPLETE && r->copy == COPY_NONE));
+}
 
 /* Nothing owed, no COPY, outside a transaction: the connection may serve someone else. */
 static inline bool replies_at_rest(const struct replies *r)

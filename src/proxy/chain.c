@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "chain.h"
 
-void chain_range(struct chain *ch, const void *ptr, size_t len)
+void chain_piece(struct chain *ch, const void *ptr, size_t len)
 {
 	if (len == 0)
 		return;
-	if (ch->count > 0) {
-		struct iovec *last = &ch->iov[ch->count - 1];
-		if ((const uint8_t *)last->iov_base + last->iov_len == ptr) {
-			last->iov_len += len;
-			ch->bytes += len;
-			return;
-		}
-	}
 	if (ch->count == CHAIN_PIECES)
 		chain_cork(ch);
 	ch->iov[ch->count++] = (struct iovec){.iov_base = (void *)(uintptr_t)ptr, .iov_len = len};

@@ -36,8 +36,19 @@ static inline void chain_init(struct chain *ch, struct net_stream *stream, struc
 	ch->held = false;
 }
 
+/* A range that goes on where the last one ends is one piece with it. */
+void chain_piece(struct chain *ch, const void *ptr, size_t len);
 /* Borrows until chain_flush(). */
-void chain_range(struct chain *ch, const void *ptr, size_t len);
+static inline void chain_range(struct chain *ch, const void *ptr, size_t len)
+{
+	struct iovec *last = ch->count > 0 ? &ch->iov[ch->count - 1] : NULL;
+	if (last && (const uint8_t *)last->iov_base + last->iov_len == ptr) {
+		last->iov_len += len;
+		ch->bytes += len;
+	} else {
+		chain_piece(ch, ptr, len);
+	}
+}
 /* Copies. */
 void chain_copy(struct chain *ch, const void *ptr, size_t len);
 /* Sends what was gathered, after what already waited. Wants NET_WRITABLE if something is left. */

@@ -1053,18 +1053,12 @@ static bool sets_are_uncertain(const struct client *c, uint32_t flags)
 	return c->pending_sets && (chained || flags & TRAIT_TX_PARTIAL);
 }
 
-bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
-                  struct chain *to_server, const char **why)
+/* A plain read and what is said of its text: there is nothing to note. */
+#define LEAVES_NOTHING ((uint32_t)(TRAIT_READ | TRAIT_CAPTURABLE | TRAIT_COMMENTED))
+
+static void note_traits(struct client *c, struct server *s, const struct unit *u)
 {
-	struct forward f = {
-		.c = c, .s = s, .out = to_server, .cache = c->account->database->cache, .unit = u};
 	uint32_t flags = u->traits.flags;
-	s->flushed = false;
-	if (s->replies.count == 0) {
-		s->in_tx_after = s->replies.tx != TX_IDLE;
-		s->barrier = false;
-		c->sent_blind = false;
-	}
 	s->barrier |= (flags & (TRAIT_DEALLOCATE | TRAIT_DEALLOCATE_ALL)) != 0;
 	/* A replica has no writes: a COMMIT there is none. */
 	if (flags & TRAIT_MAY_WRITE && !s->on_replica)
@@ -1081,7 +1075,22 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		client_bind(c, (enum bind_reason)u->traits.binds, u->text);
 	if (sets_are_uncertain(c, flags))
 		client_bind(c, BIND_SETTINGS, u->text);
+}
 
+bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
+                  struct chain *to_server, const char **why)
+{
+	struct forward f = {
+		.c = c, .s = s, .out = to_server, .cache = c->account->database->cache, .unit = u};
+	uint32_t flags = u->traits.flags;
+	s->flushed = false;
+	if (s->replies.count == 0) {
+		s->in_tx_after = s->replies.tx != TX_IDLE;
+		s->barrier = false;
+		c->sent_blind = false;
+	}
+	if (flags & ~LEAVES_NOTHING || c->batch_bits)
+		note_traits(c, s, u);
 	if (flags & TRAIT_SEES_STATEMENTS && !hide_prepared(&f)) {
 		*why = f.why;
 		return false;

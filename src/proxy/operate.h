@@ -3,10 +3,11 @@
  * What an operator does to databases while they are served, with PgBouncer's meanings:
  *
  *   PAUSE      statements outside transactions are held; server connections are closed as they come
- *              free. Done when there is none. Bound clients keep theirs, and so keep it from being
- * done. RESUME     who was held goes on, in order. RECONNECT  every connection that is there now is
- * closed when it comes free. KILL       PAUSE, and clients and connections end at once. DISABLE no
- * new clients.
+ *              free. Done when there is none. Bound clients keep theirs, and so keep it from being done.
+ *   RESUME     who was held goes on, in order.
+ *   RECONNECT  every connection that is there now is closed when it comes free.
+ *   KILL       PAUSE, and clients and connections end at once.
+ *   DISABLE    no new clients.
  *
  * Held clients are judged and routed when they go on, not before; they wait at most
  * query_wait_timeout. `db` NULL is all databases, for PAUSE also those to come.

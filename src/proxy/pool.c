@@ -403,11 +403,6 @@ static bool may_connect(const struct pool *p, int64_t now_us)
 	return p->idle_count + p->busy_count < pool_size(p) && now_us >= p->retry_at_us;
 }
 
-bool pool_down(const struct pool *p, int64_t now_us)
-{
-	return p->idle_count + p->busy_count == 0 && now_us < p->retry_at_us;
-}
-
 /* How many servers of this pool are on their way to serve those who wait. */
 static int connecting(const struct pool *p)
 {

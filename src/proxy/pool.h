@@ -61,7 +61,10 @@ enum pool_answer pool_acquire_fallback(struct pool *p, struct client *c, struct 
 /* The client's read is over, or goes elsewhere. Safe if it was not let in anywhere. */
 void pool_dismiss(struct client *c);
 /* It would answer POOL_DOWN. */
-bool pool_down(const struct pool *p, int64_t now_us);
+static inline bool pool_down(const struct pool *p, int64_t now_us)
+{
+	return now_us < p->retry_at_us && p->idle_count + p->busy_count == 0;
+}
 /* The client waits no more. Safe if it does not. */
 void pool_leave_queue(struct client *c);
 /* The client did not take the server it was woken for: the next in line may. Safe if it did. */

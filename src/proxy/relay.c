@@ -141,6 +141,8 @@ static bool local_is_due(struct server *s)
 /* Answers of the router's own whose turn has come. */
 static void emit_local(struct server *s, struct chain *ch)
 {
+	if (s->skip > 0)
+		return;
 	static const uint8_t parse_complete[] = {BE_PARSE_COMPLETE, 0, 0, 0, 4};
 	static const uint8_t close_complete[] = {BE_CLOSE_COMPLETE, 0, 0, 0, 4};
 	while (local_is_due(s)) {
@@ -491,8 +493,9 @@ static void note_error(struct server *s, struct client *c, const struct frame *f
 static void note_tag(struct server *s, struct client *c, const struct frame *f)
 {
 	struct slice tag;
-	if (f->body_len < 5 || !strchr("RDC", f->body[0]) ||
-	    !msg_command_tag_parse(frame_body(f), &tag))
+	uint8_t first = f->body_len < 5 ? 0 : f->body[0];
+	bool concerns = first == 'R' || first == 'D' || first == 'C';
+	if (!concerns || !msg_command_tag_parse(frame_body(f), &tag))
 		return;
 	if (slice_eq_str(tag, "ROLLBACK"))
 		s->rolled_back = true;
@@ -506,36 +509,35 @@ static void note_tag(struct server *s, struct client *c, const struct frame *f)
 		settle_deallocated(c);
 }
 
-/* Asynchronous: not an answer to anything. True if it was one. Only a notice may be here in part.
- */
-static bool asynchronous(struct server *s, const struct frame *f, struct slice at, size_t here,
-                         struct chain *ch)
+static void hand_on(struct server *s, const struct frame *f, struct slice at, size_t here,
+                    bool forward, struct chain *ch)
 {
-	struct slice name, value;
-	const struct reply *head = replies_head(&s->replies);
-	bool forward = ch != NULL && !(head && head->to == REPLY_NOBODY);
-	switch (f->type) {
-	case BE_NOTICE:
-		break;
-	case BE_NOTIFICATION:
-		forward = ch != NULL;
-		break;
-	case BE_PARAMETER_STATUS:
-		forward = ch != NULL;
-		if (msg_parameter_status_parse(frame_body(f), &name, &value)) {
-			server_set_param(s, name, value);
-			if (slice_eq_str(name, "in_hot_standby"))
-				forward = false;
-		}
-		break;
-	default:
-		return false;
-	}
 	if (forward)
 		chain_range(ch, at.ptr, here);
 	s->skip = frame_size(f) - here;
 	s->skip_forward = forward;
-	return true;
+}
+
+/* Not an answer to anything. */
+static bool is_asynchronous(uint8_t type)
+{
+	return type == BE_NOTICE || type == BE_NOTIFICATION || type == BE_PARAMETER_STATUS;
+}
+
+/* Only a notice may be here in part. */
+static void asynchronous(struct server *s, const struct frame *f, struct slice at, size_t here,
+                         struct chain *ch)
+{
+	struct slice name, value;
+	const struct reply *head = replies_head(&s->replies);
+	bool forward = ch != NULL;
+	if (f->type == BE_NOTICE)
+		forward &= !(head && head->to == REPLY_NOBODY);
+	if (f->type == BE_PARAMETER_STATUS && msg_parameter_status_parse(frame_body(f), &name, &value)) {
+		server_set_param(s, name, value);
+		forward &= !slice_eq_str(name, "in_hot_standby");
+	}
+	hand_on(s, f, at, here, forward, ch);
 }
 
 enum capture { CAPTURE_NONE, CAPTURE_PARTIAL, CAPTURE_FAILED, CAPTURE_DONE };
@@ -650,11 +652,7 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 	    step.entry.tag == TAG_CAPTURE && f->type == BE_DATA_ROW && whole &&
 	    msg_data_row_column(frame_body(f), 0, &value) && value.ptr && value.len == 8)
 		s->captured_inside.lsn = load_be64(value.ptr);
-	bool forward = step.verdict == REPLY_STEP_FORWARD && ch;
-	if (forward)
-		chain_range(ch, at.ptr, here);
-	s->skip = frame_size(f) - here;
-	s->skip_forward = forward;
+	hand_on(s, f, at, here, step.verdict == REPLY_STEP_FORWARD && ch, ch);
 	return true;
 }
 
@@ -727,7 +725,10 @@ static size_t answer_ahead(struct server *s, struct slice in, struct chain *ch, 
 		if (frame_peek(at, &f) != PARSE_OK || !frame_complete(&f, at))
 			break;
 		size_t size = frame_size(&f);
-		*broken = !asynchronous(s, &f, at, size, ch) && !answer(s, NULL, &f, at, size, ch);
+		if (is_asynchronous(f.type))
+			asynchronous(s, &f, at, size, ch);
+		else
+			*broken = !answer(s, NULL, &f, at, size, ch);
 		used += size;
 	}
 	return used;
@@ -767,14 +768,16 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 		}
 	}
 
+	if (local_is_due(s) && used < in.len)
+		emit_local(s, ch);
 	while (used < in.len) {
 		struct slice at = slice_from(in, used);
 		if (s->skip > 0) {
 			used += pass(s, at, ch);
+			if (local_is_due(s))
+				emit_local(s, ch);
 			continue;
 		}
-		if (local_is_due(s))
-			emit_local(s, ch);
 		struct frame f;
 		enum parse_result r = frame_peek(at, &f);
 		if (r == PARSE_INVALID) {
@@ -785,11 +788,18 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			break;
 		size_t size = frame_size(&f);
 		bool whole = at.len >= size;
+		size_t here = whole ? size : at.len;
 		if (!whole && !may_pass_in_pieces(f.type) && size <= HOLD_MAX)
 			break;
-		size_t here = whole ? size : at.len;
-
-		if ((whole || f.type == BE_NOTICE) && asynchronous(s, &f, at, here, ch)) {
+		if (replies_passes(&s->replies, f.type)) {
+			if (f.type == BE_COMMAND_COMPLETE && whole && c)
+				note_tag(s, c, &f);
+			hand_on(s, &f, at, here, ch != NULL, ch);
+			used += here;
+			continue;
+		}
+		if (is_asynchronous(f.type) && (whole || f.type == BE_NOTICE)) {
+			asynchronous(s, &f, at, here, ch);
 			used += here;
 			continue;
 		}
@@ -811,7 +821,7 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 			*broken = !settle_guard(s);
 			break;
 		}
-		if (s->skip == 0 && local_is_due(s))
+		if (local_is_due(s))
 			emit_local(s, ch);
 		if (f.type == BE_READY && s->skip == 0 && replies_at_rest(&s->replies)) {
 			settle_rest(s);

@@ -28,11 +28,13 @@ void settle_begin(struct client *c)
 void settle_end_joined(struct client *c)
 {
 	struct worker *w = c->worker;
-	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
+	c->scope_joins = false;
+	if (!c->tx_sessions)
+		return;
+	for (int i = 0; i < c->tx_sessions->count; i++)
 		sessions_put(&w->sessions, c->tx_sessions->it[i], net_loop_now_us(w->loop));
 	free(c->tx_sessions);
 	c->tx_sessions = NULL;
-	c->scope_joins = false;
 }
 
 bool settle_join_session(struct client *c, struct session *it)
@@ -138,12 +140,12 @@ static void settle_sets(struct client *c, struct server *s)
 
 /* What a turn means for one session. `at` is the position of its commit, NULL if it is not known.
  */
-static void settle_one(struct session_mark *mark, const struct server *s, bool wrote,
+static void settle_one(struct session_mark *mark, const struct server *s, bool trusted, bool wrote,
                        const struct position *at, int64_t now)
 {
 	const struct fleet *f = &s->worker->fleet;
 	/* Another incarnation of a replica may have replayed less than what was read here. */
-	if (s->on_replica && !server_trusted(s))
+	if (s->on_replica && !trusted)
 		session_read(mark, f, NODE_NONE, now);
 	else if (s->observed && s->worker->observing && !wrote)
 		session_observed_read(mark, f, at, s->capture_asked_us, now);
@@ -166,9 +168,11 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 	if (!wrote && !ran && !s->on_replica)
 		return;
 	int64_t now = net_now_us();
+	bool trusted = server_trusted(s);
+	bool from_primary = !s->on_replica && trusted && server_is_primary(s);
 	struct position at = {0};
 	/* A position of a server that is no longer the primary says nothing about the one that is. */
-	if ((!server_is_primary(s) && !s->on_replica) || !server_trusted(s))
+	if (!from_primary && !(s->on_replica && trusted))
 		captured = NULL;
 	if (captured && s->on_replica) {
 		at = *captured;
@@ -180,17 +184,18 @@ static void settle_mark(struct client *c, struct server *s, bool wrote, bool ran
 	}
 	/* What the primary shows is past whatever a refused token asked for, or another router stored:
 	 * it is in the mark now, or owed. */
-	if (!s->on_replica && server_is_primary(s) && server_trusted(s) && c->turn_mark == c->mark) {
+	if (from_primary && c->turn_mark == c->mark) {
 		c->token_doubted = false;
 		c->mark_whole = true;
 	}
+	captured = captured ? &at : NULL;
 	w->stats.captures += wrote && captured;
 	w->stats.writes_uncaptured += wrote && !captured;
-	settle_one(c->turn_mark, s, wrote, captured ? &at : NULL, now);
+	settle_one(c->turn_mark, s, trusted, wrote, captured, now);
 	for (int i = 0; c->tx_sessions && i < c->tx_sessions->count; i++)
-		settle_one(&c->tx_sessions->it[i]->mark, s, wrote, captured ? &at : NULL, now);
+		settle_one(&c->tx_sessions->it[i]->mark, s, trusted, wrote, captured, now);
 	if (c->scope_joins)
-		settle_one(c->mark, s, wrote, captured ? &at : NULL, now);
+		settle_one(c->mark, s, trusted, wrote, captured, now);
 }
 
 /* It concerns the database on the servers, whatever names clients know it by. */

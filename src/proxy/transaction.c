@@ -55,11 +55,6 @@ void transaction_refused(struct client *c)
 
 /* --------------------------------------------------------- where it may run */
 
-uint8_t transaction_begins(const struct client *c, const struct unit *u)
-{
-	return c->hold == HOLD_HELD ? c->begin : u->begin;
-}
-
 bool transaction_may_write(const struct client *c, const struct unit *u)
 {
 	uint8_t begin = transaction_begins(c, u);
@@ -154,12 +149,6 @@ static bool is_read_committed(const struct server *s, uint8_t begin)
 	default:
 		return false;
 	}
-}
-
-bool transaction_may_move(const struct client *c)
-{
-	const struct server *s = c->server;
-	return s && s->on_replica && s->replies.tx == TX_OPEN && !s->pinned;
 }
 
 enum transaction_next transaction_next(const struct client *c, const struct unit *u)

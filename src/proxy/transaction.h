@@ -47,7 +47,10 @@ void transaction_write_failed(struct buf *out);
 void transaction_refused(struct client *c);
 
 /* Does the unit begin a transaction on the server it goes to? Its options, else 0. */
-uint8_t transaction_begins(const struct client *c, const struct unit *u);
+static inline uint8_t transaction_begins(const struct client *c, const struct unit *u)
+{
+	return c->hold == HOLD_HELD ? c->begin : u->begin;
+}
 /* … one that is not READ ONLY? */
 bool transaction_may_write(const struct client *c, const struct unit *u);
 /* REASON_COUNT: it may begin on a replica, if the mark allows. Else why not. */
@@ -63,7 +66,11 @@ enum transaction_next {
 };
 enum transaction_next transaction_next(const struct client *c, const struct unit *u);
 /* Is the client in a transaction on a replica that has not shown more than reads? */
-bool transaction_may_move(const struct client *c);
+static inline bool transaction_may_move(const struct client *c)
+{
+	const struct server *s = c->server;
+	return s && s->on_replica && s->replies.tx == TX_OPEN && !s->pinned;
+}
 /* The client gives back its replica, which rolls back; the BEGIN is held again. */
 void transaction_leave(struct client *c);
 /* Its replica is gone while nothing was asked of it: the client need not know. False: it must. */

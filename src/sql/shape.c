@@ -266,14 +266,14 @@ static bool scan_all(struct scan *s)
 /* Only in these statements do the values of constants not matter. */
 static bool begins_simple(struct slice text)
 {
-	static const char *const words[] = {"select", "insert", "update", "delete",
-	                                    "with",   "values", "table"};
-	size_t len = 0;
-	while (len < text.len && (classes[text.ptr[len]] & C_INSIDE))
-		len++;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (slice_ieq_str(slice_of(text.ptr, len), words[i]))
-			return true;
+	static const char words[][8] = {"select", "insert", "update", "delete", "with", "values", "table"};
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t len = strlen(words[i]);
+		if (text.len < len || (text.ptr[0] | 0x20) != words[i][0] ||
+		    strncasecmp((const char *)text.ptr, words[i], len) != 0)
+			continue;
+		return text.len == len || !(classes[text.ptr[len]] & C_INSIDE);
+	}
 	return false;
 }
 

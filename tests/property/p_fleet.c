@@ -124,11 +124,22 @@ static void naive_election(void)
 
 static uint64_t eligible_after_a_fork;
 
+/* Of a replica: what the fleet would find if it judged the node now. */
+static bool follows_now(int n)
+{
+	uint32_t timeline = f.nodes[n].timeline;
+	if (timeline == 0 || f.timeline == 0)
+		return f.generation == 0 && !f.two_primaries;
+	return timeline == f.timeline && fleet_node_branch(&f, n) == BRANCH_SAME;
+}
+
 static void check_roles(void)
 {
 	require(f.primary == naive_elected(), "primary is %d", f.primary);
 	require(f.generation == generation, "generation is %u, not %u", f.generation, generation);
 	for (int n = 0; n < NODES; n++) {
+		bool replica = f.nodes[n].up && f.nodes[n].role == NODE_ROLE_REPLICA;
+		require(f.nodes[n].follows == (replica && follows_now(n)), "node %d was judged before", n);
 		if (!fleet_replica_eligible(&f, n, now))
 			continue;
 		require(model[n].up && model[n].role == NODE_ROLE_REPLICA && model[n].at != 0,
