@@ -384,10 +384,29 @@ static bool created_in_temp(const Node *n)
 	}
 }
 
+/* The server loads the library to see whether the function is there, as LOAD does (src/backend/catalog/
+ * pg_proc.c, fmgr_c_validator()), and what such code keeps, it keeps in that process. */
+static bool created_in_c(const Node *n)
+{
+	const ListCell *it;
+	if (!IsA(n, CreateFunctionStmt))
+		return false;
+	foreach (it, ((const CreateFunctionStmt *)n)->options) {
+		const DefElem *option = lfirst(it);
+		if (strcmp(option->defname, "language") == 0 && IsA(option->arg, String))
+			return strcasecmp(strVal(option->arg), "c") == 0;
+	}
+	return false;
+}
+
 /* Event triggers are code too. */
 static struct traits classify_ddl(const Node *n, const struct catalog *c)
 {
 	struct traits t = with_code(utility(TRAIT_MAY_WRITE | TRAIT_DDL, REASON_WRITE), c);
+	if (created_in_c(n)) {
+		t.flags |= TRAIT_LOADS;
+		return with_bind(t, BIND_LOAD);
+	}
 	return created_in_temp(n) ? with_bind(t, BIND_TEMP) : t;
 }
 

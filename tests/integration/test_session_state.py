@@ -78,6 +78,8 @@ ROWS = [
         "PERFORM pg_advisory_lock_shared(4712);"),
     Row("LOAD", "load", "LOAD 'auto_explain'", "SELECT public.setting('auto_explain.log_nested_statements')", "off",
         None, user="postgres"),
+    Row("a function in C", "load", "CREATE OR REPLACE FUNCTION public.in_c() RETURNS real AS '$libdir/pg_trgm', 'show_limit' LANGUAGE c",
+        "SELECT public.setting('pg_trgm.similarity_threshold')", "0.3", None, user="postgres"),
 ]
 
 # How it is made inside code; and how code is run that does not look like any, which is the same for all that code may do.
