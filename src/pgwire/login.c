@@ -441,6 +441,7 @@ static enum login_step on_error(struct login *l, struct slice body)
 		memcpy(sqlstate, e.sqlstate.ptr, 5);
 	if (e.message.len == 0)
 		return fail(l, sqlstate, "server refused the login without saying why");
+	l->told = true;
 	return fail(l, sqlstate, "%.*s", SLICE_ARG(e.message));
 }
 

@@ -75,6 +75,7 @@ struct login {
 	/* Valid when FAILED. */
 	char sqlstate[6];
 	char error[256];
+	bool told; /* `error` is what the server said */
 };
 
 /* `l` is zeroed or released. Appends the startup packet. False: a name or secret that is too long

@@ -624,10 +624,11 @@ static void probe(struct pool *p, int64_t now_us)
 		server_connect(p);
 }
 
-void pool_failed(struct pool *p, const char *sqlstate, const char *error)
+void pool_failed(struct pool *p, const char *sqlstate, const char *error, const char *hint)
 {
 	struct worker *w = p->account->database->worker;
 	snprintf(p->error, sizeof(p->error), "%s", error);
+	snprintf(p->hint, sizeof(p->hint), "%s", hint);
 	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s", sqlstate);
 	p->retry_at_us = net_now_us() + w->settings->server_login_retry_us;
 	/* Servers that work will come free; without any, nobody should wait in vain. */

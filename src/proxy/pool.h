@@ -78,7 +78,7 @@ void pool_send_away(struct pool *p);
 void pool_connected(struct pool *p);
 /* A connect failed: everybody who waits and has no hope of another server is told. A replica that the
  * watcher reaches all the same is left out, for all pools, until a probe comes through. */
-void pool_failed(struct pool *p, const char *sqlstate, const char *error);
+void pool_failed(struct pool *p, const char *sqlstate, const char *error, const char *hint);
 /* Closes idle connections that are too old, unused or of an older epoch. */
 void pool_tend(struct pool *p, int64_t now_us);
 int pool_size(const struct pool *p);

@@ -70,7 +70,7 @@ struct pool {
 	struct list held;
 	int held_count;
 	int64_t retry_at_us; /* after a failed connect: not before */
-	char error[384];     /* of the last failed connect */
+	char error[384], hint[256]; /* of the last failed connect; hint "": none */
 	char sqlstate[6];
 };
 

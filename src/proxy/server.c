@@ -166,22 +166,34 @@ void server_connect(struct pool *p)
 	s->stream = dial(w->loop, n, w->settings->server_connect_timeout_us, server_event, s);
 	if (!s->stream) {
 		server_close(s, "out of descriptors or memory");
-		pool_failed(p, "53000", "the router is out of descriptors or memory");
+		pool_failed(p, "53000", "the router is out of descriptors or memory", "");
 	}
 }
 
-/* The connection cannot be made: the pool decides who has to be told. */
-static void connect_failed(struct server *s, const char *sqlstate, const char *error)
+/* The connection cannot be made: the pool decides who has to be told. What the server itself said is handed
+ * on in its own words, as to one that connects directly. */
+static void give_up(struct server *s, const char *sqlstate, const char *error, bool told)
 {
 	struct pool *p = s->pool;
 	const struct watch_node *n = node_of(p);
-	char text[sizeof(p->error)];
-	snprintf(text, sizeof(text), "%.63s (server %.100s:%d): %.150s", n->name, n->host, n->port, error);
+	char where[224], text[sizeof(p->error)], hint[sizeof(p->hint)] = "";
+	snprintf(where, sizeof(where), "%.63s (server %.100s:%d)", n->name, n->host, n->port);
+	if (told) {
+		snprintf(text, sizeof(text), "%s", error);
+		snprintf(hint, sizeof(hint), "%s said so to the router.", where);
+	} else {
+		snprintf(text, sizeof(text), "%s: %.150s", where, error);
+	}
 	s->worker->stats.server_connect_failures++;
 	log_warn("node=%s database=%s user=%s cannot connect: %s", n->name,
 	         p->account->database->dbname, p->account->user, error);
 	server_close(s, NULL);
-	pool_failed(p, sqlstate, text);
+	pool_failed(p, sqlstate, text, hint);
+}
+
+static void connect_failed(struct server *s, const char *sqlstate, const char *error)
+{
+	give_up(s, sqlstate, error, false);
 }
 
 /* The watcher has lost the node since, for a while now, and may have got it back: a server that was only
@@ -264,9 +276,10 @@ static bool login_message(struct server *s, const struct frame *f)
 
 	if (step == LOGIN_FAILED || !sent) {
 		char error[256], sqlstate[6];
+		bool told = sent && s->login->told;
 		snprintf(error, sizeof(error), "%s", sent ? s->login->error : "connection lost");
 		snprintf(sqlstate, sizeof(sqlstate), "%s", sent ? s->login->sqlstate : "08006");
-		connect_failed(s, sqlstate[0] ? sqlstate : "08006", error);
+		give_up(s, sqlstate[0] ? sqlstate : "08006", error, told);
 		return false;
 	}
 	if (step == LOGIN_MORE)

@@ -293,14 +293,20 @@ static size_t begin_direct_tls(struct client *c, struct slice in)
 	return in.len;
 }
 
+/* Nobody whom an answer would reach, or who would understand it. */
+static void drop(struct client *c, const char *why)
+{
+	char peer[80];
+	net_stream_peer(c->stream, peer, sizeof(peer));
+	c->worker->stats.client_errors++;
+	log_info("client %s: no connection: %s", peer, why);
+	client_close(c);
+}
+
 void startup_secured(struct client *c, unsigned events)
 {
 	if (events & NET_FAILED) {
-		char peer[80];
-		net_stream_peer(c->stream, peer, sizeof(peer));
-		c->worker->stats.client_errors++;
-		log_info("client %s: no connection: %s", peer, net_stream_error(c->stream));
-		client_close(c);
+		drop(c, net_stream_error(c->stream));
 		return;
 	}
 	c->state = CLIENT_STARTUP;
@@ -393,7 +399,11 @@ size_t startup_packet(struct client *c, struct slice in)
 	enum parse_result r = startup_frame(in, &body);
 	if (r == PARSE_PARTIAL)
 		return 0;
-	if (r == PARSE_INVALID || !startup_parse(body, &st)) {
+	if (r == PARSE_INVALID) {
+		drop(c, "invalid length of startup packet"); /* PostgreSQL does not answer it either */
+		return 0;
+	}
+	if (!startup_parse(body, &st)) {
 		c->worker->stats.client_errors++;
 		client_fatal(c, "08P01", "invalid startup packet", "The router speaks protocol 3.");
 		return 0;
@@ -545,7 +555,7 @@ void startup_welcome(struct client *c)
 			if (pool_unreachable(p) &&
 			    net_loop_now_us(w->loop) - c->seen_at_us < w->settings->failover_timeout_us)
 				return;
-			client_fatal(c, p->sqlstate, p->error, NULL);
+			client_fatal(c, p->sqlstate, p->error, p->hint[0] ? p->hint : NULL);
 			return;
 		}
 	}

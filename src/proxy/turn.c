@@ -504,7 +504,8 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	case POOL_DOWN:
 		if (pool_unreachable(p) && wait_for_primary(c))
 			return DISPATCH_WAIT;
-		return refused(c, u, p->sqlstate, p->error, "The router will try again; so may you.");
+		return refused(c, u, p->sqlstate, p->error,
+		               p->hint[0] ? p->hint : "The router will try again; so may you.");
 	}
 	server_attach(s, c);
 	s->on_replica = r->target == ROUTE_REPLICA;

@@ -42,16 +42,24 @@ def sentence(compared):
     return text + f", {count['FAILED']} fail"
 
 
+def matches(key, test):
+    return test.startswith(key[:-1]) if key.endswith("*") else test == key
+
+
+def reason(suite, test):
+    """Why it is known to fail; None."""
+    return next((why for key, why in known.KNOWN.get(suite, {}).items() if matches(key, test)), None)
+
+
 def surprises(results):
     """What fails and is not known to, and what is known to and does not."""
     out = []
     for suite, r in results.items():
         if "tidemark" not in r["ways"]:
             continue
-        reasons = known.KNOWN.get(suite, {})
-        for test, verdict in compare(r["ways"], "tidemark").items():
-            if (verdict == "FAILED") != (test in reasons):
-                out.append((suite, test))
+        failed = [t for t, verdict in compare(r["ways"], "tidemark").items() if verdict == "FAILED"]
+        out += [(suite, t) for t in failed if reason(suite, t) is None]
+        out += [(suite, key) for key in known.KNOWN.get(suite, {}) if not any(matches(key, t) for t in failed)]
     return out
 
 
@@ -76,21 +84,22 @@ def write_suite(f, name, r):
     notes = r["notes"].get("tidemark", {})
     if notes.get("selects"):
         f.write(f"Replicas served {notes['selects_on_replicas']} of {notes['selects']} SELECTs ({notes['share']}).\n\n")
-    reasons = known.KNOWN.get(name, {})
     for way in r["ways"]:
         failed = [t for t, v in compare(r["ways"], way).items() if v == "FAILED"]
         if failed and way == "tidemark":
             f.write("Fail through Tidemark:\n\n")
             for t in failed:
-                f.write(f"- `{t}`: {reasons.get(t, 'not explained yet')}\n")
+                f.write(f"- `{t}`: {reason(name, t) or 'not explained yet'}\n")
             f.write("\n")
         elif failed:
             f.write(f"Fail {way}: {', '.join(f'`{t}`' for t in failed)}.\n\n")
 
 
-def write(results, path):
+def write(results, path, note=None):
     with open(path, "w") as f:
         f.write(HEAD)
         f.write(f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}: {'; '.join(versions())}.\n\n")
+        if note:
+            f.write(f"{note}\n\n")
         for name, r in results.items():
             write_suite(f, name, r)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: PostgreSQL
 """The suites of others, first directly on PostgreSQL and then through Tidemark: make conformance.
 
-    run.py [--only SUITE,…] [--ways WAY,…] [--keep DIR] [--write FILE]
+    run.py [--only SUITE,…] [--ways WAY,…] [--keep DIR] [--write FILE] [--note TEXT]
 
 A test counts if it passes directly. One that fails directly in the same way as through Tidemark, to the byte of
 its output, is "alike"; any other difference is a failure. What cannot be fetched is skipped and listed as such.
@@ -76,13 +76,14 @@ def main():
     p.add_argument("--ways", default="direct,tidemark")
     p.add_argument("--keep", default=os.path.join(harness_build(), "conformance"))
     p.add_argument("--write")
+    p.add_argument("--note", help="what a reader of the file should know of this run")
     a = p.parse_args()
     os.makedirs(a.keep, exist_ok=True)
     results = {s.NAME: run_suite(s, a.ways.split(","), a.keep) for s in SUITES if s.NAME in a.only.split(",")}
     with open(os.path.join(a.keep, "results.json"), "w") as f:
         json.dump(results, f, indent=1)
     if a.write:
-        report.write(results, a.write)
+        report.write(results, a.write, a.note)
     return 1 if report.surprises(results) else 0
 
 

@@ -642,20 +642,21 @@ def test_startup_options_are_honoured(target, raw):
         assert c.query_rows(f"SELECT current_setting('{name}')") == [[want]]
 
 
-@pytest.mark.parametrize("params,sqlstate", [
-    (dict(options="-c no_such_parameter=1"), "42704"),
-    (dict(options="-c work_mem=plenty"), "22023"),
-    (dict(client_encoding="KLINGON"), "22023"),
-    (dict(database="no_such_database"), "3D000"),
-    (dict(user="no_such_user"), "28000"),
+@pytest.mark.parametrize("params,sqlstate,message", [
+    (dict(options="-c no_such_parameter=1"), "42704", None),
+    (dict(options="-c work_mem=plenty"), "22023", None),
+    (dict(client_encoding="KLINGON"), "22023", None),
+    (dict(database="no_such_database"), "3D000", 'database "no_such_database" does not exist'),
+    (dict(user="no_such_user"), "28000", 'role "no_such_user" does not exist'),
 ])
-def test_bad_startup_parameters_are_refused(target, raw, params, sqlstate):
+def test_bad_startup_parameters_are_refused(target, raw, params, sqlstate, message):
     c = raw(target, login=False)
     with pytest.raises(rawpg.ServerError) as e:
         c.startup(**params)
         # A router that has no server connection yet may say it with the first statement.
         c.query_rows("SELECT 1")
     assert e.value.sqlstate == sqlstate, str(e.value)
+    assert message is None or e.value.fields["M"] == message
 
 
 def test_parameter_status_follows_set(target, raw):
@@ -868,11 +869,12 @@ def test_bad_startup_packets_are_refused_with_a_reason(target, raw, name):
     bystander_is_served(target, raw)
 
 
-@pytest.mark.parametrize("data", [b"\0\0\0\0", b"\0\0\0\x03", b"\x7f\xff\xff\xff", b"\0\1\x86\xa1", b"GET / HTTP/1.1\r\n\r\n"])
-def test_absurd_startup_lengths_are_dropped_at_once(target, raw, data):
+@pytest.mark.parametrize("data", [b"\0\0\0\0", b"\0\0\0\x03", b"\x7f\xff\xff\xff", b"\0\1\x86\xa1", b"GET / HTTP/1.1\r\n\r\n",
+                                  b"X\0\0\0\4"])
+def test_absurd_startup_lengths_are_dropped_at_once_and_without_a_word(target, raw, data):
     c = raw(target, login=False)
     c.send(data)
-    c.rest(5)
+    assert c.rest(5) == []
     bystander_is_served(target, raw)
 
 
