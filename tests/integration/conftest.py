@@ -175,3 +175,21 @@ def watchdog(request):
     yield
     timer.cancel()
     assert not fired.is_set(), f"not over after {limit} s: all routers were ended under it"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for t in harness.live:
+            report.sections.append((f"log of the router on port {t.port}", harness.tail(t.log, 25)))
+
+
+@pytest.fixture(scope="session")
+def clock_shift(tmp_path_factory):
+    """clock_shift.c, compiled."""
+    out = tmp_path_factory.mktemp("clock") / "clock_shift.so"
+    source = os.path.join(os.path.dirname(__file__), "clock_shift.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", out, source], check=True)
+    return str(out)
