@@ -5,10 +5,10 @@
 
 #include "base/log.h"
 #include "client.h"
+#include "dispatch.h"
 #include "server.h"
 #include "settle.h"
 #include "transaction.h"
-#include "turn.h"
 #include "worker.h"
 
 /* reply.bits of an entry that the server answered before the whole is run again elsewhere: what it
@@ -444,7 +444,7 @@ static bool settle_guard(struct server *s)
 	if (!c)
 		return true;
 	if (held) {
-		turn_guard_held(c);
+		dispatch_guard_held(c);
 		return true;
 	}
 	if (!s->reading || s->replay.len == 0)
@@ -454,7 +454,7 @@ static bool settle_guard(struct server *s)
 	take_back(s, c);
 	s->reading = false;
 	s->state = SERVER_DRAIN;
-	turn_guard_missed(c);
+	dispatch_guard_missed(c);
 	return true;
 }
 

@@ -5,7 +5,6 @@
 #include "client.h"
 #include "server.h"
 #include "sql/begin.h"
-#include "sql/tags.h"
 #include "worker.h"
 
 uint8_t transaction_status(const struct client *c)
@@ -15,6 +14,12 @@ uint8_t transaction_status(const struct client *c)
 	if (c->hold == HOLD_FAILED)
 		return TX_FAILED;
 	return c->hold == HOLD_HELD ? TX_OPEN : TX_IDLE;
+}
+
+void transaction_say_ready(struct client *c)
+{
+	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, transaction_status(c)};
+	client_say(c, ready, sizeof(ready));
 }
 
 /* ------------------------------------------------------------- held back */
@@ -59,15 +64,6 @@ bool transaction_may_write(const struct client *c, const struct unit *u)
 {
 	uint8_t begin = transaction_begins(c, u);
 	return begin && !(begin & BEGIN_READ_ONLY);
-}
-
-static bool names_session(const struct client *c, const struct unit *u)
-{
-	struct tags t;
-	if (!(u->traits.flags & TRAIT_COMMENTED) || !c->worker->settings->query_tags)
-		return false;
-	tags_parse(u->text, &t);
-	return t.present && t.session[0];
 }
 
 static bool is_serializable(uint8_t begin)
@@ -128,7 +124,7 @@ static bool ends_split(const struct unit *u)
 enum route_reason transaction_objection(const struct client *c, const struct unit *u, uint8_t begin)
 {
 	bool reads = may_read_there(c, begin);
-	if ((!reads && !may_split(c, begin)) || c->worker->observing || names_session(c, u))
+	if ((!reads && !may_split(c, begin)) || c->worker->observing || unit_names_session(c, u))
 		return REASON_TRANSACTION;
 	if (!u->plain)
 		return (enum route_reason)u->reason;
@@ -168,7 +164,7 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 		return TRANSACTION_MOVES;
 	if (s->pinned)
 		return flags & TRAIT_BINDS || chains || beyond ? TRANSACTION_FAILS : TRANSACTION_STAYS;
-	if (!u->plain || u->open || names_session(c, u))
+	if (!u->plain || u->open || unit_names_session(c, u))
 		return TRANSACTION_MOVES;
 	if (!(c->begin & BEGIN_READ_ONLY) && ends_split(u))
 		return TRANSACTION_MOVES;

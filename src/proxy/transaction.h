@@ -33,6 +33,8 @@
 
 /* What ReadyForQuery says of a client: of its server, or of the transaction that is held back. */
 uint8_t transaction_status(const struct client *c);
+/* ReadyForQuery, of the router's own. */
+void transaction_say_ready(struct client *c);
 
 enum transaction_hold { HOLD_NONE, HOLD_HELD, HOLD_SENT, HOLD_FAILED };
 

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "turn.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/log.h"
 #include "client.h"
+#include "dispatch.h"
 #include "forward.h"
 #include "local.h"
 #include "local_batch.h"
@@ -25,367 +22,6 @@
 #include "worker.h"
 
 #define TOKEN_WAIT_US 1000000
-
-/* ------------------------------------------------------- refusing, locally */
-
-static void say_ready(struct client *c)
-{
-	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, transaction_status(c)};
-	client_say(c, ready, sizeof(ready));
-}
-
-/* Answers the unit with an error, as the server would: the connection stays. */
-static void refuse_unit(struct client *c, const struct unit *u, const char *sqlstate,
-                        const char *message, const char *hint)
-{
-	struct buf b;
-	buf_init(&b, 4096);
-	write_error(&b, "ERROR", sqlstate, message, hint);
-	client_say(c, b.data, b.len);
-	buf_release(&b);
-	transaction_refused(c);
-	if (u->ends)
-		say_ready(c);
-	else
-		c->to_sync = true;
-	c->skip = u->rest;
-	c->skip_drop = true;
-	c->batch_bits = 0;
-	pool_dismiss(c);
-	c->rerun = RERUN_NONE;
-	c->tried = 0;
-}
-
-/* ----------------------------------------------------------------- routing */
-
-/* The statement goes its way, or nowhere: what was kept for it is not for the next one. */
-static void end_wait(struct client *c)
-{
-	struct worker *w = c->worker;
-	int64_t now = net_loop_now_us(w->loop), waited = 0;
-	if (c->waiting_since_us > 0) {
-		waited = now - c->waiting_since_us;
-		hist_record(&w->stats.token_wait, waited);
-	}
-	if (c->turn_queued_at_us > 0)
-		waited += now - c->turn_queued_at_us;
-	c->account->database->stats.wait_time_us += (uint64_t)waited;
-	c->waiting_since_us = 0;
-	c->guard_missed = false;
-	c->turn_queued_at_us = 0;
-	c->no_primary_since_us = 0;
-	free(c->wait_mark);
-	c->wait_mark = NULL;
-	marks_forget(c);
-}
-
-static struct slice tagged_session(const struct client *c)
-{
-	const struct session *it = c->turn_session ? c->turn_session : c->session;
-	return slice_str(it ? it->name : "");
-}
-
-/* The session, level and token this unit names in its tags, over the connection's. REASON_COUNT:
- * they say nothing against a replica. */
-static enum route_reason apply_tags(struct client *c, const struct unit *u, struct route_policy *p)
-{
-	struct worker *w = c->worker;
-	struct tags t;
-	tags_parse(u->text, &t);
-	w->stats.tags_malformed += t.malformed;
-	if (!t.present)
-		return t.malformed ? REASON_MARK_UNKNOWN : REASON_COUNT;
-	if (t.session[0]) {
-		c->turn_session = sessions_get(&w->sessions, &w->fleet, c->account->database->shared,
-		                               slice_str(t.session), net_now_us());
-		if (!c->turn_session)
-			return REASON_MARK_UNKNOWN;
-		c->turn_mark = &c->turn_session->mark;
-	}
-	bool level_ok = t.consistency[0] == '\0' || consistency_level_parse(t.consistency, &p->level);
-	/* One that waits brought its token when it came. */
-	if (t.read_after[0] && c->waiting_since_us == 0 &&
-	    !tokens_take(c, c->turn_mark, tagged_session(c), slice_str(t.read_after)))
-		return REASON_TOKEN_REFUSED;
-	return level_ok && !t.malformed ? REASON_COUNT : REASON_MARK_UNKNOWN;
-}
-
-/* A session tagged where the way is decided already: inside a transaction, or by a bound client.
- * What commits is that session's write too. False: too many of them. */
-static bool join_tagged(struct client *c, const struct unit *u)
-{
-	struct worker *w = c->worker;
-	struct tags t;
-	if (!(u->traits.flags & TRAIT_COMMENTED) || !w->settings->query_tags)
-		return true;
-	tags_parse(u->text, &t);
-	if (!t.present || !t.session[0])
-		return true;
-	int64_t now = net_now_us();
-	struct session *it = sessions_get(&w->sessions, &w->fleet, c->account->database->shared,
-	                                  slice_str(t.session), now);
-	bool ok = settle_join_session(c, it);
-	sessions_put(&w->sessions, it, now);
-	return ok;
-}
-
-static struct route to_primary(enum route_reason reason)
-{
-	return (struct route){.target = ROUTE_PRIMARY, .reason = reason, .node = NODE_NONE};
-}
-
-/* What other routers know of the named session. */
-static enum marks_answer ask_marks(struct client *c)
-{
-	struct session *it = c->turn_session ? c->turn_session : c->session;
-	return it && c->turn_mark == &it->mark ? marks_ask(c, it) : MARKS_KNOWN;
-}
-
-/* The replicas that this client cannot be sent to: the watcher reaches them, and its pool does not. */
-static uint32_t unreachable(const struct client *c, int64_t now_us)
-{
-	uint32_t nodes = 0;
-	for (int i = 0; i < c->worker->fleet.count; i++)
-		nodes |= (uint32_t)pool_down(&c->account->pools[i], now_us) << i;
-	return nodes;
-}
-
-/* Of a read that a replica has failed. */
-static struct route again(struct route r)
-{
-	if (r.target == ROUTE_REPLICA)
-		r.reason = REASON_REPLICA_RETRIED;
-	else if (r.target == ROUTE_PRIMARY)
-		r.reason = REASON_RETRIED;
-	return r;
-}
-
-/* A guarded read may have to be run again, elsewhere: one statement, alone, kept whole, and one try. */
-static bool may_guard(const struct client *c, const struct unit *u)
-{
-	bool first_try = !c->guard_missed && c->rerun == RERUN_NONE && c->waiting_since_us == 0;
-	bool alone = c->hold == HOLD_NONE && !u->begin && !transaction_may_move(c);
-	/* The guard itself is a prepared statement. */
-	bool sees_it = (u->traits.flags & TRAIT_SEES_STATEMENTS) != 0;
-	return first_try && alone && !sees_it && !(u->traits.flags & TRAIT_MULTI) && u->executes <= 1 &&
-	       u->size <= HOLD_MAX;
-}
-
-/* REASON_COUNT: as far as the statements go, a replica may answer. */
-static enum route_reason statement_objection(const struct client *c, const struct unit *u)
-{
-	uint8_t begin = transaction_begins(c, u);
-	if (begin)
-		return transaction_objection(c, u, begin);
-	if (transaction_may_move(c))
-		return REASON_COUNT;
-	if (!(u->traits.flags & TRAIT_READ))
-		return (enum route_reason)u->traits.reason;
-	if (c->vars->serializable)
-		return REASON_TRANSACTION;
-	return u->open ? REASON_PIPELINE : REASON_COUNT;
-}
-
-static struct route decide(struct client *c, const struct unit *u)
-{
-	struct worker *w = c->worker;
-	struct route_policy policy = client_policy(c);
-	settle_begin(c);
-	enum route_reason objection = REASON_COUNT;
-	if (u->traits.flags & TRAIT_COMMENTED && w->settings->query_tags)
-		objection = apply_tags(c, u, &policy);
-	/* The transaction began with its BEGIN, in the session that the connection had. */
-	c->scope_joins |= c->hold == HOLD_HELD && c->turn_mark != c->mark;
-	if (objection == REASON_COUNT && c->token_doubted && c->turn_mark == c->mark)
-		objection = REASON_TOKEN_REFUSED;
-	if (c->rerun == RERUN_PRIMARY)
-		return to_primary(REASON_RETRIED);
-	if (u->statements == 0)
-		return to_primary(REASON_PIPELINE);
-	enum route_reason first = statement_objection(c, u);
-	if (first != REASON_COUNT)
-		return to_primary(first);
-	if (objection != REASON_COUNT)
-		return to_primary(objection);
-
-	if (w->observing)
-		return observe_decide(&w->fleet, c->turn_mark, &policy, net_loop_now_us(w->loop));
-	if (policy.level == LEVEL_SESSION) {
-		switch (ask_marks(c)) {
-		case MARKS_KNOWN:
-			policy.known_back_us = marks_known_back_us(c);
-			break;
-		case MARKS_ASKED:
-			return (struct route){
-				.target = ROUTE_WAIT, .reason = REASON_WAIT_STORE, .node = NODE_NONE};
-		case MARKS_DOUBTFUL:
-			return to_primary(REASON_STORE_DOUBTFUL);
-		}
-	} else if (c->turn_mark == c->mark) {
-		c->mark_whole = false;
-	}
-	/* A statement that waits owes what was owed when it came, not what others have written since.
-	 */
-	struct session_mark *mark =
-		c->wait_mark && c->waiting_since_us > 0 ? c->wait_mark : c->turn_mark;
-	int64_t now = net_loop_now_us(w->loop);
-	session_settle(mark, &w->fleet);
-	policy.avoid = c->tried | unreachable(c, now);
-	if (may_guard(c, u))
-		policy.guard_within_us = w->settings->watch.busy_interval_us;
-	struct route r = route_decide(&w->fleet, mark, &policy, c->waiting_since_us, now);
-	return c->rerun == RERUN_ELSEWHERE ? again(r) : r;
-}
-
-/* Would this connection's own writes have allowed a replica? Then the obstacle is what other
- * connections of the shared session wrote, and naming sessions would gain something. */
-static bool held_up_by_others(const struct client *c)
-{
-	const struct worker *w = c->worker;
-	if (c->turn_mark != c->account->database->shared)
-		return false;
-	int64_t now = net_loop_now_us(w->loop);
-	for (int i = 0; i < w->fleet.count; i++) {
-		if (fleet_replica_asked(&w->fleet, i, now) &&
-		    position_reached(w->fleet.nodes[i].at, c->own_write))
-			return true;
-	}
-	return false;
-}
-
-/* Without memory for the copy it waits for the live mark, which asks for more, never for less. */
-static void keep_mark(struct client *c, const struct session_mark *mark)
-{
-	if (!c->wait_mark)
-		c->wait_mark = malloc(sizeof(*c->wait_mark));
-	if (c->wait_mark)
-		*c->wait_mark = *mark;
-}
-
-/* Asks at once whom it is worth asking: for a position the replica that is expected first, unless
- * it is expected only later. The fast polling asks all of them. */
-static void ask_for(struct worker *w, const struct route *r)
-{
-	if (r->sample_after_us > 0) {
-		for (int i = 0; i < w->fleet.count; i++)
-			watch_kick(w->watch, i);
-		return;
-	}
-	int64_t soon_us = 2 * w->settings->watch.busy_interval_us;
-	if (r->node != NODE_NONE &&
-	    fleet_catch_up_us(&w->fleet, r->node, r->need, net_loop_now_us(w->loop)) <= soon_us)
-		watch_kick(w->watch, r->node);
-}
-
-static void begin_wait(struct client *c, const struct session_mark *mark, int64_t now_us)
-{
-	struct stats *st = &c->worker->stats;
-	c->waiting_since_us = now_us;
-	keep_mark(c, mark);
-	st->reads_waited++;
-	c->waited_for_others = held_up_by_others(c);
-	st->waited_for_others += c->waited_for_others;
-}
-
-void turn_guard_missed(struct client *c)
-{
-	c->guard_missed = true;
-	begin_wait(c, c->turn_mark, c->turn_started_us);
-}
-
-/* False: too many wait already. `mark` is what the statement depends on. */
-static bool start_wait(struct client *c, const struct route *r, const struct session_mark *mark)
-{
-	struct worker *w = c->worker;
-	c->waiter.need = r->need;
-	c->waiter.sample_after_us = r->sample_after_us;
-	c->waiter.deadline_us = r->wait_until_us;
-	if (!waitlist_add(&w->waitlist, &c->waiter)) {
-		w->stats.waitlist_full++;
-		return false;
-	}
-	if (c->waiting_since_us == 0)
-		begin_wait(c, mark, net_loop_now_us(w->loop));
-	c->state = CLIENT_WAIT_POSITION;
-	ask_for(w, r);
-	worker_arm_wait(w);
-	return true;
-}
-
-/* A plain read, with a BEGIN before it or a COMMIT behind it perhaps. */
-static bool is_read(const struct client *c, const struct unit *u)
-{
-	if (transaction_begins(c, u))
-		return statement_objection(c, u) == REASON_COUNT;
-	return transaction_may_move(c) ? u->plain && u->reads : u->traits.flags & TRAIT_READ;
-}
-
-/* A guarded read counts when its guard held. */
-static void count_route(struct client *c, const struct unit *u, const struct route *r)
-{
-	struct stats *st = &c->worker->stats;
-	if (!u->local_only)
-		c->last_reason = (uint8_t)r->reason;
-	if (r->reason == REASON_REPLICA_CAUGHT_UP) {
-		st->guards++;
-		return;
-	}
-	st->by_reason[r->reason]++;
-	if (r->reason == REASON_OBSERVED)
-		observe_count(c, u, r);
-	if (!is_read(c, u))
-		return;
-	st->reads_total++;
-	st->discriminating += r->discriminating;
-	if (r->target == ROUTE_REPLICA) {
-		st->reads_replica++;
-		return;
-	}
-	st->reads_primary++;
-	st->wait_timeouts += r->reason == REASON_WAIT_TIMEOUT;
-	if ((r->reason == REASON_WAIT_TIMEOUT || r->reason == REASON_TOO_FAR_BEHIND) &&
-	    (c->waited_for_others || held_up_by_others(c)))
-		st->primary_for_others++;
-}
-
-void turn_guard_held(struct client *c)
-{
-	struct stats *st = &c->worker->stats;
-	st->by_reason[REASON_REPLICA_CAUGHT_UP]++;
-	st->reads_total++;
-	st->reads_replica++;
-	/* The replica was behind the mark as far as was known. */
-	st->discriminating++;
-}
-
-enum dispatch { DISPATCH_GO, DISPATCH_WAIT, DISPATCH_REFUSED };
-
-static enum dispatch refused(struct client *c, const struct unit *u, const char *sqlstate,
-                             const char *message, const char *hint)
-{
-	refuse_unit(c, u, sqlstate, message, hint);
-	return DISPATCH_REFUSED;
-}
-
-/* Must what others' sequences came to be gone, since currval() may be asked behind it? */
-static bool sequences_matter(const struct client *c, const struct unit *u)
-{
-	uint32_t flags = u->traits.flags;
-	bool advances = flags & (TRAIT_MAY_WRITE | TRAIT_TX_BEGIN) || c->hold == HOLD_HELD;
-	return flags & TRAIT_BINDS || (advances && c->account->asks_sequences);
-}
-
-/* A server that has the client's settings; or the client waits for that. */
-static enum dispatch with_settings(struct client *c, struct server *s, const struct unit *u)
-{
-	bool sequences = sequences_matter(c, u);
-	if (server_suits(s, c, sequences))
-		return DISPATCH_GO;
-	c->state = CLIENT_WAIT_SYNC;
-	if (!server_sync(s, c, sequences))
-		server_close(s, "settings could not be sent");
-	return DISPATCH_WAIT;
-}
 
 /* False: the client waits until RESET has come to what it began with. */
 static bool restored(struct client *c, struct server *s)
@@ -428,128 +64,6 @@ static bool clean_of_sequences(struct client *c, struct server *s, const struct 
 	return false;
 }
 
-/* Nothing of the statement was sent: it may wait for a primary that is restarted, or for the next
- * one, and the application sees a pause. True: it waits. */
-static bool wait_for_primary(struct client *c)
-{
-	struct worker *w = c->worker;
-	int64_t now = net_loop_now_us(w->loop);
-	if (c->no_primary_since_us == 0)
-		c->no_primary_since_us = now;
-	if (now - c->no_primary_since_us >= w->settings->failover_timeout_us)
-		return false;
-	/* query_wait_timeout is for a server of the primary that is to come. */
-	c->turn_queued_at_us = 0;
-	c->state = CLIENT_WAIT_PRIMARY;
-	list_remove(&c->queue);
-	list_push_back(&w->await_primary, &c->queue);
-	return true;
-}
-
-static enum dispatch no_primary(struct client *c, const struct unit *u)
-{
-	if (wait_for_primary(c))
-		return DISPATCH_WAIT;
-	return refused(c, u, "08006", "no primary is known: none of the nodes answers as one",
-	               "SHOW FLEET on database tidemark tells what the router sees.");
-}
-
-/* A read that is there for want of a replica has only its part of the primary's pool. */
-static enum pool_answer acquire(struct client *c, const struct unit *u, const struct route *r,
-                                struct pool *p, struct server **out)
-{
-	bool reads = u->traits.flags & TRAIT_READ && !transaction_may_write(c, u);
-	if (r->target == ROUTE_PRIMARY && reads && route_is_fallback(r->reason))
-		return pool_acquire_fallback(p, c, out);
-	pool_dismiss(c);
-	return pool_acquire(p, c, out);
-}
-
-static enum dispatch pool_full(struct client *c, const struct unit *u, const struct route *r)
-{
-	if (r->target == ROUTE_PRIMARY && route_is_fallback(r->reason))
-		return refused(c, u, "53300",
-		               "no replica is fit for this read, and too many others wait for the primary already",
-		               "SHOW FLEET on database tidemark tells why; fallback_pool_share and "
-		               "max_pool_waiting are the limits.");
-	return refused(c, u, "53300", "too many clients wait for a server connection already",
-	               "Raise default_pool_size or max_pool_waiting.");
-}
-
-/* What is known of the node now is what its answer will be held against. */
-static void guard_read(struct server *s, const struct route *r)
-{
-	const struct fleet *f = &s->worker->fleet;
-	s->guard = r->need;
-	s->guard_epoch = f->nodes[r->node].epoch;
-	s->guard_generation = f->generation;
-}
-
-static enum dispatch take_server(struct client *c, const struct unit *u, struct route *r)
-{
-	struct worker *w = c->worker;
-	struct server *s = NULL;
-	struct pool *p = &c->account->pools[r->node];
-	enum pool_answer answer = acquire(c, u, r, p, &s);
-	switch (answer) {
-	case POOL_TAKEN:
-		break;
-	case POOL_QUEUED:
-		c->state = CLIENT_WAIT_SERVER;
-		if (c->turn_queued_at_us == 0)
-			c->turn_queued_at_us = net_loop_now_us(w->loop);
-		return DISPATCH_WAIT;
-	case POOL_FULL:
-		return pool_full(c, u, r);
-	case POOL_DOWN:
-		if (pool_unreachable(p) && wait_for_primary(c))
-			return DISPATCH_WAIT;
-		return refused(c, u, p->sqlstate, p->error,
-		               p->hint[0] ? p->hint : "The router will try again; so may you.");
-	}
-	server_attach(s, c);
-	s->on_replica = r->target == ROUTE_REPLICA;
-	s->observed = r->reason == REASON_OBSERVED;
-	if (s->on_replica && w->settings->policy.fault == FAULT_GUARD_AFTER)
-		s->guard_after = r->need;
-	else if (s->on_replica)
-		guard_read(s, r);
-	/* SHOW tidemark.route does not speak of itself. */
-	if (!u->local_only)
-		c->last_node = (int8_t)r->node;
-	return DISPATCH_GO;
-}
-
-/* Finds the server for a unit of a client that has none. */
-static enum dispatch dispatch(struct client *c, const struct unit *u)
-{
-	struct worker *w = c->worker;
-	if (operate_hold(c))
-		return DISPATCH_WAIT;
-	struct route r = decide(c, u);
-	if (r.reason == REASON_WAIT_STORE) {
-		c->state = CLIENT_WAIT_STORE;
-		return DISPATCH_WAIT;
-	}
-	if (r.target == ROUTE_WAIT) {
-		if (start_wait(c, &r, c->turn_mark))
-			return DISPATCH_WAIT;
-		r = to_primary(REASON_WAIT_TIMEOUT);
-	}
-	if (r.target == ROUTE_PRIMARY)
-		r.node = worker_primary(w);
-	enum dispatch d = r.node == NODE_NONE ? no_primary(c, u) : take_server(c, u, &r);
-	if (d == DISPATCH_WAIT)
-		return d;
-	end_wait(c);
-	count_route(c, u, &r);
-	c->waited_for_others = false;
-	if (d == DISPATCH_REFUSED)
-		return d;
-	c->turn_started_us = net_loop_now_us(w->loop);
-	return with_settings(c, c->server, u);
-}
-
 /* --------------------------------------------------------- client to server */
 
 /* Before a token is told: what other routers know of the session, and a position for what is owed.
@@ -564,8 +78,7 @@ static bool look_mark_up(struct client *c, const struct unit *u)
 		return false;
 	}
 	int64_t until = (c->waiting_since_us ? c->waiting_since_us : now) + TOKEN_WAIT_US;
-	struct route r = {.sample_after_us = now, .wait_until_us = until};
-	bool waits = local_needs_sample(c) && now < until && start_wait(c, &r, c->mark);
+	bool waits = local_needs_sample(c) && now < until && dispatch_wait_for_sample(c, until);
 	/* One that waits for a server next still needs what was asked. */
 	if (!waits && (u->type == FE_QUERY || c->server))
 		marks_forget(c);
@@ -577,7 +90,7 @@ static void share_raised_mark(struct client *c)
 {
 	settle_begin(c);
 	if (!marks_publish(c)) {
-		say_ready(c);
+		transaction_say_ready(c);
 		return;
 	}
 	const uint8_t ready[] = {BE_READY, 0, 0, 0, 5, TX_IDLE};
@@ -619,7 +132,7 @@ static bool answer_locally(struct client *c, struct slice in, const struct unit 
 	if (raised && transaction_status(c) == TX_IDLE)
 		share_raised_mark(c);
 	else
-		say_ready(c);
+		transaction_say_ready(c);
 	return true;
 }
 
@@ -628,7 +141,7 @@ static bool apply_inside(struct client *c, const struct unit *u)
 	struct local_error e;
 	if (!(u->traits.flags & TRAIT_ROUTER_INSIDE) || local_apply_inside(c, u->text, &e))
 		return true;
-	refuse_unit(c, u, e.sqlstate, e.message, NULL);
+	dispatch_refuse(c, u, e.sqlstate, e.message, NULL);
 	return false;
 }
 
@@ -641,15 +154,6 @@ static bool is_local(struct client *c, struct slice in, const struct unit *u)
 		return false;
 	return u->type == FE_QUERY ? transaction_controls(c->hold, u->traits) >= 0
 	                           : local_batch_is(c, in, u);
-}
-
-static bool names_session(const struct client *c, const struct unit *u)
-{
-	struct tags t;
-	if (!(u->traits.flags & TRAIT_COMMENTED) || !c->worker->settings->query_tags)
-		return false;
-	tags_parse(u->text, &t);
-	return t.present && t.session[0];
 }
 
 /* May more be sent to the server the client has, before what was sent is answered? On a replica one
@@ -676,7 +180,7 @@ static bool accepts(const struct client *c, const struct server *s, struct slice
 		return false;
 	/* Each answer is written to the session of its own statement, and its mark stored, before the
 	 * next one. */
-	return !marks_shared(c) && !c->turn_session && !c->tx_sessions && !names_session(c, u);
+	return !marks_shared(c) && !c->turn_session && !c->tx_sessions && !unit_names_session(c, u);
 }
 
 /* Keeps the bytes of a read on a replica, so that it can be run again elsewhere. */
@@ -812,7 +316,7 @@ static size_t skip_to_sync(struct client *c, const struct frame *f, struct slice
 	c->skip_drop = true;
 	if (f->type == FE_SYNC) {
 		c->to_sync = false;
-		say_ready(c);
+		transaction_say_ready(c);
 	}
 	return here;
 }
@@ -840,17 +344,18 @@ static void refuse_waiting(struct client *c, const struct unit *u)
 	enum timeout timeout = c->timed_out;
 	c->cancelled = false;
 	c->timed_out = TIMEOUT_NONE;
-	end_wait(c);
+	dispatch_end_wait(c);
 	if (cancelled)
-		refuse_unit(c, u, "57014", "canceling statement due to user request", NULL);
+		dispatch_refuse(c, u, "57014", "canceling statement due to user request", NULL);
 	else if (timeout == TIMEOUT_HELD)
-		refuse_unit(c, u, "53300",
-		            "no replica was fit for this read, and no place on the primary came free within "
-		            "query_wait_timeout",
-		            "SHOW FLEET on database tidemark tells why; fallback_pool_share is the limit.");
+		dispatch_refuse(
+			c, u, "53300",
+			"no replica was fit for this read, and no place on the primary came free within "
+			"query_wait_timeout",
+			"SHOW FLEET on database tidemark tells why; fallback_pool_share is the limit.");
 	else
-		refuse_unit(c, u, "53300", "no server connection came free within query_wait_timeout",
-		            "Raise default_pool_size, or shorten transactions.");
+		dispatch_refuse(c, u, "53300", "no server connection came free within query_wait_timeout",
+		                "Raise default_pool_size, or shorten transactions.");
 }
 
 /* The next statement of a client that has a server. Of a transaction on a replica it may be the
@@ -860,19 +365,13 @@ static bool goes_on(struct client *c, const struct unit *u)
 	struct server *s = c->server;
 	if (!s->on_replica || s->replies.tx == TX_IDLE)
 		return true;
-	struct route r = {.target = ROUTE_REPLICA, .reason = REASON_REPLICA_TRANSACTION};
 	switch (transaction_next(c, u)) {
 	case TRANSACTION_STAYS:
-		count_route(c, u, &r);
+		dispatch_goes_on(c, u);
 		break;
 	case TRANSACTION_ASKS:
-		r = decide(c, u);
-		if (r.target == ROUTE_REPLICA && r.node == s->pool->node) {
-			end_wait(c);
-			count_route(c, u, &r);
-			break;
-		}
-		transaction_leave(c);
+		if (!dispatch_stays(c, u))
+			transaction_leave(c);
 		break;
 	case TRANSACTION_MOVES:
 		c->worker->stats.transactions_moved++;
@@ -880,12 +379,13 @@ static bool goes_on(struct client *c, const struct unit *u)
 		break;
 	case TRANSACTION_FAILS:
 		transaction_leave(c);
-		refuse_unit(c, u, "0A000",
-		            u->beyond ? "nothing may follow the end of a READ ONLY transaction that runs on a "
-		                        "replica in the same message or batch"
-		                      : "session state cannot be made in a READ ONLY transaction that runs on a "
-		                        "replica",
-		            "Send it by itself outside the transaction, or in one that is not READ ONLY.");
+		dispatch_refuse(
+			c, u, "0A000",
+			u->beyond ? "nothing may follow the end of a READ ONLY transaction that runs on a "
+						"replica in the same message or batch"
+					  : "session state cannot be made in a READ ONLY transaction that runs on a "
+						"replica",
+			"Send it by itself outside the transaction, or in one that is not READ ONLY.");
 		return false;
 	}
 	return true;
@@ -948,9 +448,10 @@ static size_t step(struct client *c, struct slice in)
 		goto out;
 	}
 	if (c->hold == HOLD_FAILED && u.size > FRAME_HEADER) {
-		refuse_unit(c, &u, "25P02",
-		            "current transaction is aborted, commands ignored until end of transaction block",
-		            NULL);
+		dispatch_refuse(
+			c, &u, "25P02",
+			"current transaction is aborted, commands ignored until end of transaction block",
+			NULL);
 		used = u.size;
 		goto out;
 	}
@@ -960,12 +461,12 @@ static size_t step(struct client *c, struct slice in)
 		c->waiting_since_us = 0;
 	}
 	if (u.type == FE_SYNC && u.ends && u.size == FRAME_HEADER && !c->server) {
-		say_ready(c);
+		transaction_say_ready(c);
 		used = u.size;
 		goto out;
 	}
 	if (!apply_inside(c, &u)) {
-		end_wait(c);
+		dispatch_end_wait(c);
 		used = u.size;
 		goto out;
 	}
@@ -975,7 +476,7 @@ static size_t step(struct client *c, struct slice in)
 	}
 	bool attached = c->server != NULL;
 	if (!attached) {
-		enum dispatch d = dispatch(c, &u);
+		enum dispatch d = dispatch_unit(c, &u);
 		if (d == DISPATCH_REFUSED)
 			used = u.size;
 		if (d != DISPATCH_GO)
@@ -994,7 +495,7 @@ static size_t step(struct client *c, struct slice in)
 		c->last_reason = REASON_TRANSACTION;
 		c->worker->stats.by_reason[REASON_TRANSACTION]++;
 	}
-	if (attached && !join_tagged(c, &u))
+	if (attached && !dispatch_join_tagged(c, &u))
 		client_fatal(c, "54000", "too many sessions are tagged in one transaction, or in all",
 		             NULL);
 	else if (send_unit(c, in, &u))

@@ -2,8 +2,8 @@
  *
  * A turn: from a client's first byte at rest to ReadyForQuery at rest. What came in is cut into
  * units, each of which is judged as a whole: one Query, one FunctionCall, or one extended-protocol
- * batch up to its Sync. A unit is classified, routed, given a server, and forwarded; relay.c brings
- * the answers.
+ * batch up to its Sync. A unit is classified, given a server (dispatch.h), and forwarded; relay.c
+ * brings the answers.
  */
 #ifndef TM_PROXY_TURN_H
 #define TM_PROXY_TURN_H
@@ -14,10 +14,5 @@
 /* Handles bytes of a READY client; returns how many were used up. The rest must be kept and brought
  * again: it is incomplete, or the client now waits (c->state), or its server is still busy. */
 size_t turn_from_client(struct client *c, struct slice in);
-
-/* A guarded read (consistency/route.h): the replica has proved its position, the answer counts. */
-void turn_guard_held(struct client *c);
-/* It had not got there: the read is decided again, and has been waiting since it was sent. */
-void turn_guard_missed(struct client *c);
 
 #endif

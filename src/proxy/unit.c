@@ -4,7 +4,9 @@
 #include "client.h"
 #include "local.h"
 #include "sql/shows_time.h"
+#include "sql/tags.h"
 #include "transaction.h"
+#include "worker.h"
 
 static struct stmt_cache *cache_of(const struct client *c)
 {
@@ -283,4 +285,13 @@ void unit_release(struct client *c, struct unit *u)
 	for (int i = 0; i < u->parsed_count; i++)
 		stmt_put(cache_of(c), u->parsed[i]);
 	u->parsed_count = 0;
+}
+
+bool unit_names_session(const struct client *c, const struct unit *u)
+{
+	struct tags t;
+	if (!(u->traits.flags & TRAIT_COMMENTED) || !c->worker->settings->query_tags)
+		return false;
+	tags_parse(u->text, &t);
+	return t.present && t.session[0];
 }

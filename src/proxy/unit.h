@@ -38,5 +38,7 @@ struct unit {
  * client already has its server, so what is there of a batch may go on its way. */
 enum parse_result unit_scan(struct client *c, struct slice in, bool attached, struct unit *u);
 void unit_release(struct client *c, struct unit *u);
+/* Does its first statement name a session in its tags? */
+bool unit_names_session(const struct client *c, const struct unit *u);
 
 #endif
