@@ -77,13 +77,15 @@ static void ring_note(struct fleet *f, struct fleet_sample s)
 	f->ring[f->ring_count++] = s;
 }
 
-/* A primary that answers less than it had reached before the question was sent has lost the end of
- * its log in a crash. Those positions will be written anew with other contents and at another time.
- * (An entry may have been raised up to a step after its time.) */
-static bool ring_contradicts(const struct fleet *f, struct position at, int64_t started_at_us)
+/* A primary that answers less than it had reached before the question was sent, or before it was last
+ * lost, has lost the end of its log in a crash. Those positions will be written anew with other contents
+ * and at another time. (An entry may have been raised up to a step after its time.) */
+static bool ring_contradicts(const struct fleet *f, const struct node *n, struct position at,
+                             int64_t started_at_us)
 {
 	for (uint32_t i = ring_first_past(f, at); i < f->ring_count; i++) {
-		if (f->ring[i].reached_us + RING_STEP_US < started_at_us)
+		int64_t reached_us = f->ring[i].reached_us;
+		if (reached_us + RING_STEP_US < started_at_us || reached_us <= n->lost_at_us)
 			return true;
 	}
 	return false;
@@ -186,6 +188,9 @@ static void change_primary(struct fleet *f, int64_t now_us)
 	if (timeline != 0 || another)
 		f->timeline = timeline;
 	f->last_primary = f->primary;
+	/* It was sampled while it was fenced. */
+	if (n->sampled_at_us != 0 && ring_contradicts(f, n, n->at, n->sampled_at_us))
+		f->ring_count = 0;
 }
 
 /* Also of one that does not lead: what is an old primary does not depend on who was asked. */
@@ -342,7 +347,7 @@ static void learn(struct fleet *f, struct node *n, struct position at, int64_t n
 static void primary_sampled(struct fleet *f, struct position at, int64_t started_at_us,
                             int64_t now_us)
 {
-	if (ring_contradicts(f, at, started_at_us))
+	if (ring_contradicts(f, &f->nodes[f->primary], at, started_at_us))
 		f->ring_count = 0;
 	struct fleet_sample *newest = ring_newest(f);
 	ring_note(f, (struct fleet_sample){

@@ -493,6 +493,35 @@ static void fleet_ring_forgets_positions_lost_in_a_crash(void **state)
 	assert_int_equal(fleet_lag_us(&f, A, 50000), 0);
 }
 
+static void fleet_ring_forgets_them_however_soon_the_primary_is_back(void **state)
+{
+	assert_true(sample(P, 1000, 100));
+	fleet_node_lost(&f, P, 110);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 120);
+	fleet_primary_reached(&f, (struct position){1200}, 125);
+	assert_true(sample(P, 900, 130));
+	assert_int_equal(fleet_newest(&f).lsn, 900);
+	/* What came behind the question is no contradiction. */
+	fleet_primary_reached(&f, (struct position){1100}, 5000);
+	assert_true(fleet_node_sampled(&f, P, (struct position){1000}, 4990, 5010));
+	assert_int_equal(fleet_newest(&f).lsn, 1100);
+}
+
+static void fleet_ring_forgets_them_too_if_they_are_missed_before_the_election(void **state)
+{
+	assert_true(sample(P, 1000, 100));
+	fleet_node_lost(&f, P, 5000);
+	fleet_leader(&f, LEADER_NONE, 5000);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 6000);
+	assert_true(sample(P, 900, 7000));
+	assert_int_equal(fleet_newest(&f).lsn, 1000);
+	fleet_leader(&f, P, 8000);
+	assert_int_equal(f.primary, P);
+	assert_false(position_is_set(fleet_newest(&f)));
+	assert_true(sample(P, 950, 9000));
+	assert_int_equal(fleet_newest(&f).lsn, 950);
+}
+
 static void fleet_ring_reaches_back_for_ever(void **state)
 {
 	for (uint64_t i = 1; i <= 5000; i++)
@@ -576,6 +605,8 @@ int main(void)
 		each(fleet_lag_is_unknown_without_ground),
 		each(fleet_lag_grows_while_nobody_watches_the_primary),
 		each(fleet_ring_forgets_positions_lost_in_a_crash),
+		each(fleet_ring_forgets_them_however_soon_the_primary_is_back),
+		each(fleet_ring_forgets_them_too_if_they_are_missed_before_the_election),
 		each(fleet_ring_reaches_back_for_ever),
 		each(fleet_expects_the_learnt_delay),
 		each(fleet_expects_nothing_soon_of_a_replica_that_stands_still),
