@@ -180,6 +180,9 @@ static void change_primary(struct fleet *f, int64_t now_us)
 		f->generation++;
 		f->generation_at_us = now_us;
 		f->branch_before = f->branch;
+		f->fork_before_known = f->branch.timeline != 0;
+		if (!f->fork_before_known)
+			f->branch_before.timeline = f->timeline;
 		f->branch = (struct history_point){0};
 		f->course = (struct history){0};
 		f->ring_count = 0;

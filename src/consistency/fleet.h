@@ -112,6 +112,7 @@ struct fleet {
 	/* The branches of this generation, and of the one before; `at` is of no meaning, timeline 0:
 	 * not known. */
 	struct history_point branch, branch_before;
+	bool fork_before_known; /* or no history of the one before was ever had: its timeline is all */
 	/* A replica whose sample is older is not eligible, µs. */
 	int64_t sample_max_age_us;
 	/* How long a node that came back takes to have its whole share; 0: it has it at once. */

@@ -199,24 +199,46 @@ bool session_need(const struct session_mark *s, const struct fleet *f, int node,
 	return true;
 }
 
+/* Is what was written up to `at` in the generation before no part of the primary's history? */
+static bool was_cut(const struct fleet *f, struct position at)
+{
+	const struct history *h = &f->history;
+	struct history_point cut = f->branch_before;
+	cut.at = at;
+	bool known = f->fork_before_known;
+	for (int i = 0; i < h->count && !known; i++) {
+		if (h->past[i].timeline != cut.timeline)
+			continue;
+		cut.system = h->system;
+		cut.fork = i > 0 ? h->past[i - 1].left : h->began;
+		known = true;
+	}
+	/* What was written there lies beyond its fork, wherever that was. */
+	return known ? fleet_primary_contains(f, &cut) == CONTAINS_LOST : h->timeline != cut.timeline;
+}
+
+static struct position last_of(const struct history *h, uint32_t timeline)
+{
+	for (int i = 0; i < h->count; i++) {
+		if (h->past[i].timeline == timeline)
+			return h->past[i].left;
+	}
+	return history_fork(h);
+}
+
 bool session_lost(struct session_mark *s, const struct fleet *f, struct position *survived,
                   struct position *wrote)
 {
 	adopt_generation(s, f);
 	if (!position_is_set(s->cut))
 		return false;
-	struct history_point cut = f->branch_before;
+	uint32_t timeline = f->branch_before.timeline;
 	bool adjacent = s->cut_generation + 1 == f->generation;
-	if (adjacent && (!f->history.known || cut.timeline == 0))
+	if (adjacent && (!f->history.known || timeline == 0))
 		return false;
-	cut.at = s->cut;
-	bool lost = adjacent && fleet_primary_contains(f, &cut) == CONTAINS_LOST;
+	bool lost = adjacent && was_cut(f, s->cut);
 	*wrote = s->cut;
-	*survived = (struct position){0};
-	for (int i = 0; i < f->history.count; i++) {
-		if (f->history.past[i].timeline == cut.timeline)
-			*survived = f->history.past[i].left;
-	}
+	*survived = last_of(&f->history, timeline);
 	s->cut = (struct position){0};
 	return lost;
 }

@@ -296,6 +296,46 @@ static void session_is_told_nothing_of_what_survived(void **state)
 	assert_false(session_lost(&reader, &f, &survived, &wrote));
 }
 
+/* The primary was gone before its history was had: all that is known of it is its timeline. */
+static void session_is_told_of_what_a_primary_of_unknown_history_took_along(void **state)
+{
+	struct position survived, wrote;
+	fail_over(150);
+	session_settle(&s, &f);
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+	fleet_node_lost(&f, B, 30);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 3, 31);
+	session_wrote(&s, &f, (struct position){210}, 40, 41);
+	fleet_node_lost(&f, A, 50);
+	struct session_mark kept = s;
+
+	/* The next one went on where it had been … */
+	struct history fourth = {.known = true,
+	                         .timeline = 4,
+	                         .count = 3,
+	                         .past = {{.timeline = 1, .left = {150}},
+	                                  {.timeline = 2, .left = {200}},
+	                                  {.timeline = 3, .left = {210}}}};
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 4, 60);
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+	assert_true(learn(P, &fourth));
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+	/* … or a little before … */
+	s = kept;
+	fourth.past[2].left.lsn = 209;
+	assert_true(learn(P, &fourth));
+	assert_true(session_lost(&s, &f, &survived, &wrote));
+	assert_int_equal(survived.lsn, 209);
+	assert_int_equal(wrote.lsn, 210);
+	/* … or it never saw it. */
+	s = kept;
+	fourth.count = 2;
+	assert_true(learn(P, &fourth));
+	assert_true(session_lost(&s, &f, &survived, &wrote));
+	assert_int_equal(survived.lsn, 200);
+	assert_false(session_lost(&s, &f, &survived, &wrote));
+}
+
 static void session_is_told_nothing_that_nobody_knows(void **state)
 {
 	struct position survived, wrote;
@@ -356,6 +396,7 @@ int main(void)
 		each(session_observed_reads_count_once_the_mode_is_left),
 		each(session_is_told_once_of_what_a_failover_cut_off),
 		each(session_is_told_nothing_of_what_survived),
+		each(session_is_told_of_what_a_primary_of_unknown_history_took_along),
 		each(session_is_told_nothing_that_nobody_knows),
 		each(session_is_told_nothing_of_a_position_that_was_brought),
 	};
