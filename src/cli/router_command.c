@@ -32,6 +32,7 @@ static bool take_test_fault(struct router *r)
 		[FAULT_NO_READ_MARKS] = "no_read_marks",
 		[FAULT_GUARD_AFTER] = "guard_after",
 		[FAULT_GUARD_IGNORED] = "guard_ignored",
+		[FAULT_LOSS_UNTOLD] = "loss_untold",
 	};
 
 	for (int i = 1; i + 1 < r->argc; i++) {

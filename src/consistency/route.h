@@ -78,6 +78,7 @@ enum route_fault {
 	 * route_decide() answers ROUTE_REPLICA with `need` set, for the caller to check afterwards. */
 	FAULT_GUARD_AFTER,
 	FAULT_GUARD_IGNORED, /* takes a guarded read's answer whatever its guard said */
+	FAULT_LOSS_UNTOLD,   /* keeps it to itself what a failover has lost */
 };
 
 struct route_policy {

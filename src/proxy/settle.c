@@ -218,7 +218,8 @@ static void tell_loss(struct client *c, struct buf *out)
 	struct worker *w = c->worker;
 	struct position survived, wrote;
 	char from[POSITION_TEXT_MAX], to[POSITION_TEXT_MAX], text[256];
-	bool lost = session_lost(c->mark, &w->fleet, &survived, &wrote);
+	bool lost = session_lost(c->mark, &w->fleet, &survived, &wrote) &&
+	            w->settings->policy.fault != FAULT_LOSS_UNTOLD;
 	if (c->options && c->options->report && (lost || c->options->told_lost)) {
 		write_parameter_status(out, slice_str("tidemark.lost"), slice_str(lost ? "on" : "off"));
 		c->options->told_lost = lost;

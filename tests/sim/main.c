@@ -21,6 +21,7 @@ static const char *const fault_names[] = {
 	[FAULT_NO_READ_MARKS] = "no_read_marks",
 	[FAULT_GUARD_AFTER] = "guard_after",
 	[FAULT_GUARD_IGNORED] = "guard_ignored",
+	[FAULT_LOSS_UNTOLD] = "loss_untold",
 };
 
 struct arguments {
