@@ -199,31 +199,44 @@ bool session_need(const struct session_mark *s, const struct fleet *f, int node,
 	return true;
 }
 
+static struct position fork_of(const struct history *h, int i)
+{
+	return i > 0 ? h->past[i - 1].left : h->began;
+}
+
+/* The branch of the generation before, in the primary's history; -1: it is no part of it. */
+static int find_branch_before(const struct fleet *f)
+{
+	const struct history *h = &f->history;
+	for (int i = 0; i < h->count; i++) {
+		bool same_fork = !f->fork_before_known || fork_of(h, i).lsn == f->branch_before.fork.lsn;
+		if (h->past[i].timeline == f->branch_before.timeline && same_fork)
+			return i;
+	}
+	return -1;
+}
+
 /* Is what was written up to `at` in the generation before no part of the primary's history? */
 static bool was_cut(const struct fleet *f, struct position at)
 {
-	const struct history *h = &f->history;
 	struct history_point cut = f->branch_before;
+	int i = find_branch_before(f);
 	cut.at = at;
-	bool known = f->fork_before_known;
-	for (int i = 0; i < h->count && !known; i++) {
-		if (h->past[i].timeline != cut.timeline)
-			continue;
-		cut.system = h->system;
-		cut.fork = i > 0 ? h->past[i - 1].left : h->began;
-		known = true;
+	if (!f->fork_before_known && i < 0) /* what was written there lies beyond its fork, wherever that was */
+		return f->history.timeline != cut.timeline;
+	if (!f->fork_before_known) {
+		cut.system = f->history.system;
+		cut.fork = fork_of(&f->history, i);
 	}
-	/* What was written there lies beyond its fork, wherever that was. */
-	return known ? fleet_primary_contains(f, &cut) == CONTAINS_LOST : h->timeline != cut.timeline;
+	return fleet_primary_contains(f, &cut) == CONTAINS_LOST;
 }
 
-static struct position last_of(const struct history *h, uint32_t timeline)
+static struct position survived_to(const struct fleet *f)
 {
-	for (int i = 0; i < h->count; i++) {
-		if (h->past[i].timeline == timeline)
-			return h->past[i].left;
-	}
-	return history_fork(h);
+	int i = find_branch_before(f);
+	if (i >= 0)
+		return f->history.past[i].left;
+	return f->fork_before_known ? f->branch_before.fork : history_fork(&f->history);
 }
 
 bool session_lost(struct session_mark *s, const struct fleet *f, struct position *survived,
@@ -238,7 +251,7 @@ bool session_lost(struct session_mark *s, const struct fleet *f, struct position
 		return false;
 	bool lost = adjacent && was_cut(f, s->cut);
 	*wrote = s->cut;
-	*survived = last_of(&f->history, timeline);
+	*survived = survived_to(f);
 	s->cut = (struct position){0};
 	return lost;
 }

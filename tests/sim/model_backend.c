@@ -240,16 +240,24 @@ static void answer_identify(struct backend *b)
 	                               number_text(timeline, b->node->timeline), at, ""});
 }
 
+/* Where a timeline began; that of a stray primary somewhere else than the true one. */
+static uint64_t began(const struct model_node *n, uint32_t timeline)
+{
+	bool own = node_is_twin(n) && timeline == n->timeline;
+	return own ? wal_position(&n->wal, n->stray_from) : n->model->forks[timeline].at;
+}
+
 static void answer_history(struct backend *b)
 {
-	const struct model *m = b->node->model;
 	char name[NUMBER_TEXT], text[1024];
 	size_t len = 0;
 	(void)snprintf(name, sizeof(name), "%08X.history", (unsigned)b->now.number);
-	for (int tli = 2; tli <= b->now.number; tli++)
+	for (int tli = 2; tli <= b->now.number; tli++) {
+		uint64_t at = began(b->node, (uint32_t)tli);
 		len += (size_t)snprintf(text + len, sizeof(text) - len,
 		                        "%d\t%" PRIX64 "/%" PRIX64 "\tno recovery target specified\n",
-		                        tli - 1, m->forks[tli].at >> 32, m->forks[tli].at & UINT32_MAX);
+		                        tli - 1, at >> 32, at & UINT32_MAX);
+	}
 	text_row(b, 2, (const char *const[]){name, text});
 }
 

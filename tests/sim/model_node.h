@@ -62,6 +62,12 @@ bool node_hangs(const struct model_node *n);
 
 /* ---- model_backend.c ---- */
 void backend_accept(void *node, struct net_stream *s);
+/* It was promoted beside the true primary, to a timeline of the same number. */
+static inline bool node_is_twin(const struct model_node *n)
+{
+	return n->stray && n->stray_from <= n->wal.count;
+}
+
 /* More of the log is flushed: commits that waited for it are done. */
 void backends_flushed(struct model_node *n);
 /* All at once, as in a crash. */

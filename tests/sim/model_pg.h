@@ -75,7 +75,8 @@ bool model_is_replica(const struct model *m, int node);
 int64_t model_started(const struct model *m, int node);
 uint64_t model_position(const struct model *m, int node);
 /* Where the commit of that version ends, and how far its server had written by now. Primaries are
- * asked, past ones too. False: none of them, or more than one, has it. */
+ * asked, past ones too. False: none of them, or more than one, has it, or one that was promoted beside
+ * the true one. */
 bool model_commit(const struct model *m, int key, uint32_t version, uint64_t *end,
                   uint64_t *written, uint32_t *timeline);
 /* Two servers began a timeline of that number at the same position: nothing that PostgreSQL keeps

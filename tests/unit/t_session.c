@@ -296,6 +296,25 @@ static void session_is_told_nothing_of_what_survived(void **state)
 	assert_false(session_lost(&reader, &f, &survived, &wrote));
 }
 
+/* Two were promoted to timeline 2. The session wrote on the one that had received less. */
+static void session_is_told_of_what_it_wrote_on_a_twin(void **state)
+{
+	struct position survived, wrote;
+	fail_over(149);
+	assert_true(session_lost(&s, &f, &survived, &wrote));
+	session_wrote(&s, &f, (struct position){180}, 30, 31);
+	fleet_node_lost(&f, B, 40);
+	fleet_node_up(&f, A, NODE_ROLE_PRIMARY, 3, 41);
+	struct history third = {.known = true,
+	                        .timeline = 3,
+	                        .count = 2,
+	                        .past = {{.timeline = 1, .left = {155}}, {.timeline = 2, .left = {200}}}};
+	assert_true(learn(A, &third));
+	assert_true(session_lost(&s, &f, &survived, &wrote));
+	assert_int_equal(survived.lsn, 149);
+	assert_int_equal(wrote.lsn, 180);
+}
+
 /* The primary was gone before its history was had: all that is known of it is its timeline. */
 static void session_is_told_of_what_a_primary_of_unknown_history_took_along(void **state)
 {
@@ -396,6 +415,7 @@ int main(void)
 		each(session_observed_reads_count_once_the_mode_is_left),
 		each(session_is_told_once_of_what_a_failover_cut_off),
 		each(session_is_told_nothing_of_what_survived),
+		each(session_is_told_of_what_it_wrote_on_a_twin),
 		each(session_is_told_of_what_a_primary_of_unknown_history_took_along),
 		each(session_is_told_nothing_that_nobody_knows),
 		each(session_is_told_nothing_of_a_position_that_was_brought),
