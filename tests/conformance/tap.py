@@ -26,7 +26,7 @@ ROUTER = (f"{harness.PROGRAM} --primary 'host=DIR port=PRIMARY_PORT user=postgre
 
 def stable(name):
     """Without what differs from run to run: files of its own, process and port numbers, random seeds."""
-    return re.sub(r"\d{3,}", "N", re.sub(r"/\S*/tmp_check/\S*", "FILE", name))
+    return re.sub(r"(?<=\()\d+(?=\)$)|\d{3,}", "N", re.sub(r"/\S*/tmp_check/\S*", "FILE", name))
 
 
 def outcome(test, log):
