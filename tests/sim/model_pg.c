@@ -491,7 +491,8 @@ bool model_commit(const struct model *m, int key, uint32_t version, uint64_t *en
 		/* Of a stray primary that has the number of the true one. */
 		found += node_is_twin(n) ? 2 : 1;
 		*end = r->end;
-		*written = wal_insert_position(&n->wal);
+		/* A crash has taken along what was not flushed: nobody can tell how far it had written. */
+		*written = n->up ? wal_insert_position(&n->wal) : UINT64_MAX;
 		*timeline = n->timeline;
 	}
 	return found == 1;
