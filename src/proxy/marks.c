@@ -92,7 +92,7 @@ static void on_asked(void *arg, enum store_result r, const struct store_mark *ma
 	c->store_request = NULL;
 	c->marks_answer = MARKS_DOUBTFUL;
 	if (r == STORE_OK)
-		c->marks_answer = take_stored(c->worker, c->asked_session, mark);
+		c->marks_answer = (uint8_t)take_stored(c->worker, c->asked_session, mark);
 	c->mark_whole |= c->asked_session == c->session && c->marks_answer == MARKS_KNOWN;
 	worker_make_runnable(c->worker, c);
 }

@@ -16,10 +16,10 @@ import pytest
 
 import harness
 
-HANG_LIMIT = 90
+HANG_LIMIT = 180
 MODULES = os.path.join(harness.ROOT, ".deps", "node_modules")
 START = os.path.join(harness.ROOT, "examples", "express", "start")
-PRESSES = 15
+PRESSES = 12
 
 
 def read_line(process, timeout):
@@ -58,7 +58,7 @@ def browse(url, screenshot):
     assert os.path.isdir(os.path.join(MODULES, "playwright-core")), \
         f"{MODULES} is incomplete: run packaging/bootstrap.sh check"
     r = subprocess.run(["node", os.path.join(os.path.dirname(__file__), "express_browser.js"), url, str(PRESSES), screenshot],
-                       capture_output=True, text=True, timeout=60, env=dict(os.environ, NODE_PATH=MODULES))
+                       capture_output=True, text=True, timeout=150, env=dict(os.environ, NODE_PATH=MODULES))
     assert r.returncode == 0, r.stdout + r.stderr
     return json.loads(r.stdout)
 
