@@ -4,10 +4,11 @@
 /* Packets that are late, and timers. */
 #define SLACK_US 700000
 
-/* By the watcher's limits it has noticed by then. */
+/* By the watcher's limits it has noticed by then: an answer that was under way may come as late as is
+ * allowed, and the next question goes unanswered. */
 static int64_t notice_us(const struct settings *s)
 {
-	return s->watch.idle_interval_us + s->watch.answer_timeout_us + SLACK_US;
+	return s->watch.idle_interval_us + 2 * s->watch.answer_timeout_us + SLACK_US;
 }
 
 static bool lasts(int64_t *since_us, bool so, int64_t limit_us)
