@@ -49,6 +49,12 @@ static void ring_thin(struct fleet *f)
 	f->ring_count = kept + f->ring_count - half;
 }
 
+/* What was known before the primary was last lost is not mixed with what it says since. */
+static bool same_life(const struct fleet *f, const struct fleet_sample *s)
+{
+	return f->primary == NODE_NONE || s->reached_us > f->nodes[f->primary].lost_at_us;
+}
+
 /* `s.after_us` is ignored unless the entry is new; a position behind the newest tells nothing new.
  */
 static void ring_note(struct fleet *f, struct fleet_sample s)
@@ -63,7 +69,7 @@ static void ring_note(struct fleet *f, struct fleet_sample s)
 				newest->complete_us = s.complete_us;
 			return;
 		}
-		if (s.reached_us - newest->reached_us < RING_STEP_US) {
+		if (s.reached_us - newest->reached_us < RING_STEP_US && same_life(f, newest)) {
 			/* The entry keeps its times: too early for the new position, so a lag is
 			 * overstated by a step at most. */
 			newest->at = s.at;
@@ -183,7 +189,7 @@ static void change_primary(struct fleet *f, int64_t now_us)
 		f->fork_before_known = f->branch.timeline != 0;
 		if (!f->fork_before_known)
 			f->branch_before.timeline = f->timeline;
-		f->branch = (struct history_point){0};
+		f->branch = (struct history_point){.system = n->system};
 		f->course = (struct history){0};
 		f->ring_count = 0;
 	}

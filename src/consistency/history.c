@@ -92,21 +92,17 @@ bool history_parse(struct history *h, uint32_t timeline, struct slice text)
 
 /* ================= judging ================= */
 
-/* Where past[i] began; i == count is the server's own timeline. */
-static struct position fork_of(const struct history *h, int i)
+struct position history_fork_of(const struct history *h, int i)
 {
 	return i > 0 ? h->past[i - 1].left : h->began;
 }
 
 struct position history_fork(const struct history *h)
 {
-	return fork_of(h, h->count);
+	return history_fork_of(h, h->count);
 }
 
-/* Where the server's history left past[i]. A recovery to a point before the beginning of the
- * timeline that was its target leaves a later switch at a lower position, and ends the earlier
- * timelines there too. Unset for i == count: it goes on. */
-static struct position left_of(const struct history *h, int i)
+struct position history_left(const struct history *h, int i)
 {
 	struct position left = {0};
 	for (; i < h->count; i++) {
@@ -116,7 +112,7 @@ static struct position left_of(const struct history *h, int i)
 	return left;
 }
 
-/* The index of a timeline as in fork_of(); -1 if it is not in the history. */
+/* The index of a timeline as in history_fork_of(); -1 if it is not in the history. */
 static int find_timeline(const struct history *h, uint32_t timeline)
 {
 	if (timeline == h->timeline)
@@ -132,7 +128,7 @@ static int find_timeline(const struct history *h, uint32_t timeline)
 static int find_branch(const struct history *h, uint32_t timeline, struct position fork)
 {
 	int i = find_timeline(h, timeline);
-	return i >= 0 && fork_of(h, i).lsn == fork.lsn ? i : -1;
+	return i >= 0 && history_fork_of(h, i).lsn == fork.lsn ? i : -1;
 }
 
 struct history_point history_point(const struct history *h, struct position at)
@@ -164,7 +160,7 @@ static enum contains by_number(struct position at, struct position want)
 static enum contains contains_own(const struct history *h, int i, struct position want,
                                   struct position at)
 {
-	struct position left = left_of(h, i);
+	struct position left = history_left(h, i);
 	if (position_is_set(left) && !position_reached(left, want))
 		return CONTAINS_LOST;
 	return by_number(at, want);
@@ -184,10 +180,10 @@ static enum contains contains_other(const struct history *of, struct position wa
 {
 	int i = of->count, j = -1;
 	while (j < 0 && --i >= 0)
-		j = find_branch(h, of->past[i].timeline, fork_of(of, i));
+		j = find_branch(h, of->past[i].timeline, history_fork_of(of, i));
 	if (i < 0)
 		return CONTAINS_UNKNOWN;
-	struct position part = lower(left_of(of, i), left_of(h, j));
+	struct position part = lower(history_left(of, i), history_left(h, j));
 	if (position_reached(part, want))
 		return by_number(at, want);
 	if (j < h->count)

@@ -49,6 +49,11 @@ void history_first(struct history *h);
                                                struct slice text);
 /* A timeline in decimal, up to 10 digits. */
 [[gnu::warn_unused_result]] bool history_timeline_parse(struct slice word, uint32_t *out);
+/* Where past[i] began and where the server's history left it; i == count is its own timeline, which it
+ * has not left (unset). A recovery to a point before the beginning of the timeline that was its target
+ * leaves a later switch at a lower position, and ends the earlier timelines there too. */
+struct position history_fork_of(const struct history *h, int i);
+struct position history_left(const struct history *h, int i);
 /* Where `h`'s own timeline begins; unset for timeline 1. */
 struct position history_fork(const struct history *h);
 

@@ -199,44 +199,47 @@ bool session_need(const struct session_mark *s, const struct fleet *f, int node,
 	return true;
 }
 
-static struct position fork_of(const struct history *h, int i)
-{
-	return i > 0 ? h->past[i - 1].left : h->began;
-}
-
 /* The branch of the generation before, in the primary's history; -1: it is no part of it. */
 static int find_branch_before(const struct fleet *f)
 {
 	const struct history *h = &f->history;
 	for (int i = 0; i < h->count; i++) {
-		bool same_fork = !f->fork_before_known || fork_of(h, i).lsn == f->branch_before.fork.lsn;
+		bool same_fork =
+			!f->fork_before_known || history_fork_of(h, i).lsn == f->branch_before.fork.lsn;
 		if (h->past[i].timeline == f->branch_before.timeline && same_fork)
 			return i;
 	}
 	return -1;
 }
 
-/* Is what was written up to `at` in the generation before no part of the primary's history? */
+/* Is what was written up to `at` in the generation before no part of the primary's history? Where that
+ * branch began may not be known: what was captured on it lies beyond. */
 static bool was_cut(const struct fleet *f, struct position at)
 {
+	const struct history *h = &f->history;
 	struct history_point cut = f->branch_before;
 	int i = find_branch_before(f);
 	cut.at = at;
-	if (!f->fork_before_known && i < 0) /* what was written there lies beyond its fork, wherever that was */
-		return f->history.timeline != cut.timeline;
-	if (!f->fork_before_known) {
-		cut.system = f->history.system;
-		cut.fork = fork_of(&f->history, i);
+	if (f->fork_before_known)
+		return fleet_primary_contains(f, &cut) == CONTAINS_LOST;
+	if (cut.system != h->system)
+		return false;
+	if (i >= 0) {
+		cut.fork = history_fork_of(h, i);
+		return fleet_primary_contains(f, &cut) == CONTAINS_LOST;
 	}
-	return fleet_primary_contains(f, &cut) == CONTAINS_LOST;
+	bool older_than_known = position_is_set(h->began) && cut.timeline < h->past[0].timeline;
+	return h->timeline != cut.timeline && !older_than_known;
 }
 
-static struct position survived_to(const struct fleet *f)
+/* How far replication had come on that branch, where `wrote` was lost. */
+static struct position survived_to(const struct fleet *f, struct position wrote)
 {
 	int i = find_branch_before(f);
-	if (i >= 0)
-		return f->history.past[i].left;
-	return f->fork_before_known ? f->branch_before.fork : history_fork(&f->history);
+	struct position at = i >= 0                ? history_left(&f->history, i)
+	                     : f->fork_before_known ? f->branch_before.fork
+	                                            : history_fork(&f->history);
+	return position_reached(at, wrote) ? wrote : at;
 }
 
 bool session_lost(struct session_mark *s, const struct fleet *f, struct position *survived,
@@ -251,7 +254,7 @@ bool session_lost(struct session_mark *s, const struct fleet *f, struct position
 		return false;
 	bool lost = adjacent && was_cut(f, s->cut);
 	*wrote = s->cut;
-	*survived = survived_to(f);
+	*survived = survived_to(f, s->cut);
 	s->cut = (struct position){0};
 	return lost;
 }

@@ -40,7 +40,6 @@ void dispatch_refuse(struct client *c, const struct unit *u, const char *sqlstat
 
 /* ----------------------------------------------------------------- judging */
 
-/* The statement goes its way, or nowhere: what was kept for it is not for the next one. */
 void dispatch_end_wait(struct client *c)
 {
 	struct worker *w = c->worker;
@@ -92,8 +91,6 @@ static enum route_reason apply_tags(struct client *c, const struct unit *u, stru
 	return level_ok && !t.malformed ? REASON_COUNT : REASON_MARK_UNKNOWN;
 }
 
-/* A session tagged where the way is decided already: inside a transaction, or by a bound client.
- * What commits is that session's write too. False: too many of them. */
 bool dispatch_join_tagged(struct client *c, const struct unit *u)
 {
 	struct worker *w = c->worker;

@@ -4,11 +4,11 @@
 /* Packets that are late, and timers. */
 #define SLACK_US 700000
 
-/* By the watcher's limits it has noticed by then: an answer that was under way may come as late as is
- * allowed, and the next question goes unanswered. */
-static int64_t notice_us(const struct settings *s)
+/* By the watcher's limits it has noticed by then. Where a server falls silent, an answer that was under way
+ * may come as late as is allowed, before the next question goes unanswered. */
+static int64_t notice_us(const struct settings *s, int answers)
 {
-	return s->watch.idle_interval_us + 2 * s->watch.answer_timeout_us + SLACK_US;
+	return s->watch.idle_interval_us + answers * s->watch.answer_timeout_us + SLACK_US;
 }
 
 static bool lasts(int64_t *since_us, bool so, int64_t limit_us)
@@ -60,11 +60,11 @@ static bool primary_ahead(const struct worker *w, const struct model *m)
 
 const char *belief_wrong(struct belief *b, const struct worker *w, const struct model *m)
 {
-	int64_t limit_us = notice_us(w->settings);
+	int64_t limit_us = notice_us(w->settings, 1), silent_limit_us = notice_us(w->settings, 2);
 	const char *wrong = NULL;
 	for (int i = 0; i < model_nodes(m); i++) {
 		bool up = w->fleet.nodes[i].up;
-		if (lasts(&b->unreachable_us[i], up && !reachable(m, i), limit_us))
+		if (lasts(&b->unreachable_us[i], up && !reachable(m, i), silent_limit_us))
 			wrong = "a server that does not answer is taken for up";
 		if (lasts(&b->ahead_us[i], replica_ahead(w, m, i), limit_us))
 			wrong = "a replica is believed to be further than it is";

@@ -498,9 +498,14 @@ static void fleet_ring_forgets_them_however_soon_the_primary_is_back(void **stat
 	assert_true(sample(P, 1000, 100));
 	fleet_node_lost(&f, P, 110);
 	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 120);
-	fleet_primary_reached(&f, (struct position){1200}, 125);
 	assert_true(sample(P, 900, 130));
 	assert_int_equal(fleet_newest(&f).lsn, 900);
+	/* What the new server says is not mixed with what the old one had. */
+	fleet_node_lost(&f, P, 140);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, 1, 150);
+	fleet_primary_reached(&f, (struct position){1000}, 160);
+	assert_true(fleet_node_sampled(&f, P, (struct position){950}, 155, 170));
+	assert_int_equal(fleet_newest(&f).lsn, 1000);
 	/* What came behind the question is no contradiction. */
 	fleet_primary_reached(&f, (struct position){1100}, 5000);
 	assert_true(fleet_node_sampled(&f, P, (struct position){1000}, 4990, 5010));

@@ -355,6 +355,61 @@ static void session_is_told_of_what_a_primary_of_unknown_history_took_along(void
 	assert_false(session_lost(&s, &f, &survived, &wrote));
 }
 
+/* The session wrote up to `at` on P, of which no more was known than its timeline and cluster. */
+static void write_on_a_stranger(uint32_t timeline, uint64_t at)
+{
+	fleet_node_lost(&f, P, 20);
+	fleet_node_system(&f, P, 111);
+	fleet_node_up(&f, P, NODE_ROLE_PRIMARY, timeline, 21);
+	session_wrote(&s, &f, (struct position){at}, 30, 31);
+	fleet_node_lost(&f, P, 40);
+}
+
+static bool is_lost(const struct history *h, struct position *survived)
+{
+	struct position wrote;
+	fleet_node_system(&f, B, h->system);
+	fleet_node_up(&f, B, NODE_ROLE_PRIMARY, h->timeline, 50);
+	assert_true(learn(B, h));
+	return session_lost(&s, &f, survived, &wrote);
+}
+
+static void session_is_told_nothing_by_another_cluster(void **state)
+{
+	struct position survived;
+	struct history other;
+	history_first(&other);
+	other.system = 222;
+	write_on_a_stranger(3, 500);
+	assert_false(is_lost(&other, &survived));
+}
+
+static void session_is_told_no_more_survived_than_it_wrote(void **state)
+{
+	struct position survived;
+	struct history third = {.known = true,
+	                        .system = 111,
+	                        .timeline = 3,
+	                        .count = 1,
+	                        .past = {{.timeline = 1, .left = {200}}}};
+	write_on_a_stranger(2, 160);
+	assert_true(is_lost(&third, &survived));
+	assert_int_equal(survived.lsn, 160);
+
+	/* A recovery to a point before the timeline that was its target. */
+	setup(state);
+	s = (struct session_mark){0};
+	struct history fourth = {
+		.known = true,
+		.system = 111,
+		.timeline = 4,
+		.count = 3,
+		.past = {{.timeline = 1, .left = {150}}, {.timeline = 2, .left = {200}}, {.timeline = 3, .left = {120}}}};
+	write_on_a_stranger(2, 180);
+	assert_true(is_lost(&fourth, &survived));
+	assert_int_equal(survived.lsn, 120);
+}
+
 static void session_is_told_nothing_that_nobody_knows(void **state)
 {
 	struct position survived, wrote;
@@ -417,6 +472,8 @@ int main(void)
 		each(session_is_told_nothing_of_what_survived),
 		each(session_is_told_of_what_it_wrote_on_a_twin),
 		each(session_is_told_of_what_a_primary_of_unknown_history_took_along),
+		each(session_is_told_nothing_by_another_cluster),
+		each(session_is_told_no_more_survived_than_it_wrote),
 		each(session_is_told_nothing_that_nobody_knows),
 		each(session_is_told_nothing_of_a_position_that_was_brought),
 	};
