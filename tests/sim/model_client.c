@@ -370,6 +370,18 @@ static void on_error(struct model_client *c, struct slice body)
 		broke_protocol(c, "an error in the last round, which nothing disturbs");
 }
 
+/* A session that several share may be told of the loss of a write before its writer has heard that it
+ * was done. */
+static bool write_under_way(const struct model_client *c)
+{
+	for (int i = 0; i < c->all->settings.count; i++) {
+		const struct model_client *other = &c->all->it[i];
+		if (other->session == c->session && other->state == BUSY && other->operation != OP_READ)
+			return true;
+	}
+	return false;
+}
+
 static void on_notice(struct model_client *c, struct slice body)
 {
 	struct error_fields e = {0};
@@ -377,7 +389,7 @@ static void on_notice(struct model_client *c, struct slice body)
 		return;
 	sim_trace("client %d: is told: %.*s", c->number, SLICE_ARG(e.message));
 	c->all->counts.told++;
-	if (!ledger_told(&c->all->ledger, (int)c->session)) {
+	if (!ledger_told(&c->all->ledger, (int)c->session) && !write_under_way(c)) {
 		c->all->counts.told_of_nothing++;
 		sim_trace("client %d: TOLD OF NO LOSS", c->number);
 	}
