@@ -340,6 +340,8 @@ class Cluster:
         source = f"host={self.primary.socket_dir} port={self.primary.address[1]} user=postgres dbname=app"
         # What it compares with has to be on a checkpoint of the new timeline.
         self.primary.sql("CHECKPOINT")
+        # pg_rewind ends the recovery of one that crashed as a standby, alone and by itself.
+        self.run("rm", "-f", os.path.join(node.dir, "standby.signal"))
         self.run(os.path.join(PG_BIN, "pg_rewind"), "-D", node.dir, "--source-server", source, "--no-sync")
         self.run("touch", os.path.join(node.dir, "standby.signal"))
         node.start()
