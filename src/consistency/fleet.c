@@ -189,7 +189,7 @@ static void change_primary(struct fleet *f, int64_t now_us)
 		f->fork_before_known = f->branch.timeline != 0;
 		if (!f->fork_before_known)
 			f->branch_before.timeline = f->timeline;
-		f->branch = (struct history_point){.system = n->system};
+		f->branch = (struct history_point){0};
 		f->course = (struct history){0};
 		f->ring_count = 0;
 	}
@@ -197,6 +197,8 @@ static void change_primary(struct fleet *f, int64_t now_us)
 	if (timeline != 0 || another)
 		f->timeline = timeline;
 	f->last_primary = f->primary;
+	if (f->branch.timeline == 0)
+		f->branch.system = n->system;
 	/* It was sampled while it was fenced. */
 	if (n->sampled_at_us != 0 && ring_contradicts(f, n, n->at, n->sampled_at_us))
 		f->ring_count = 0;

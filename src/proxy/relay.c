@@ -164,7 +164,7 @@ static void emit_local(struct server *s, struct chain *ch)
 /* Errors of a replica after which a read may be run again, because another server may do better and
  * the read had no effect (PostgreSQL 15: src/backend/tcop/postgres.c, storage/ipc/standby.c for the
  * conflicts; facts of refusals measured). 40P01 is "buffer deadlock with recovery". Not here:
- * 57014, which the client or its own timeouts ask for, and 53xxx: the next server would run
+ * 57014, which the client or its own timeouts ask for, and class 53: the next server would run
  * out of memory or disk likewise. */
 static const struct {
 	const char *sqlstate;

@@ -374,6 +374,26 @@ static bool is_lost(const struct history *h, struct position *survived)
 	return session_lost(&s, &f, survived, &wrote);
 }
 
+/* Also of the very first one. */
+static void session_is_told_of_what_the_first_primary_took_along(void **state)
+{
+	struct position survived;
+	struct history third = {
+		.known = true,
+		.system = 111,
+		.timeline = 3,
+		.count = 2,
+		.past = {{.timeline = 1, .left = {100}}, {.timeline = 2, .left = {200}}}};
+	fleet_init(&f, 1000000);
+	fleet_node_add(&f, slice_str("p"));
+	fleet_node_add(&f, slice_str("a"));
+	fleet_node_add(&f, slice_str("b"));
+	write_on_a_stranger(2, 210);
+	assert_int_equal(f.generation, 0);
+	assert_true(is_lost(&third, &survived));
+	assert_int_equal(survived.lsn, 200);
+}
+
 static void session_is_told_nothing_by_another_cluster(void **state)
 {
 	struct position survived;
@@ -472,6 +492,7 @@ int main(void)
 		each(session_is_told_nothing_of_what_survived),
 		each(session_is_told_of_what_it_wrote_on_a_twin),
 		each(session_is_told_of_what_a_primary_of_unknown_history_took_along),
+		each(session_is_told_of_what_the_first_primary_took_along),
 		each(session_is_told_nothing_by_another_cluster),
 		each(session_is_told_no_more_survived_than_it_wrote),
 		each(session_is_told_nothing_that_nobody_knows),
