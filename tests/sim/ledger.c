@@ -69,7 +69,8 @@ bool ledger_told(struct ledger *l, int session)
 {
 	struct ledger_entry *e = &l->it[session];
 	bool due = e->must || e->may;
-	e->must = false;
+	/* What it had written was spoken of: another failover is not to speak of that again. */
+	*e = (struct ledger_entry){.may = e->may};
 	return due;
 }
 
