@@ -185,6 +185,34 @@ static void the_ring_grows_and_is_bounded(void **state)
 	assert_int_equal(r.count, REPLIES_MAX);
 }
 
+/* What passes is only forwarded: for every message, entry and COPY state. */
+static void what_passes_the_tracker_would_forward_and_forget(void **state)
+{
+	int passed = 0;
+	for (int kind = REPLY_PARSE; kind <= REPLY_FUNCTION; kind++) {
+		for (int n = 0; n < 256 * 4 * 4; n++) {
+			uint8_t type = (uint8_t)(n & 255), to = n >> 8 & 3, copy = (uint8_t)(n >> 10);
+			if (to == REPLY_LOCAL)
+				continue;
+			setup(state);
+			push_to((uint8_t)kind, to, 7);
+			r.copy = copy;
+			struct replies before = r;
+			if (replies_passes(&r, type)) {
+				struct reply_step step = got(type);
+				assert_int_equal(step.verdict, REPLY_STEP_FORWARD);
+				assert_true(!step.completed && step.voided == 0 && step.inherited == 0);
+				assert_memory_equal(&r, &before, sizeof(r));
+				passed++;
+			}
+			teardown(state);
+		}
+	}
+	/* Rows of two kinds and descriptions of one in each state; tags outside COPY. */
+	assert_int_equal(passed, 3 * 4 + 1);
+	assert_false(replies_passes(&r, BE_DATA_ROW));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +225,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(copy_in_takes_earlier_syncs_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_copy_that_was_ended_in_advance_keeps_its_sync, setup,
 	                                    teardown),
+		cmocka_unit_test_setup_teardown(what_passes_the_tracker_would_forward_and_forget, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_query_may_copy_both_ways, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_ring_grows_and_is_bounded, setup, teardown),
 	};
