@@ -349,7 +349,7 @@ static bool sequences_matter(const struct client *c, const struct unit *u)
 {
 	uint32_t flags = u->traits.flags;
 	bool advances = flags & (TRAIT_MAY_WRITE | TRAIT_TX_BEGIN) || c->hold == HOLD_HELD;
-	return flags & TRAIT_BINDS || (advances && c->account->asks_sequences);
+	return flags & TRAIT_BINDS || (advances && account_asks_sequences(c->account));
 }
 
 /* A server that has the client's settings; or the client waits for that. */
@@ -428,6 +428,7 @@ static enum dispatch take_server(struct client *c, const struct unit *u, struct 
 	struct worker *w = c->worker;
 	struct server *s = NULL;
 	struct pool *p = &c->account->pools[r->node];
+	c->wants_unused = (u->traits.flags & TRAIT_NEW_PROCESS) != 0;
 	enum pool_answer answer = acquire(c, u, r, p, &s);
 	switch (answer) {
 	case POOL_TAKEN:

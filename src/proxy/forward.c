@@ -6,6 +6,7 @@
 
 #include "client.h"
 #include "local.h"
+#include "pending.h"
 #include "server.h"
 #include "sql/begin.h"
 #include "transaction.h"
@@ -429,55 +430,6 @@ static bool push_plain_bytes(struct forward *f, uint8_t kind, uint8_t type)
 
 /* -------------------------------------------------------------------- sets */
 
-struct set_note {
-	struct client *c;
-	bool ok, too_many;
-};
-
-/* A setting set anew, or RESET ALL: what it replaces need not be remembered. */
-static void drop_replaced(struct client *c, const struct set_stmt *st)
-{
-	struct pending_set **link = &c->pending_sets;
-	while (*link) {
-		struct pending_set *p = *link;
-		if (st->kind == SET_RESET_ALL || strcmp(p->name, st->name) == 0) {
-			*link = p->next;
-			free(p);
-		} else {
-			link = &p->next;
-		}
-	}
-}
-
-static void note_set(void *arg, const struct set_stmt *st)
-{
-	struct set_note *note = arg;
-	if (st->kind != SET_VALUE && st->kind != SET_RESET && st->kind != SET_RESET_ALL)
-		return;
-	drop_replaced(note->c, st);
-	size_t bytes = st->text.len;
-	int count = 0;
-	struct pending_set **last = &note->c->pending_sets;
-	for (; *last; last = &(*last)->next) {
-		bytes += (*last)->sql_len;
-		count++;
-	}
-	if (count >= VARS_MAX || bytes > VARS_BYTES) {
-		note->too_many = true;
-		return;
-	}
-	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
-	if (!p) {
-		note->ok = false;
-		return;
-	}
-	*p = (struct pending_set){.kind = st->kind, .sql_len = st->text.len};
-	memcpy(p->name, st->name, sizeof(p->name));
-	if (st->text.len)
-		memcpy(p->sql, st->text.ptr, st->text.len);
-	*last = p;
-}
-
 #define SETS_SOMETHING (TRAIT_SETS | TRAIT_SETS_LOCAL | TRAIT_CODE_SETS)
 
 /* What is prepared by now was read by other settings; ROLLBACK TO takes some back, if there are any. */
@@ -491,13 +443,17 @@ static void note_settings(struct forward *f, uint32_t flags)
 /* Remembers what this text sets; it counts once its transaction has committed. */
 static bool remember_sets(struct forward *f, struct slice text)
 {
-	struct set_note note = {.c = f->c, .ok = true};
-	if (!classify_settings(text, note_set, &note) || !note.ok)
-		return no_memory(f);
-	/* More than can be replayed elsewhere: they stay where they are, and so does the client. */
-	if (note.too_many)
-		client_bind(f->c, BIND_SETTINGS, text);
 	f->c->batch_bits |= TURN_SETS;
+	switch (pending_note(f->c, text)) {
+	case PENDING_NOTED:
+		break;
+	case PENDING_TOO_MANY:
+		/* More than can be replayed elsewhere: they stay where they are, and so does the client. */
+		client_bind(f->c, BIND_SETTINGS, text);
+		break;
+	case PENDING_NO_MEMORY:
+		return no_memory(f);
+	}
 	return true;
 }
 
@@ -1041,18 +997,6 @@ static bool push_begin(struct forward *f)
 	return ok && push(f, REPLY_QUERY, REPLY_NOBODY, TAG_BEGIN, NULL);
 }
 
-/* A SET counts if the transaction that it stands in commits, which is told by how that transaction
- * ends in a unit of its own. Any other end, or a return to a savepoint, leaves it open which SETs
- * counted. */
-static bool sets_are_uncertain(const struct client *c, uint32_t flags)
-{
-	bool in_batch = flags & TRAIT_SETS || c->batch_bits & TURN_SETS;
-	if (in_batch && c->batch_bits & TURN_CONTROL)
-		return true;
-	bool chained = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
-	return c->pending_sets && (chained || flags & TRAIT_TX_PARTIAL);
-}
-
 /* A plain read and what is said of its text: there is nothing to note. */
 #define LEAVES_NOTHING ((uint32_t)(TRAIT_READ | TRAIT_CAPTURABLE | TRAIT_COMMENTED))
 
@@ -1073,7 +1017,7 @@ static void note_traits(struct client *c, struct server *s, const struct unit *u
 	s->close_after |= (flags & TRAIT_LOADS) != 0;
 	if (flags & TRAIT_BINDS)
 		client_bind(c, (enum bind_reason)u->traits.binds, u->text);
-	if (sets_are_uncertain(c, flags))
+	if (!pending_foresee(c, u, s->mid_batch))
 		client_bind(c, BIND_SETTINGS, u->text);
 }
 

@@ -355,12 +355,36 @@ static bool is_kept(const struct server *s)
 	return s->sequence_user != 0 && s->sequence_user != UINT64_MAX;
 }
 
+bool account_asks_sequences(const struct account *a)
+{
+	return a->asks_sequences || catalog_asks_sequences(a->database->catalog);
+}
+
+/* … as none can be opened, it takes what it gets. */
+static bool insists_on_unused(const struct pool *p, const struct client *c, int64_t now_us)
+{
+	return c->wants_unused && now_us >= p->retry_at_us;
+}
+
+/* Opened since the client came: as PostgreSQL itself would have it. */
+static struct list *unused_idle(const struct pool *p, const struct client *c)
+{
+	for (struct list *it = p->idle.next; it != &p->idle; it = it->next) {
+		const struct server *s = container_of(it, struct server, link);
+		if (!s->used && s->serial > c->serial)
+			return it;
+	}
+	return NULL;
+}
+
 /* The connection on which the client itself has advanced a sequence; else one that is kept for
  * nobody; else, `any`, the one that has been kept the longest. */
 static struct list *choose_idle(const struct pool *p, const struct client *c, bool any)
 {
 	struct list *best = NULL;
-	if (!p->account->asks_sequences)
+	if (insists_on_unused(p, c, net_loop_now_us(c->worker->loop)))
+		return unused_idle(p, c);
+	if (!account_asks_sequences(p->account))
 		return list_first(&p->idle);
 	list_for_each(it, &p->idle)
 	{
@@ -388,7 +412,7 @@ static struct server *take_idle(struct pool *p, const struct client *c, bool any
 
 void account_forget_sequences(struct account *a, uint64_t serial)
 {
-	for (int i = 0; a->asks_sequences && i < FLEET_NODES_MAX; i++) {
+	for (int i = 0; account_asks_sequences(a) && i < FLEET_NODES_MAX; i++) {
 		list_for_each(it, &a->pools[i].idle)
 		{
 			struct server *s = container_of(it, struct server, link);
@@ -414,10 +438,49 @@ static int connecting(const struct pool *p)
 	return n;
 }
 
+bool pool_asks_another(struct pool *p, const struct server *s)
+{
+	if (!is_kept(s) || !account_asks_sequences(p->account))
+		return false;
+	if (connecting(p) > 0)
+		return true;
+	if (!may_connect(p, net_loop_now_us(s->worker->loop)))
+		return false;
+	server_connect(p);
+	return true;
+}
+
 static bool queue_is_full(const struct pool *p)
 {
 	const struct worker *w = p->account->database->worker;
 	return p->waiting_count + p->held_count >= w->settings->max_pool_waiting;
+}
+
+/* Who wants an unused connection leaves the others to those behind. */
+static bool nobody_is_before(const struct pool *p, int64_t now_us)
+{
+	const struct list *it = p->waiting.next;
+	while (it != &p->waiting &&
+	       insists_on_unused(p, container_of(it, struct client, queue), now_us))
+		it = it->next;
+	return it == &p->waiting;
+}
+
+/* A connection that was used gives way to a new one, where the first in line wants that. */
+static void make_room(struct pool *p, int64_t now_us)
+{
+	const struct client *first = container_of(list_first(&p->waiting), struct client, queue);
+	bool full = p->idle_count + p->busy_count >= pool_size(p);
+	if (full && p->idle_count > 0 && connecting(p) == 0 && insists_on_unused(p, first, now_us) &&
+	    !unused_idle(p, first))
+		server_close(container_of(list_last(&p->idle), struct server, link), NULL);
+}
+
+static void connect_for_those_who_wait(struct pool *p, int64_t now_us)
+{
+	make_room(p, now_us);
+	if (connecting(p) < p->waiting_count && may_connect(p, now_us))
+		server_connect(p);
 }
 
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out)
@@ -428,7 +491,7 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 		c->granted = NULL;
 	int64_t now = net_loop_now_us(w->loop);
 	bool any = granted || !may_connect(p, now);
-	if ((granted || list_empty(&p->waiting)) && (*out = take_idle(p, c, any)) != NULL)
+	if ((granted || nobody_is_before(p, now)) && (*out = take_idle(p, c, any)) != NULL)
 		return POOL_TAKEN;
 
 	if (pool_down(p, now))
@@ -443,8 +506,7 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 		list_push_back(&p->waiting, &c->queue);
 	p->waiting_count++;
 	c->waits_for = p;
-	if (connecting(p) < p->waiting_count && may_connect(p, now))
-		server_connect(p);
+	connect_for_those_who_wait(p, now);
 	return POOL_QUEUED;
 }
 
@@ -574,15 +636,21 @@ void pool_kick(struct pool *p)
 	if (database_paused(p->account->database))
 		return;
 	int free = free_servers(p);
-	while (free-- > 0 && !list_empty(&p->waiting)) {
-		struct client *c = container_of(list_first(&p->waiting), struct client, queue);
+	int64_t now = net_loop_now_us(w->loop);
+	list_for_each(it, &p->waiting)
+	{
+		struct client *c = container_of(it, struct client, queue);
+		if (free == 0)
+			break;
+		if (insists_on_unused(p, c, now) && !unused_idle(p, c))
+			continue;
 		pool_leave_queue(c);
 		c->granted = p;
 		worker_make_runnable(w, c);
+		free--;
 	}
-	int64_t now = net_loop_now_us(w->loop);
-	if (connecting(p) < p->waiting_count && may_connect(p, now))
-		server_connect(p);
+	if (p->waiting_count > 0)
+		connect_for_those_who_wait(p, now);
 	/* The last server went while a new one could not be had. */
 	if (pool_down(p, now))
 		pool_send_away(p);

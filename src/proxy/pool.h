@@ -27,6 +27,12 @@ void account_learn_keys(struct account *a, const struct scram_keys *keys);
 struct account *account_get(struct database *db, struct slice user, const char *stored);
 /* The one whose connections look users up: with auth_file's secret, and never a client's. */
 struct account *account_for_lookups(struct database *db, struct slice user);
+/* A client of it, or the catalog of its database, asks for currval() or lastval(): from then on a connection is
+ * kept, while there are others, for the client that may have advanced a sequence there. */
+bool account_asks_sequences(const struct account *a);
+/* It is kept for somebody, and the router's own questions may take their time: asks a new one instead, if the
+ * pool may have one. */
+bool pool_asks_another(struct pool *p, const struct server *s);
 /* A client has gone: no connection is kept for the sequences that it has advanced there. */
 void account_forget_sequences(struct account *a, uint64_t serial);
 const struct user_entry *user_find(const struct settings *s, struct slice name);
@@ -48,6 +54,8 @@ enum pool_answer {
 	POOL_FULL,   /* too many wait already */
 	POOL_DOWN,   /* the node cannot be reached: pool.error, pool.sqlstate */
 };
+/* With client.wants_unused only a connection is taken that is younger than the client and on which nothing was run:
+ * where the pool is full, an idle one is closed for it. While none can be opened, any will do. */
 enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **out);
 /* The same for a read that is sent to the primary for want of a replica. At most fallback_pool_share of
  * the pool is for those, in use or queued for; further ones are held back, and everybody else passes

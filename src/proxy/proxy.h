@@ -93,9 +93,7 @@ struct account {
 	int welcome_count;
 	int client_count;
 	int pause_count; /* clients held by PAUSE */
-	/* A client has asked for currval() or lastval(): from then on a connection is kept, while there
-	 * are others, for the client that may have advanced a sequence there. */
-	bool asks_sequences;
+	bool asks_sequences; /* a client has asked for currval() or lastval(): account_asks_sequences() */
 	int odd_isolation_count; /* servers whose default is not READ COMMITTED */
 	struct pool pools[FLEET_NODES_MAX];
 };
@@ -239,6 +237,7 @@ struct server {
 	int cancels;      /* cancel requests on their way: not reusable until they have landed */
 	bool close_after; /* not to be pooled again */
 	uint64_t serial;  /* never given twice, to clients and servers alike */
+	bool used;        /* statements of clients have run on it */
 	int64_t connected_at_us, released_at_us;
 };
 
@@ -335,10 +334,11 @@ struct bound_by {
 	char brief[BRIEF_MAX];
 };
 
-/* A SET in a transaction that has not ended yet. */
+/* A SET in a transaction that has not ended yet, or what bears on those: pending.h. */
 struct pending_set {
 	struct pending_set *next;
 	enum set_kind kind;
+	bool asked;    /* none of the SETs, and not answered yet */
 	bool restored; /* RESET: the startup packet's value is set again, in the same transaction */
 	char name[64];
 	size_t sql_len;
@@ -418,6 +418,7 @@ struct client {
 	struct buf redo; /* a read that is to be run again: comes before `in` once the client goes on */
 	uint64_t skip;   /* bytes left of a message that is passed through to the server */
 	bool skip_drop;  /* … or thrown away */
+	bool wants_unused; /* WAIT_SERVER: for one on which nothing was run yet (TRAIT_NEW_PROCESS) */
 
 	enum client_state state;
 	bool greeted;       /* its first packet has come */

@@ -347,7 +347,7 @@ void server_task_if_wanted(struct server *s)
 {
 	struct database *db = s->pool->account->database;
 	if (db->catalog_state != CATALOG_WANTED || db->catalog_loader || !server_is_primary(s) ||
-	    s->pool->account->lookups)
+	    s->pool->account->lookups || pool_asks_another(s->pool, s))
 		return;
 	list_remove(&s->link);
 	list_push_front(&s->pool->busy, &s->link);

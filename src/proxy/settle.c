@@ -8,6 +8,7 @@
 #include "client.h"
 #include "local.h"
 #include "marks.h"
+#include "pending.h"
 #include "pool.h"
 #include "server.h"
 #include "tokens.h"
@@ -58,15 +59,6 @@ static struct position corrected(const struct worker *w, int node, struct positi
 {
 	const struct watch_facts *facts = watch_facts(w->watch, node);
 	return position_without_page_header(at, facts->wal_block_size, facts->wal_segment_size);
-}
-
-static void free_pending(struct client *c)
-{
-	while (c->pending_sets) {
-		struct pending_set *p = c->pending_sets;
-		c->pending_sets = p->next;
-		free(p);
-	}
 }
 
 /* SET datestyle changes either half of it and leaves the other: what it came to is replayed, as the
@@ -135,7 +127,7 @@ static void settle_sets(struct client *c, struct server *s)
 	bool undone = c->turn_error || s->rolled_back;
 	for (const struct pending_set *p = c->pending_sets; p && !undone; p = p->next)
 		adopt(c, s, p);
-	free_pending(c);
+	pending_forget(c);
 }
 
 /* What a turn means for one session. `at` is the position of its commit, NULL if it is not known.
@@ -287,6 +279,8 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		settle_mark(c, s, false, bits & TURN_RAN, NULL);
 		c->tx_wrote |= (bits & TURN_WROTE) != 0;
 		c->tx_ddl |= (bits & TURN_DDL) != 0;
+		if (c->pending_sets && pending_answered(c, tx))
+			settle_sets(c, s);
 	}
 	forget_deallocates(c);
 	transaction_ready(c, s, tx);
@@ -383,7 +377,7 @@ void settle_deallocated_all(struct client *c, struct server *s)
 void settle_discarded_all(struct client *c, struct server *s)
 {
 	settle_deallocated_all(c, s);
-	free_pending(c);
+	pending_forget(c);
 	client_reset_options(c);
 	c->tell_params |= c->startup_vars->count > 0;
 	client_set_vars(c, vars_ref(c->startup_vars));
@@ -437,7 +431,7 @@ void settle_release(struct client *c)
 	settle_end_joined(c);
 	free(c->wait_mark);
 	c->wait_mark = NULL;
-	free_pending(c);
+	pending_forget(c);
 	forget_deallocates(c);
 	if (!cache)
 		return;

@@ -225,6 +225,7 @@ static bool send_unit(struct client *c, struct slice in, struct unit *u)
 	transaction_sent(c, s, u);
 	if (u->traits.flags & TRAIT_MAY_WRITE && !s->on_replica && s->sequence_user != c->serial)
 		s->sequence_user = s->sequence_user == 0 ? c->serial : UINT64_MAX;
+	s->used = true;
 	c->tx_sets |= s->unseen == UNSEEN_ANY;
 	unseen_note(s, c->serial, u->traits, u->text);
 	bool ok = forward_unit(c, s, in, u, &ch, &why);
@@ -438,7 +439,7 @@ static size_t step(struct client *c, struct slice in)
 		goto out;
 	}
 	c->seen_at_us = net_loop_now_us(c->worker->loop);
-	c->account->asks_sequences |= u.traits.binds == BIND_SEQUENCE;
+	c->account->asks_sequences |= (u.traits.flags & TRAIT_ASKS_SEQUENCES) != 0;
 	if (is_local(c, in, &u)) {
 		if (answer_locally(c, in, &u))
 			used = u.size;
@@ -486,9 +487,6 @@ static size_t step(struct client *c, struct slice in)
 	} else if (c->server->on_replica) {
 		/* goes_on() has counted it. */
 	} else if (c->server->replies.tx != TX_IDLE) {
-		/* Which of the SETs outlive the savepoint is the server's to know. */
-		if (u.traits.flags & TRAIT_TX_PARTIAL && c->pending_sets)
-			client_bind(c, BIND_SETTINGS, u.text);
 		c->last_reason = REASON_TRANSACTION;
 		c->worker->stats.by_reason[REASON_TRANSACTION]++;
 	}

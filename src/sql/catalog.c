@@ -35,6 +35,7 @@ struct catalog {
 	bool loaded;
 	bool loading;
 	bool load_failed; /* a row did not fit, or DDL came in between */
+	bool asks_sequences;
 	size_t custom_len;
 	char custom[CATALOG_CUSTOM_MAX];
 };
@@ -165,6 +166,8 @@ const char catalog_query[] =
 	"(?:\\.[a-z_][a-z0-9_$]*)+)''|\\mset\\s+(?:local\\s+|session\\s+)?([a-z_][a-z0-9_$]*"
 	"(?:\\.[a-z_][a-z0-9_$]*)+)', 'g') AS found, LATERAL (VALUES (found[1]), (found[2])) AS m(name)"
 	" WHERE m.name IS NOT NULL AND (" HAS("text", "set_config") " OR " HAS("text", "set ") ")"
+	" UNION SELECT '%', true WHERE EXISTS (SELECT FROM calls k JOIN pg_catalog.pg_proc p ON p.oid = k.proc"
+	" WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.proname IN ('currval', 'lastval'))"
 	" UNION SELECT '#', true WHERE EXISTS (SELECT FROM code WHERE language NOT IN ('c', 'internal')"
 	" AND (language NOT IN ('sql', 'plpgsql') OR " SETS("text") ")"
 	" OR language = 'c' AND volatile AND name ~ 'set|lock|conf|exec')"
@@ -356,6 +359,17 @@ void catalog_learn_custom(struct catalog *c, struct slice text)
 	}
 }
 
+/* Looked up behind a mark that no name of its kind begins with: catalog_query. */
+static bool marked(const struct catalog *c, uint8_t mark, struct slice name)
+{
+	uint8_t key[256] = {mark};
+	if (name.len >= sizeof(key))
+		return true;
+	if (name.len)
+		memcpy(key + 1, name.ptr, name.len);
+	return table_find(&c->names, slice_of(key, name.len + 1)) != NULL;
+}
+
 /* What the functions of the database name. */
 static void take_custom(struct catalog *c)
 {
@@ -378,6 +392,7 @@ bool catalog_load_commit(struct catalog *c)
 	c->names = c->staging;
 	c->staging = (struct name_table){0};
 	take_custom(c);
+	c->asks_sequences = marked(c, '%', (struct slice){0});
 	c->loaded = true;
 	c->generation++;
 	return true;
@@ -415,6 +430,7 @@ static const struct {
 	{"setseed", FUNCTION_SET_CONFIG},
 	{"currval", FUNCTION_SEQUENCE},
 	{"lastval", FUNCTION_SEQUENCE},
+	{"pg_stat_force_next_flush", FUNCTION_STATISTICS},
 };
 
 static int compare_name(struct slice name, const char *other)
@@ -518,17 +534,6 @@ static bool server_local_relation(struct slice name)
 	return false;
 }
 
-/* Looked up behind a mark that no name of its kind begins with: catalog_query. */
-static bool marked(const struct catalog *c, uint8_t mark, struct slice name)
-{
-	uint8_t key[256] = {mark};
-	if (name.len >= sizeof(key))
-		return true;
-	if (name.len)
-		memcpy(key + 1, name.ptr, name.len);
-	return table_find(&c->names, slice_of(key, name.len + 1)) != NULL;
-}
-
 bool catalog_relation_runs_code(const struct catalog *c, struct slice name)
 {
 	return !c->loaded || marked(c, '!', name);
@@ -542,6 +547,11 @@ bool catalog_operator_safe(const struct catalog *c, struct slice name)
 bool catalog_code_sets(const struct catalog *c)
 {
 	return !c->loaded || marked(c, '#', (struct slice){0});
+}
+
+bool catalog_asks_sequences(const struct catalog *c)
+{
+	return c->asks_sequences;
 }
 
 bool catalog_relation_shows_time(const struct catalog *c, struct slice name)

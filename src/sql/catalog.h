@@ -50,6 +50,7 @@ enum function_safety {
 	FUNCTION_ADVISORY, /* takes a session-level advisory lock: binds */
 	FUNCTION_SET_CONFIG,
 	FUNCTION_SEQUENCE, /* currval, lastval */
+	FUNCTION_STATISTICS, /* pg_stat_force_next_flush */
 };
 /* Defined by the user, as far as is known: what it does to the session is not seen. */
 bool catalog_user_function(const struct catalog *c, struct slice name);
@@ -68,6 +69,8 @@ bool catalog_operator_safe(const struct catalog *c, struct slice name);
 /* Is there any code in the database that may change settings, or take session advisory locks? A row "#". Until
  * a load has succeeded: yes. */
 bool catalog_code_sets(const struct catalog *c);
+/* Does a default, a view, a policy, … ask for currval() or lastval()? A row "%". Before a load: no. */
+bool catalog_asks_sequences(const struct catalog *c);
 /* May a relation of this bare name be read on a replica? Before a load: yes, but for the server's
  * own statistics and the like. The standby's refusal is the net. */
 bool catalog_relation_safe(const struct catalog *c, struct slice name);

@@ -5,6 +5,7 @@
  */
 #include "tree.h"
 #include "begin.h"
+#include "lex.h"
 #include "opaque.h"
 #include "tags.h"
 
@@ -63,6 +64,10 @@ static struct traits facts_to_traits(const struct query_facts *f, const struct c
 		t = with_bind(t, BIND_TEMP);
 	if (f->binds)
 		t = with_bind(t, f->binds);
+	if (f->binds == BIND_SEQUENCE)
+		t.flags |= TRAIT_ASKS_SEQUENCES;
+	if (f->binds == BIND_STATISTICS)
+		t.flags |= TRAIT_NEW_PROCESS;
 	return t;
 }
 
@@ -217,12 +222,12 @@ static struct traits classify_transaction(const TransactionStmt *s)
 		return utility(TRAIT_TX_END | chain, REASON_TRANSACTION);
 	case TRANS_STMT_PREPARE:
 		return utility(TRAIT_TX_END, REASON_TRANSACTION);
+	case TRANS_STMT_SAVEPOINT:
+	case TRANS_STMT_RELEASE:
 	case TRANS_STMT_ROLLBACK_TO:
 		return utility(TRAIT_TX_PARTIAL, REASON_TRANSACTION);
 	case TRANS_STMT_COMMIT_PREPARED:
 		return utility(TRAIT_MAY_WRITE, REASON_WRITE);
-	case TRANS_STMT_SAVEPOINT:
-	case TRANS_STMT_RELEASE:
 	case TRANS_STMT_ROLLBACK_PREPARED:
 		break;
 	}
@@ -239,6 +244,19 @@ static const char *first_value(const VariableSetStmt *s)
 	return IsA(&val->node, String) ? val->sval.sval : "";
 }
 
+/* PL/pgSQL knows none but these, and takes the others away when it is loaded: which it may be already,
+ * for another client. */
+static bool is_strange_to_plpgsql(const char *name)
+{
+	static const char *const known[] = {"plpgsql.variable_conflict", "plpgsql.print_strict_params",
+	                                    "plpgsql.check_asserts", "plpgsql.extra_warnings",
+	                                    "plpgsql.extra_errors"};
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcasecmp(name, known[i]) == 0)
+			return false;
+	return strncasecmp(name, "plpgsql.", 8) == 0;
+}
+
 /* A session-level SET that is more than a value to replay. */
 static enum bind_reason set_binds(const VariableSetStmt *s)
 {
@@ -253,6 +271,11 @@ static enum bind_reason set_binds(const VariableSetStmt *s)
 	/* Tables are now created in the temporary schema without saying so. */
 	if (strcasecmp(s->name, "search_path") == 0 && strncmp(first_value(s), "pg_temp", 7) == 0)
 		return BIND_TEMP;
+	/* Whoever says what is to be counted looks at the counts, which are the primary's. */
+	if (strcasecmp(s->name, "track_counts") == 0 || strcasecmp(s->name, "track_functions") == 0)
+		return BIND_STATISTICS;
+	if (is_strange_to_plpgsql(s->name))
+		return BIND_LOAD;
 	return BIND_NONE;
 }
 
@@ -262,6 +285,9 @@ static struct traits classify_plain_set(const VariableSetStmt *s)
 		return utility(TRAIT_SETS_LOCAL, REASON_UTILITY);
 	struct traits t = utility(TRAIT_SETS, REASON_UTILITY);
 	enum bind_reason binds = set_binds(s);
+	/* A schema of its own, counts of its own, no library yet. */
+	if (binds != BIND_NONE && binds != BIND_SETTINGS)
+		t.flags |= TRAIT_NEW_PROCESS;
 	return binds ? with_bind(t, binds) : t;
 }
 
@@ -541,6 +567,23 @@ static struct traits classify_list(const List *statements, const struct catalog 
 	return all;
 }
 
+/* Outside of literals, and so not in a function's body. */
+static bool names_sequence_state(struct slice text)
+{
+	for (size_t i = lex_skip_space(text, 0), end; i < text.len; i = lex_skip_space(text, end)) {
+		end = lex_comment_end(text, i);
+		if (end == LEX_UNTERMINATED)
+			return false;
+		if (end > i)
+			continue;
+		end = lex_token_end(text, i);
+		struct slice word = slice_of(text.ptr + i, end - i);
+		if (slice_ieq_str(word, "currval") || slice_ieq_str(word, "lastval"))
+			return true;
+	}
+	return false;
+}
+
 struct traits classify(struct slice text, const struct catalog *c)
 {
 	bool commented;
@@ -561,5 +604,8 @@ struct traits classify(struct slice text, const struct catalog *c)
 	}
 	if (commented)
 		t.flags |= TRAIT_COMMENTED;
+	/* A default, a check or a rule that is made here, or the view. */
+	if (t.flags & TRAIT_DDL && names_sequence_state(text))
+		t.flags |= TRAIT_ASKS_SEQUENCES;
 	return t;
 }

@@ -22,8 +22,8 @@ void classify_thread_init(void);
 struct traits classify(struct slice text, const struct catalog *c);
 
 /* The particulars of statements that the router acts on itself. Filled for a text of which the
- * traits say TRAIT_SETS, TRAIT_ROUTER, TRAIT_ROUTER_INSIDE, TRAIT_DEALLOCATE or BIND_PREPARE, one
- * call back a statement in order. */
+ * traits say TRAIT_SETS, TRAIT_ROUTER, TRAIT_ROUTER_INSIDE, TRAIT_DEALLOCATE, TRAIT_TX_PARTIAL or
+ * BIND_PREPARE, or that it begins and ends transactions, one call back a statement in order. */
 enum set_kind {
 	SET_VALUE, /* SET name = value (session level) */
 	SET_LOCAL, /* SET LOCAL: ends with the transaction */
@@ -32,6 +32,10 @@ enum set_kind {
 	SET_SHOW,       /* SHOW name: only for names of the router ("tidemark.…") */
 	SET_DEALLOCATE, /* name, or "" for ALL */
 	SET_EXECUTE,    /* EXECUTE name, which may be a statement of the extended protocol */
+	SET_SAVEPOINT,  /* name */
+	SET_RELEASE,
+	SET_ROLLBACK_TO,
+	SET_CHAIN, /* COMMIT or ROLLBACK AND CHAIN */
 };
 
 struct set_stmt {

@@ -11,7 +11,8 @@ const char *bind_reason_name(enum bind_reason reason)
 		[BIND_PREPARE] = "sql_prepare", [BIND_ADVISORY] = "advisory_lock",
 		[BIND_ROLE] = "role",           [BIND_SET_CONFIG] = "set_config",
 		[BIND_LOAD] = "load",           [BIND_SETTINGS] = "settings",
-		[BIND_SEQUENCE] = "sequence",   [BIND_UNSEEN] = "unseen",
+		[BIND_SEQUENCE] = "sequence",   [BIND_STATISTICS] = "statistics",
+		[BIND_UNSEEN] = "unseen",
 	};
 	return reason >= 0 && reason < BIND_COUNT ? names[reason] : "unknown";
 }

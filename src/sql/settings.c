@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The particulars of SET, RESET, SHOW and DEALLOCATE.
+ * The particulars of SET, RESET, SHOW, DEALLOCATE and savepoints.
  */
 #include "tree.h"
 
@@ -106,6 +106,29 @@ static bool fill_set(struct set_stmt *s, const VariableSetStmt *v)
 	return copy_name(s, v->name);
 }
 
+static bool fill_transaction(struct set_stmt *s, const TransactionStmt *t)
+{
+	switch (t->kind) {
+	case TRANS_STMT_SAVEPOINT:
+		s->kind = SET_SAVEPOINT;
+		break;
+	case TRANS_STMT_RELEASE:
+		s->kind = SET_RELEASE;
+		break;
+	case TRANS_STMT_ROLLBACK_TO:
+		s->kind = SET_ROLLBACK_TO;
+		break;
+	default:
+		s->kind = SET_CHAIN;
+		return t->chain;
+	}
+	/* As the server knows it: not folded again. */
+	size_t len = strlen(t->savepoint_name);
+	if (len < sizeof(s->name))
+		memcpy(s->name, t->savepoint_name, len + 1);
+	return s->name[0];
+}
+
 static bool fill(struct set_stmt *s, const Node *n)
 {
 	switch (nodeTag(n)) {
@@ -116,6 +139,8 @@ static bool fill(struct set_stmt *s, const Node *n)
 		s->kind = SET_SHOW;
 		return setting_class(name) == SETTING_ROUTER && copy_name(s, name);
 	}
+	case T_TransactionStmt:
+		return fill_transaction(s, (const TransactionStmt *)n);
 	case T_DeallocateStmt: {
 		const char *name = ((const DeallocateStmt *)n)->name;
 		s->kind = SET_DEALLOCATE;

@@ -17,7 +17,7 @@ enum trait {
 	TRAIT_TX_BEGIN = 1 << 3, /* BEGIN, START TRANSACTION */
 	TRAIT_TX_END =
 		1 << 4, /* COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION (not TO SAVEPOINT) */
-	TRAIT_TX_PARTIAL = 1 << 5, /* ROLLBACK TO SAVEPOINT */
+	TRAIT_TX_PARTIAL = 1 << 5, /* SAVEPOINT, RELEASE, ROLLBACK TO */
 	TRAIT_DDL = 1 << 6,        /* may change the catalog: functions must be read again */
 	TRAIT_BINDS = 1 << 7,      /* makes session state that cannot be replayed; see traits.binds */
 	TRAIT_SETS = 1 << 8,       /* SET/RESET at session level; see set_stmt (not cached) */
@@ -35,6 +35,11 @@ enum trait {
 	TRAIT_CODE_SETS = 1 << 25, /* … which may be settings and session advisory locks */
 	TRAIT_SETS_LOCAL = 1 << 27, /* may change settings for its transaction: SET LOCAL, set_config() */
 	TRAIT_LOADS = 1 << 26,     /* LOAD: the library stays in that server process */
+	/* What its client sees tells what the server process has done before: it takes one that nobody
+	 * has used. */
+	TRAIT_NEW_PROCESS = 1 << 29,
+	/* Asks for currval() or lastval(), or makes what does whenever a table is used. */
+	TRAIT_ASKS_SEQUENCES = 1 << 30,
 	TRAIT_SEES_STATEMENTS = 1 << 28, /* reads pg_prepared_statements, where the router's own show */
 	TRAIT_RESULT_FREE = 1 << 18,     /* returns no rows (utility without result): for Describe */
 	/* COMMIT or ROLLBACK and nothing more: not AND CHAIN, not PREPARE TRANSACTION, alone. */
@@ -60,6 +65,7 @@ enum bind_reason {
 	BIND_LOAD,
 	BIND_SETTINGS, /* settings whose state cannot be told (rolled back in part, too many) */
 	BIND_SEQUENCE, /* currval(), lastval() */
+	BIND_STATISTICS, /* looks at what it has itself done in the cumulative statistics */
 	BIND_UNSEEN, /* what functions left behind is not known, or not yet */
 	BIND_COUNT,
 };

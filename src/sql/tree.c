@@ -200,6 +200,9 @@ static void visit_function_name(struct walk *w, const char *name, const FuncCall
 	case FUNCTION_SEQUENCE:
 		bind(w->facts, BIND_SEQUENCE);
 		break;
+	case FUNCTION_STATISTICS:
+		bind(w->facts, BIND_STATISTICS);
+		break;
 	case FUNCTION_SAFE:
 	case FUNCTION_UNSAFE:
 		break;

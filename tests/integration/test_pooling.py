@@ -337,6 +337,30 @@ def test_currval_is_right_though_others_used_the_pool_in_between(router):
         c.close()
 
 
+@pytest.mark.parametrize("made", ["before", "now"])
+def test_a_default_that_asks_for_currval_finds_it(router, fleet, made):
+    """Nobody asks in so many words; the catalog, or whoever makes the table, tells."""
+    table = ("DROP TABLE IF EXISTS asks; DROP SEQUENCE IF EXISTS asked; CREATE SEQUENCE asked; "
+             "CREATE TABLE asks (a int DEFAULT nextval('asked'), b int DEFAULT currval('asked')); "
+             "GRANT ALL ON asks TO app; GRANT ALL ON asked TO app")
+    if made == "before":
+        fleet.primary.sql(table)
+    t = router(default_pool_size=8)
+    c, others = t.connect(), [t.connect(options=STRONG) for _ in range(3)]
+    if made == "now":
+        rows(c, table)
+    else:
+        wait_until(lambda: all(d["catalog"] == "current" for d in t.show("DATABASES")), 10, "the catalog")
+    try:
+        for _ in range(5):
+            mine = value(c, "SELECT nextval('asked')")
+            for o in others:
+                rows(o, "INSERT INTO items VALUES (1, 'v1', 0) ON CONFLICT DO NOTHING")
+            assert value(c, "INSERT INTO asks (a) VALUES (0) RETURNING b") == mine
+    finally:
+        fleet.primary.sql("DROP TABLE asks; DROP SEQUENCE asked")
+
+
 def test_anothers_value_of_a_sequence_is_never_shown(router):
     """One connection for all: what cannot be had is an error, and the last one to advance it has its own."""
     t = router(default_pool_size=1)

@@ -2,6 +2,7 @@
 """docs/session-state.md, row by row: whoever makes state keeps it over pooled connections, however it was made,
 and nobody else ever meets it."""
 
+import random
 import re
 
 import pytest
@@ -76,6 +77,8 @@ ROWS = [
         "PERFORM pg_advisory_lock(4711);", ("SELECT pg_advisory_lock($1)", (4711,))),
     Row("shared advisory lock", "advisory_lock", "SELECT pg_try_advisory_lock_shared(4712)", locks(4712), "1", "0",
         "PERFORM pg_advisory_lock_shared(4712);"),
+    Row("what is counted", "statistics", "SET track_functions = 'all'", "SELECT public.setting('track_functions')", "all", "none",
+        "PERFORM set_config('track_functions', 'all', false);", inside="set_config", user="postgres"),
     Row("LOAD", "load", "LOAD 'auto_explain'", "SELECT public.setting('auto_explain.log_nested_statements')", "off",
         None, user="postgres"),
     Row("a function in C", "load", "CREATE OR REPLACE FUNCTION public.in_c() RETURNS real AS '$libdir/pg_trgm', 'show_limit' LANGUAGE c",
@@ -282,12 +285,141 @@ def test_what_is_rolled_back_leaves_nothing(state, client, other):
     do(a, ["ROLLBACK"])
     assert ask(a, work_mem) == "4MB"
     a = client()
-    # Which SETs a savepoint takes along is the server's to know: the client stays with it.
-    do(a, ["BEGIN", "SET work_mem = '93MB'", "SAVEPOINT s", "SET work_mem = '94MB'", "ROLLBACK TO s", "COMMIT"])
+    # What a text of several statements came to is the server's to know: the client stays with it.
+    do(a, ["BEGIN", "SET work_mem = '93MB'", "SAVEPOINT s; SET work_mem = '94MB'", "ROLLBACK TO s", "COMMIT"])
     b = other()
     assert ask(a, work_mem) == "93MB" and ask(b, work_mem) == "4MB"
     shown = bound_of(t, a)
-    assert (shown["bound"], shown["bound_by"]) == ("settings", "ROLLBACK TO s"), shown
+    assert (shown["bound"], shown["bound_by"]) == ("settings", "SAVEPOINT s; SET work_mem = ?"), shown
+
+
+def steps(rng):
+    """A transaction, or several by AND CHAIN, with SETs and savepoints of which some fail."""
+    yield "BEGIN"
+    yield "SAVEPOINT s"  # older than any SET
+    for _ in range(rng.randrange(4, 24)):
+        point, n = rng.choice(("s", "s", "s", "t", '"S"')), rng.randrange(1, 99)
+        if rng.random() < 0.75:
+            yield rng.choice((f"SET work_mem = '{n}MB'", f"SET work_mem = '{n}MB'", f"SAVEPOINT {point}",
+                              f"SAVEPOINT {point}", f"ROLLBACK TO {point}", f"ROLLBACK TO {point}", f"RELEASE {point}"))
+        else:
+            yield rng.choice((f"SET statement_timeout = '{n}min'", "RESET work_mem", "RESET ALL", "SELECT 1/0",
+                              "SET work_mem = 'plenty'", "SELECT 1", f"SET LOCAL work_mem = '{n}MB'",
+                              "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SELECT pg_current_xact_id() > '0'"))
+    yield "ROLLBACK TO s"  # what failed goes on
+    yield rng.choice(("COMMIT", "COMMIT", "COMMIT", "ROLLBACK"))
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_what_a_savepoint_takes_back_is_forgotten(state, client, raw, fleet, protocol):
+    """As PostgreSQL has it, and nobody is bound for it."""
+    t, _ = state
+    rng = random.Random(20261128)
+    a, b, direct = client(), client(), raw(fleet.primary, user="app")
+    do(b, ["SET work_mem = '99MB'", "SET statement_timeout = '99min'"])
+    settings = "SELECT concat(public.setting('work_mem'), ' ', public.setting('statement_timeout'))"
+
+    def run(c, text):
+        if protocol == "simple":
+            out = c.send(rawpg.query(text)).until_ready()
+        else:
+            out = c.send(rawpg.parse("", text), rawpg.bind(), rawpg.execute(), rawpg.sync()).until_ready()
+        return rawpg.summaries(out)
+
+    kept = 0
+    for _ in range(250):
+        texts = list(steps(rng))
+        for text in texts:
+            assert run(a, text) == run(direct, text), (text, texts)
+        do(b, ["SELECT pg_current_xact_id()"])  # where `a` was
+        shown = ask(a, settings)
+        assert shown == ask(direct, settings), texts
+        kept += shown != "4MB 0"
+        assert bound_of(t, a)["bound"] == "", texts
+    assert kept > 50
+
+
+# ---- what tells how old a server process is ----
+
+def pid_of(c):
+    return ask(c, "SELECT pg_backend_pid() FROM pg_sequences LIMIT 1")
+
+
+def used_connections(client):
+    """Every connection of the pool has been used, and has a temporary schema and PL/pgSQL by now."""
+    makers = [client(user="postgres") for _ in range(3)]
+    for c in makers:
+        do(c, ["BEGIN", "CREATE TEMP TABLE once (a int) ON COMMIT DROP", "DO 'BEGIN END'"])
+    pids = {pid_of(c) for c in makers}
+    do_all(makers, "COMMIT")
+    return pids
+
+
+def do_all(clients, text):
+    for c in clients:
+        do(c, [text])
+
+
+def test_two_phase_commit_of_a_first_temporary_schema_is_refused(state, client):
+    """current_schema() makes it, where the process has none: PREPARE TRANSACTION is told so by PostgreSQL alone."""
+    pids = used_connections(client)
+    a = client(user="postgres")
+    do(a, ["SET search_path TO 'pg_temp'", "BEGIN"])
+    assert ask(a, "SELECT current_schema() ~ 'pg_temp'") == "t"
+    assert pid_of(a) not in pids
+    assert ask(a, "PREPARE TRANSACTION 'none'") == "0A000"
+
+
+def test_a_setting_that_plpgsql_does_not_know_is_taken_until_it_is_loaded(state, client):
+    t, _ = state
+    pids = used_connections(client)
+    a = client(user="postgres")
+    do(a, ["SET plpgsql.extra_warnings = 'all'"])
+    assert bound_of(t, a)["bound"] == ""
+    do(a, ["SET plpgsql.no_such_thing = on"])
+    assert pid_of(a) not in pids and bound_of(t, a)["bound"] == "load"
+    assert ask(a, "SHOW plpgsql.no_such_thing") == "on"
+    do(a, ["DO 'BEGIN END'"])
+    assert ask(a, "SHOW plpgsql.no_such_thing") == "42704"
+    assert ask(a, "SET plpgsql.no_such_thing = on") == "42602"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["three connections", "one connection"])
+def test_a_session_that_counts_what_it_does_reads_on_the_primary(state, client, which):
+    """… in one process, which is its own: pg_stat_database counts it."""
+    t = state[which]
+    do(client(which, user="postgres"), ["DO 'BEGIN END'"])
+    a = client(which, user="postgres")
+    scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'scratch'"
+    do(a, ["SELECT count(*) FROM items"])
+    assert bound_of(t, a)["bound"] == ""
+    do(a, ["SELECT pg_stat_force_next_flush()"])
+    assert bound_of(t, a)["bound"] == "statistics"
+    before = int(ask(a, scans))
+    do(a, ["SELECT count(*) FROM scratch WHERE v = 'x'", "SELECT pg_stat_force_next_flush()"])
+    assert int(ask(a, scans)) == before + 1
+    sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    before = int(ask(a, sessions))
+    a.close()
+    b = client(which, user="postgres")
+    do(b, ["SELECT pg_stat_force_next_flush()"])
+    assert int(ask(b, sessions)) > before
+
+
+def test_who_wants_a_new_process_does_not_hold_up_the_others(state, client):
+    """All connections are taken. The one that comes free first is not for him who waited first."""
+    busy, wants, other = ([client(user="postgres") for _ in range(n)] for n in (3, 1, 1))
+    do_all(busy, "BEGIN")
+    pids = {pid_of(c) for c in busy}
+    wants[0].send(rawpg.query("SELECT pg_stat_force_next_flush()"))
+    wait_until(lambda: row_of(state[0], wants[0])["wait_us"] != "0", 5, "the wait")
+    other[0].send(rawpg.query("INSERT INTO scratch VALUES (-4, 'x') ON CONFLICT DO NOTHING"))
+    do(busy[0], ["COMMIT"])
+    assert not rawpg.errors(other[0].until_ready())
+    assert not rawpg.errors(wants[0].until_ready())
+    assert pid_of(wants[0]) not in pids
+    do_all(busy[1:], "COMMIT")
+    do_all(busy, "INSERT INTO scratch VALUES (-4, 'x') ON CONFLICT DO NOTHING")
 
 
 def test_a_client_of_which_nothing_is_left_keeps_no_connection(state, client, other):

@@ -18,6 +18,7 @@
 static struct worker *w;
 static struct settings settings;
 static struct database db;
+static struct catalog *catalog;
 static struct account account;
 static struct pool *p;
 static struct server servers[4];
@@ -35,7 +36,8 @@ static int setup(void **state)
 	fleet_node_add(&w->fleet, slice_str("p"));
 	fleet_node_add(&w->fleet, slice_str("a"));
 	fleet_node_up(&w->fleet, 0, NODE_ROLE_PRIMARY, 1, net_now_us());
-	db = (struct database){.worker = w, .pool_size = 4};
+	catalog = catalog_new(10);
+	db = (struct database){.worker = w, .pool_size = 4, .catalog = catalog};
 	memset(&account, 0, sizeof(account));
 	account.database = &db;
 	p = &account.pools[0];
@@ -62,6 +64,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	net_loop_free(w->loop);
+	catalog_free(catalog);
 	free(w);
 	return 0;
 }
@@ -270,6 +273,48 @@ static void who_has_gone_keeps_nothing(void **state)
 	account.asks_sequences = false;
 }
 
+static void the_catalog_too_may_ask_for_sequences(void **state)
+{
+	assert_false(account_asks_sequences(&account));
+	catalog_load_begin(catalog);
+	assert_true(catalog_load_add(catalog, slice_str("%"), true) && catalog_load_commit(catalog));
+	assert_true(account_asks_sequences(&account));
+	/* DDL: until it is read again. */
+	catalog_invalidate(catalog);
+	assert_true(account_asks_sequences(&account));
+	catalog_load_begin(catalog);
+	assert_true(catalog_load_commit(catalog));
+	assert_false(account_asks_sequences(&account));
+}
+
+/* The pool is full, and one more connection is on its way. */
+static void who_wants_an_unused_connection_waits_for_it_and_holds_nobody_up(void **state)
+{
+	idle_of(0, 0, 0, 0);
+	list_remove(&servers[3].link);
+	list_push_back(&p->busy, &servers[3].link);
+	servers[3].state = SERVER_CONNECTING;
+	p->idle_count = 3;
+	p->busy_count = 1;
+	servers[0].used = servers[1].used = true;
+	servers[2].serial = 4; /* older than the client */
+	clients[0].serial = 5;
+	clients[0].wants_unused = true;
+	assert_int_equal(write_by(0), POOL_QUEUED);
+	assert_int_equal(p->idle_count, 3);
+	assert_int_equal(taken_by(1), 0);
+	pool_kick(p);
+	assert_false(woken(0));
+	servers[2].serial = 6;
+	pool_kick(p);
+	assert_true(woken(0));
+	assert_int_equal(taken_by(0), 2);
+	/* None can be had: any will do. */
+	clients[2].wants_unused = true;
+	p->retry_at_us = INT64_MAX;
+	assert_int_equal(taken_by(2), 1);
+}
+
 int main(void)
 {
 #define each(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -285,6 +330,8 @@ int main(void)
 		each(a_connection_is_kept_for_who_advanced_its_sequences),
 		each(rather_than_take_a_kept_one_the_pool_grows_and_then_takes_the_oldest),
 		each(who_has_gone_keeps_nothing),
+		each(the_catalog_too_may_ask_for_sequences),
+		each(who_wants_an_unused_connection_waits_for_it_and_holds_nobody_up),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
