@@ -115,6 +115,7 @@ struct database {
 	enum catalog_state catalog_state;
 	struct server *catalog_loader; /* runs the load; one at a time */
 	int64_t catalog_loaded_at_us;
+	int64_t ddl_began_us, ddl_at_us; /* the first DDL that the catalog does not know, and the last */
 	uint32_t
 		ddl_count; /* DDL seen: what servers prepared before may have another result type now */
 	bool paused;   /* its clients get no server … */

@@ -343,11 +343,22 @@ static void verify_row(struct server *s, struct slice body)
 
 /* ------------------------------------------------------------------- tasks */
 
+/* While one DDL follows another the catalog is not read: it would be old at once, and for as long as the
+ * snapshot of the query lives, VACUUM leaves the pages that were written since as they are. */
+#define DDL_OVER_US 200000
+#define DDL_WAIT_US 5000000
+
+static bool ddl_goes_on(const struct database *db, int64_t now_us)
+{
+	return now_us - db->ddl_at_us < DDL_OVER_US && now_us - db->ddl_began_us < DDL_WAIT_US;
+}
+
 void server_task_if_wanted(struct server *s)
 {
 	struct database *db = s->pool->account->database;
 	if (db->catalog_state != CATALOG_WANTED || db->catalog_loader || !server_is_primary(s) ||
-	    s->pool->account->lookups || pool_asks_another(s->pool, s))
+	    s->pool->account->lookups || ddl_goes_on(db, net_loop_now_us(s->worker->loop)) ||
+	    pool_asks_another(s->pool, s))
 		return;
 	list_remove(&s->link);
 	list_push_front(&s->pool->busy, &s->link);

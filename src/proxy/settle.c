@@ -199,6 +199,9 @@ static void ddl_done(struct client *c)
 		if (strcmp(db->dbname, c->account->database->dbname) != 0)
 			continue;
 		catalog_invalidate(db->catalog);
+		db->ddl_at_us = net_loop_now_us(c->worker->loop);
+		if (db->catalog_state != CATALOG_WANTED || db->ddl_began_us == 0)
+			db->ddl_began_us = db->ddl_at_us;
 		db->catalog_state = CATALOG_WANTED;
 		db->ddl_count++;
 	}

@@ -13,7 +13,10 @@ TERMINATE = ("pg_terminate_backend() ends a server connection; whoever idles beh
              "uses it then is told")
 
 KNOWN = {
-    "pg_regress": {},
+    "pg_regress": {
+        "alter_table?": "it fails directly too, where the test files are older than the server: it lists the temporary relations of "
+                        "the tests that run beside it, which are other ones each time",
+    },
     "psql-tap": {
         "001_basic: handling of unexpected PQresultStatus: matches": "replication connections are not supported",
         "020_cancel: *": ACTIVITY,
