@@ -382,7 +382,7 @@ static struct list *unused_idle(const struct pool *p, const struct client *c)
 static struct list *choose_idle(const struct pool *p, const struct client *c, bool any)
 {
 	struct list *best = NULL;
-	if (insists_on_unused(p, c, net_loop_now_us(c->worker->loop)))
+	if (c->wants_unused && insists_on_unused(p, c, net_loop_now_us(c->worker->loop)))
 		return unused_idle(p, c);
 	if (!account_asks_sequences(p->account))
 		return list_first(&p->idle);

@@ -3,6 +3,7 @@
 
 #include "chain.h"
 #include "client.h"
+#include "pending.h"
 #include "server.h"
 #include "sql/begin.h"
 #include "worker.h"
@@ -158,6 +159,8 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 	bool chains = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
 	bool beyond = flags & TRAIT_TX_END && (u->beyond || u->open);
 	/* Of a transaction that failed nothing is left to be seen: it may end anywhere. */
+	if (s->replies.tx == TX_FAILED && chains && u->type == FE_QUERY && !(flags & TRAIT_MULTI))
+		return TRANSACTION_CHAINS;
 	if (s->replies.tx == TX_FAILED)
 		return chains || beyond ? TRANSACTION_MOVES : TRANSACTION_STAYS;
 	if (s->pinned && chains && !c->pending_sets)
@@ -174,12 +177,24 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 void transaction_leave(struct client *c)
 {
 	struct server *s = c->server;
+	if (s->replies.tx == TX_FAILED)
+		pending_forget(c);
 	c->server = NULL;
 	c->hold = HOLD_HELD;
 	s->client = NULL;
 	s->state = SERVER_DRAIN;
 	if (!server_roll_back(s))
 		server_close(s, "the server closed the connection");
+}
+
+const char *transaction_chain(struct client *c)
+{
+	transaction_leave(c);
+	/* What it was begun with has ended where it failed: AbortTransaction() in PostgreSQL's xact.c. */
+	c->begin = BEGIN_PLAIN;
+	c->begun_before = false;
+	c->turn_error = false;
+	return "ROLLBACK";
 }
 
 bool transaction_lost(struct client *c)

@@ -65,6 +65,7 @@ enum transaction_next {
 	TRANSACTION_ASKS,  /* a read: stays if this replica shows what the session has seen */
 	TRANSACTION_MOVES, /* leave, and route it anew */
 	TRANSACTION_FAILS, /* cannot run here, nor elsewhere */
+	TRANSACTION_CHAINS, /* it has failed; its end AND CHAIN needs no server: transaction_chain() */
 };
 enum transaction_next transaction_next(const struct client *c, const struct unit *u);
 /* Is the client in a transaction on a replica that has not shown more than reads? */
@@ -75,6 +76,8 @@ static inline bool transaction_may_move(const struct client *c)
 }
 /* The client gives back its replica, which rolls back; the BEGIN is held again. */
 void transaction_leave(struct client *c);
+/* … of another transaction. Returns the command tag. */
+const char *transaction_chain(struct client *c);
 /* Its replica is gone while nothing was asked of it: the client need not know. False: it must. */
 bool transaction_lost(struct client *c);
 /* The unit goes to the server: is the transaction to stay where it is? */

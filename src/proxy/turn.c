@@ -356,8 +356,18 @@ static void refuse_waiting(struct client *c, const struct unit *u)
 		                "Raise default_pool_size, or shorten transactions.");
 }
 
+static void say_complete(struct client *c, const char *tag)
+{
+	struct buf b;
+	buf_init(&b, 64);
+	write_command_complete(&b, tag);
+	client_say(c, b.data, b.len);
+	buf_release(&b);
+	transaction_say_ready(c);
+}
+
 /* The next statement of a client that has a server. Of a transaction on a replica it may be the
- * last one there: then the client has none. False: refused. */
+ * last one there: then the client has none. False: it is answered already. */
 static bool goes_on(struct client *c, const struct unit *u)
 {
 	struct server *s = c->server;
@@ -375,6 +385,9 @@ static bool goes_on(struct client *c, const struct unit *u)
 		c->worker->stats.transactions_moved++;
 		transaction_leave(c);
 		break;
+	case TRANSACTION_CHAINS:
+		say_complete(c, transaction_chain(c));
+		return false;
 	case TRANSACTION_FAILS:
 		transaction_leave(c);
 		dispatch_refuse(

@@ -22,8 +22,9 @@ static void judge(const struct ledger *l, struct ledger_entry *e)
 	bool past = e->timeline != 0 && e->timeline < model_timeline(l->model);
 	uint64_t fork = model_fork(l->model);
 	/* Two failovers, and the first one not told yet: nobody can say whether the router has read the
-	 * history between. */
-	bool twice = e->must || e->timeline + 1 < model_timeline(l->model);
+	 * history between. One of them may be between two servers of one timeline. */
+	bool twice = e->must || e->timeline + 1 < model_timeline(l->model) ||
+	             model_has_stray(l->model, e->timeline);
 	e->may = e->may || e->must || (past && e->written > fork);
 	e->must = past && !twice && e->end > fork && !model_has_twin(l->model, e->timeline);
 }

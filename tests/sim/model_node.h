@@ -45,6 +45,7 @@ struct model {
 		int records;
 		uint64_t at;
 		bool twice; /* by a stray primary as well, at the same position */
+		bool stray; /* … at any */
 	} forks[MODEL_TIMELINES]; /* where each timeline began */
 	struct model_node nodes[MODEL_NODES_MAX];
 };

@@ -378,7 +378,7 @@ bool model_promote(struct model *m, bool lossy)
 	while (!lossy && n->wal.count < old->flushed)
 		wal_copy_record(&n->wal, &old->wal.records[n->wal.count]);
 	m->forks[n->timeline + 1].records = n->wal.count;
-	m->forks[n->timeline + 1].twice = false;
+	m->forks[n->timeline + 1].twice = m->forks[n->timeline + 1].stray = false;
 	m->forks[n->timeline + 1].at = wal_position(&n->wal, n->wal.count);
 	m->primary = node;
 	old->stray = old->up;
@@ -396,6 +396,7 @@ int model_promote_stray(struct model *m)
 		n->stray_from = n->wal.count;
 		become_primary(n);
 		m->forks[n->timeline].twice |= n->stray_from == m->forks[n->timeline].records;
+		m->forks[n->timeline].stray = true;
 		return i;
 	}
 	return -1;
@@ -409,6 +410,11 @@ uint32_t model_timeline(const struct model *m)
 bool model_has_twin(const struct model *m, uint32_t timeline)
 {
 	return m->forks[timeline].twice;
+}
+
+bool model_has_stray(const struct model *m, uint32_t timeline)
+{
+	return m->forks[timeline].stray;
 }
 
 bool model_may_fail_over(const struct model *m)

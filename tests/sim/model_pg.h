@@ -82,6 +82,8 @@ bool model_commit(const struct model *m, int key, uint32_t version, uint64_t *en
 /* Two servers began a timeline of that number at the same position: nothing that PostgreSQL keeps
  * tells their histories apart. */
 bool model_has_twin(const struct model *m, uint32_t timeline);
+/* … from wherever. */
+bool model_has_stray(const struct model *m, uint32_t timeline);
 bool model_may_fail_over(const struct model *m);
 
 struct model_counts {
