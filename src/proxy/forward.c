@@ -7,147 +7,15 @@
 #include "client.h"
 #include "local.h"
 #include "pending.h"
+#include "prepare.h"
+#include "questions.h"
 #include "server.h"
 #include "sql/begin.h"
 #include "transaction.h"
-#include "unseen.h"
-
-#define CAPTURE_NAME STMT_NAME_PREFIX "position"
-#define GUARD_NAME STMT_NAME_PREFIX "replayed"
-/* A statement that exists nowhere: binding it makes the server fail where it should. */
-#define NO_STATEMENT STMT_NAME_PREFIX "none"
-
-struct forward {
-	struct client *c;
-	struct server *s;
-	struct chain *out;
-	struct stmt_cache *cache;
-	struct unit *unit;
-	int next_parsed;
-	/* Of a batch, CONTROL of its statements: of the one in the unnamed portal, if that was bound here;
-	 * of those that were executed; and whether one was that is not known. */
-	bool portal_known, ran_unknown;
-	uint32_t portal_control, control;
-	uint32_t bound_flags; /* traits of the statement bound last */
-	const char *why;
-};
 
 #define CONTROL (TRAIT_TX_BEGIN | TRAIT_TX_END | TRAIT_TX_CLOSED)
-
-/* ----------------------------------------------------------------- capture */
-
-/* The insert position: never below the end of a commit that was acknowledged before it is asked,
- * whatever synchronous_commit was. Asked in a message of its own behind the statement's Sync:
- * inside the statement's transaction it would precede the commit record. */
-static bool prepare_capture(struct worker *w)
-{
-	const char *sql = w->settings->policy.fault == FAULT_WRITE_POINTER
-	                      ? "SELECT pg_catalog.pg_current_wal_lsn()"
-	                      : "SELECT pg_catalog.pg_current_wal_insert_lsn()";
-	/* A connection that was opened to a replica may live on as one to the primary. */
-	const char *replica_sql =
-		"SELECT CASE WHEN pg_catalog.pg_is_in_recovery()"
-		" THEN pg_catalog.pg_last_wal_replay_lsn()"
-		" ELSE pg_catalog.pg_current_wal_insert_lsn() END";
-	struct slice name = slice_str(CAPTURE_NAME), none = {0};
-	buf_init(&w->capture_parse, 512);
-	buf_init(&w->capture_parse_replica, 512);
-	buf_init(&w->capture_ask, 512);
-	return write_parse(&w->capture_parse, name, slice_str(sql), none) &&
-	       write_parse(&w->capture_parse_replica, name, slice_str(replica_sql), none) &&
-	       write_bind_plain(&w->capture_ask, none, name, 1) &&
-	       write_execute(&w->capture_ask, none) && write_sync(&w->capture_ask);
-}
-
-/* The replayed position, also of a standby that has been promoted since: there it stands still
- * where the old primary's log ended. */
-static bool prepare_guard(struct worker *w)
-{
-	struct slice name = slice_str(GUARD_NAME), none = {0};
-	buf_init(&w->guard_parse, 512);
-	buf_init(&w->guard_ask, 512);
-	return write_parse(&w->guard_parse, name,
-	                   slice_str("SELECT pg_catalog.pg_last_wal_replay_lsn()"), none) &&
-	       write_bind_plain(&w->guard_ask, none, name, 1) && write_execute(&w->guard_ask, none) &&
-	       write_sync(&w->guard_ask);
-}
-
-bool forward_prepare_questions(struct worker *w)
-{
-	return prepare_capture(w) && prepare_guard(w);
-}
-
-static bool push_entry(struct forward *f, struct reply e)
-{
-	if (replies_push(&f->s->replies, e)) {
-		f->s->unproven += reply_is_unproven(e.tag);
-		return true;
-	}
-	f->why = "too many messages without an answer";
-	return false;
-}
-
-static bool push(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, void *data)
-{
-	return push_entry(f, (struct reply){.kind = kind, .to = to, .tag = tag, .data = data});
-}
-
-static bool push_capture_parse(struct forward *f)
-{
-	if (f->s->capture_prepared)
-		return true;
-	struct worker *w = f->c->worker;
-	struct slice bytes =
-		buf_slice(server_is_primary(f->s) ? &w->capture_parse : &w->capture_parse_replica);
-	f->s->capture_prepared = true;
-	chain_range(f->out, bytes.ptr, bytes.len);
-	return push(f, REPLY_PARSE, REPLY_NOBODY, TAG_CAPTURE_PARSE, NULL);
-}
-
-static bool push_capture(struct forward *f)
-{
-	struct slice ask = buf_slice(&f->c->worker->capture_ask);
-	if (!push_capture_parse(f) || !push(f, REPLY_BIND, REPLY_NOBODY, TAG_CAPTURE, NULL) ||
-	    !push(f, REPLY_EXECUTE, REPLY_NOBODY, TAG_CAPTURE, NULL) ||
-	    !push(f, REPLY_SYNC, REPLY_NOBODY, TAG_CAPTURE, NULL))
-		return false;
-	chain_range(f->out, ask.ptr, ask.len);
-	if (f->s->captures++ == 0)
-		f->s->capture_asked_us = net_now_us();
-	return true;
-}
-
-/* In front of a read, and with a Sync of its own: the read's snapshot is taken after the position,
- * whatever the isolation level. */
-static bool push_guard(struct forward *f)
-{
-	struct server *s = f->s;
-	struct worker *w = f->c->worker;
-	if (!s->guard_prepared) {
-		chain_range(f->out, w->guard_parse.data, w->guard_parse.len);
-		s->guard_prepared = true;
-		if (!push(f, REPLY_PARSE, REPLY_NOBODY, TAG_GUARD_PARSE, NULL))
-			return false;
-	}
-	chain_range(f->out, w->guard_ask.data, w->guard_ask.len);
-	s->guard_at = (struct position){0};
-	s->guard_asked_us = net_now_us();
-	/* Binding it replaces the unnamed portal, which nobody has outside a transaction. */
-	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_GUARD, NULL) &&
-	       push(f, REPLY_EXECUTE, REPLY_NOBODY, TAG_GUARD, NULL) &&
-	       push(f, REPLY_SYNC, REPLY_NOBODY, TAG_GUARD, NULL);
-}
-
-/* FAULT_POSITION_INSIDE: the popular recipe, in one implicit transaction with the write. */
-static bool push_capture_inside(struct forward *f)
-{
-	struct slice ask = buf_slice(&f->c->worker->capture_ask);
-	if (!push_capture_parse(f) || !push(f, REPLY_BIND, REPLY_NOBODY, TAG_CAPTURE, NULL) ||
-	    !push(f, REPLY_EXECUTE, REPLY_NOBODY, TAG_CAPTURE, NULL))
-		return false;
-	chain_range(f->out, ask.ptr, ask.len - FRAME_HEADER);
-	return true;
-}
+/* A statement that exists nowhere: binding it makes the server fail where it should. */
+#define NO_STATEMENT STMT_NAME_PREFIX "none"
 
 /* What a unit does to transactions. Of a batch only what it executes counts: a COMMIT may be parsed
  * for later. */
@@ -199,12 +67,6 @@ static struct name_undo *undo_new(struct slice name, struct stmt *stmt)
 	return u;
 }
 
-static bool no_memory(struct forward *f)
-{
-	f->why = "out of memory";
-	return false;
-}
-
 /* An error at this place of the pipeline that only the router knows of: the client hears `message`,
  * and the server is made to fail too, so that it skips to Sync and its transaction fails as it
  * should. */
@@ -226,18 +88,9 @@ static bool error_here(struct forward *f, const char *sqlstate, const char *mess
 	buf_release(&bind);
 	if (!replies_push(&f->s->replies, e)) {
 		buf_release(&text);
-		return no_memory(f);
+		return forward_no_memory(f);
 	}
-	return push(f, REPLY_BIND, REPLY_NOBODY, TAG_PLAIN, NULL);
-}
-
-static bool push_stmt(struct forward *f, uint8_t kind, uint8_t to, uint8_t tag, struct stmt *stmt, uint32_t meaning)
-{
-	struct reply e = {.kind = kind, .to = to, .tag = tag, .size = meaning, .data = stmt_ref(stmt)};
-	if (push_entry(f, e))
-		return true;
-	stmt_put(f->cache, stmt);
-	return false;
+	return forward_push(f, REPLY_BIND, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
 static void undo_drop(struct forward *f, struct name_undo *undo)
@@ -247,156 +100,11 @@ static void undo_drop(struct forward *f, struct name_undo *undo)
 	free(undo);
 }
 
-static bool close_oldest(struct forward *f)
-{
-	char name[STMT_NAME_MAX];
-	struct server_stmt old = *server_stmts_oldest(&f->s->stmts);
-	struct buf close;
-	buf_init(&close, 128);
-	write_close(&close, 'S', slice_of(name, stmt_server_name(old.stmt, old.meaning, name)));
-	struct slice bytes = buf_slice(&close);
-	chain_copy(f->out, bytes.ptr, bytes.len);
-	buf_release(&close);
-	/* Behind an error the server skips it: then the statement is still there. */
-	bool ok = push_stmt(f, REPLY_CLOSE, REPLY_NOBODY, TAG_CLOSE_EVICTED, old.stmt, old.meaning);
-	server_stmts_drop(&f->s->stmts, f->cache, old.stmt, old.meaning);
-	return ok;
-}
-
-/* So that `count` more of `bytes` fit. Closing a statement closes its portals too, so nothing is closed
- * while a transaction may hold some. */
-static bool make_room(struct forward *f, int count, size_t bytes)
-{
-	struct server *s = f->s;
-	const struct settings *limits = f->c->worker->settings;
-	bool ok = true;
-	while (ok && !s->in_tx_after && s->stmts.count > 0 &&
-	       (s->stmts.count + count > limits->max_prepared_statements ||
-	        s->stmts.bytes + bytes > limits->max_client_statements_size))
-		ok = close_oldest(f);
-	return ok;
-}
-
-/* DDL went by since this server prepared its statements: "cached plan must not change result type"
- * would be the answer to some of them. Prepared again, they have the new one. */
-static bool forget_outdated(struct forward *f)
-{
-	struct server *s = f->s;
-	uint32_t now = f->c->account->database->ddl_count;
-	if (s->stmts_ddl == now || s->in_tx_after)
-		return true;
-	while (s->stmts.count > 0) {
-		if (!close_oldest(f))
-			return false;
-	}
-	s->stmts_ddl = now;
-	return true;
-}
-
-static bool hide_question(struct forward *f, const char *name, bool *prepared)
-{
-	if (!*prepared)
-		return true;
-	struct buf close;
-	buf_init(&close, 128);
-	bool ok = write_close(&close, 'S', slice_str(name));
-	chain_copy(f->out, close.data, close.len);
-	buf_release(&close);
-	*prepared = false;
-	return ok && push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
-}
-
-/* The client is about to look at the statements that this connection has prepared: it finds none of the
- * router's, nor, if it has named none itself, any of other clients'. Also inside a transaction: of these no portal
- * can be open. */
-static bool hide_prepared(struct forward *f)
-{
-	struct server *s = f->s;
-	if (s->replies.count > 0)
-		return true;
-	while (f->c->stmts.count == 0 && s->stmts.count > 0) {
-		if (!close_oldest(f))
-			return false;
-	}
-	bool some = s->unseen_prepared & 1 << UNSEEN_SOME, any = s->unseen_prepared & 1 << UNSEEN_ANY;
-	s->unseen_prepared = 0;
-	return hide_question(f, CAPTURE_NAME, &s->capture_prepared) &&
-	       hide_question(f, GUARD_NAME, &s->guard_prepared) &&
-	       hide_question(f, unseen_name(UNSEEN_SOME), &some) &&
-	       hide_question(f, unseen_name(UNSEEN_ANY), &any);
-}
-
-/* Sends Parse for `stmt` under the given name; the entry is the caller's. */
-static void send_parse(struct forward *f, const struct stmt *stmt, struct slice name)
-{
-	size_t types = (size_t)stmt->type_count * 4;
-	uint8_t head[FRAME_HEADER];
-	head[0] = FE_PARSE;
-	store_be32(head + 1, (uint32_t)(4 + name.len + 1 + stmt->text_len + 1 + 2 + types));
-	chain_copy(f->out, head, sizeof(head));
-	if (name.len)
-		chain_copy(f->out, name.ptr, name.len);
-	chain_copy(f->out, "", 1);
-	chain_copy(f->out, stmt->text, stmt->text_len);
-	uint8_t tail[3] = {0};
-	store_be16(tail + 1, stmt->type_count);
-	chain_copy(f->out, tail, sizeof(tail));
-	if (types)
-		chain_copy(f->out, stmt->types, types);
-}
-
-static void server_unnamed(struct forward *f, struct stmt *stmt)
-{
-	if (f->s->unnamed)
-		stmt_put(f->cache, f->s->unnamed);
-	f->s->unnamed = stmt ? stmt_ref(stmt) : NULL;
-	f->s->unnamed_by = f->c->serial;
-}
-
 static void client_unnamed(struct forward *f, struct stmt *stmt)
 {
 	if (f->c->unnamed)
 		stmt_put(f->cache, f->c->unnamed);
 	f->c->unnamed = stmt ? stmt_ref(stmt) : NULL;
-}
-
-static bool inject_unnamed(struct forward *f, struct stmt *stmt)
-{
-	server_unnamed(f, stmt);
-	f->c->worker->stats.prepares++;
-	send_parse(f, stmt, (struct slice){0});
-	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED_UNNAMED, stmt, 0);
-}
-
-static bool ensure_unnamed(struct forward *f, struct stmt *stmt)
-{
-	bool there = f->s->unnamed == stmt && f->s->unnamed_by == f->c->serial;
-	return there || inject_unnamed(f, stmt);
-}
-
-/* With what meaning would the server prepare a text now? Settings of the transaction that has not
- * ended, and those made unseen, have no number. */
-static uint32_t meaning_now(const struct forward *f)
-{
-	const struct server *s = f->s;
-	bool known = s->vars && !f->c->tx_sets && !f->c->sets_unknown;
-	return known ? s->vars->meaning : MEANING_UNKNOWN;
-}
-
-/* Makes the server know this statement, silently; stmt_server_name() is its name there. What could
- * not be found again is run as the unnamed one. */
-static bool ensure_prepared(struct forward *f, struct stmt *stmt, uint32_t meaning)
-{
-	if (meaning == MEANING_UNKNOWN)
-		return inject_unnamed(f, stmt);
-	if (server_stmts_touch(&f->s->stmts, stmt, meaning))
-		return true;
-	char name[STMT_NAME_MAX];
-	if (!make_room(f, 1, stmt->text_len) || !server_stmts_add(&f->s->stmts, stmt, meaning))
-		return f->why ? false : no_memory(f);
-	f->c->worker->stats.prepares++;
-	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, meaning, name)));
-	return push_stmt(f, REPLY_PARSE, REPLY_QUIET, TAG_PARSE_INJECTED, stmt, meaning);
 }
 
 static bool is_local(struct forward *f, struct stmt *stmt)
@@ -408,7 +116,7 @@ static bool is_local(struct forward *f, struct stmt *stmt)
 static bool push_bytes(struct forward *f, uint8_t kind, struct buf *bytes)
 {
 	if (bytes->overflow)
-		return no_memory(f);
+		return forward_no_memory(f);
 	struct reply e = {.kind = kind,
 	                  .to = REPLY_LOCAL,
 	                  .tag = TAG_BYTES,
@@ -417,7 +125,7 @@ static bool push_bytes(struct forward *f, uint8_t kind, struct buf *bytes)
 	if (replies_push(&f->s->replies, e))
 		return true;
 	buf_release(bytes);
-	return no_memory(f);
+	return forward_no_memory(f);
 }
 
 static bool push_plain_bytes(struct forward *f, uint8_t kind, uint8_t type)
@@ -437,7 +145,7 @@ static void note_settings(struct forward *f, uint32_t flags)
 {
 	f->c->tx_sets |= (flags & SETS_SOMETHING) != 0;
 	if (f->c->tx_sets && flags & (SETS_SOMETHING | TRAIT_TX_PARTIAL))
-		server_unnamed(f, NULL);
+		prepare_note_unnamed(f, NULL);
 }
 
 /* Remembers what this text sets; it counts once its transaction has committed. */
@@ -452,7 +160,7 @@ static bool remember_sets(struct forward *f, struct slice text)
 		client_bind(f->c, BIND_SETTINGS, text);
 		break;
 	case PENDING_NO_MEMORY:
-		return no_memory(f);
+		return forward_no_memory(f);
 	}
 	return true;
 }
@@ -472,9 +180,9 @@ static bool parse_unnamed(struct forward *f, struct stmt *stmt, struct slice mes
 	client_unnamed(f, stmt);
 	if (is_local(f, stmt))
 		return push_plain_bytes(f, REPLY_PARSE, BE_PARSE_COMPLETE);
-	server_unnamed(f, stmt);
+	prepare_note_unnamed(f, stmt);
 	chain_range(f->out, message.ptr, message.len);
-	return push_stmt(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt, 0);
+	return prepare_push(f, REPLY_PARSE, REPLY_CLIENT, TAG_PARSE_UNNAMED, stmt, 0);
 }
 
 static bool name_is_taken(struct forward *f, struct slice name)
@@ -489,18 +197,18 @@ static bool name_is_taken(struct forward *f, struct slice name)
 static bool prepare_named(struct forward *f, struct stmt *stmt, struct name_undo *undo)
 {
 	char name[STMT_NAME_MAX];
-	uint32_t meaning = meaning_now(f);
+	uint32_t meaning = prepare_meaning(f);
 	struct reply e = {.kind = REPLY_PARSE, .to = REPLY_LOCAL, .tag = TAG_PARSE_NAMED, .size = meaning, .data = undo};
 	if (is_local(f, stmt) || server_stmts_touch(&f->s->stmts, stmt, meaning))
-		return push_entry(f, e);
+		return forward_push_entry(f, e);
 	bool ok = true;
 	if (meaning == MEANING_UNKNOWN)
-		server_unnamed(f, NULL);
+		prepare_note_unnamed(f, NULL);
 	else
-		ok = make_room(f, 1, stmt->text_len) && server_stmts_add(&f->s->stmts, stmt, meaning);
-	send_parse(f, stmt, slice_of(name, stmt_server_name(stmt, meaning, name)));
+		ok = prepare_room(f, 1, stmt->text_len) && server_stmts_add(&f->s->stmts, stmt, meaning);
+	prepare_send(f, stmt, slice_of(name, stmt_server_name(stmt, meaning, name)));
 	e.to = REPLY_CLIENT;
-	return ok && push_entry(f, e);
+	return ok && forward_push_entry(f, e);
 }
 
 static bool parse_named(struct forward *f, struct slice name, struct stmt *stmt)
@@ -508,7 +216,7 @@ static bool parse_named(struct forward *f, struct slice name, struct stmt *stmt)
 	struct client *c = f->c;
 	if (client_stmts_find(&c->stmts, name))
 		return name_is_taken(f, name);
-	if (in_failed_transaction(f) && server_stmts_touch(&f->s->stmts, stmt, meaning_now(f)))
+	if (in_failed_transaction(f) && server_stmts_touch(&f->s->stmts, stmt, prepare_meaning(f)))
 		return error_here(f, "25P02",
 		                  "current transaction is aborted, commands ignored until end of "
 		                  "transaction block");
@@ -519,7 +227,7 @@ static bool parse_named(struct forward *f, struct slice name, struct stmt *stmt)
 	struct name_undo *undo = undo_new(name, stmt);
 	if (!undo || !client_stmts_add(&c->stmts, f->cache, name, stmt_ref(stmt))) {
 		undo_drop(f, undo);
-		return no_memory(f);
+		return forward_no_memory(f);
 	}
 	if (prepare_named(f, stmt, undo))
 		return true;
@@ -538,7 +246,7 @@ static bool on_parse(struct forward *f, const struct frame *fr, struct slice at)
 	                        ? stmt_ref(f->unit->parsed[f->next_parsed++])
 	                        : stmt_get(f->cache, m.query, m.types);
 	if (!stmt)
-		return no_memory(f);
+		return forward_no_memory(f);
 	bool ok = m.name.len == 0 ? parse_unnamed(f, stmt, slice_of(at.ptr, frame_size(fr)))
 	                          : parse_named(f, m.name, stmt);
 	stmt_put(f->cache, stmt);
@@ -594,7 +302,7 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	struct stmt *stmt = name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, name);
 	if (!stmt && may_be_sql_prepared(c, name)) {
 		chain_range(f->out, at.ptr, here);
-		return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
+		return forward_push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
 	}
 	if (!stmt)
 		return no_such_statement(f, name);
@@ -617,13 +325,13 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		f->portal_control = t.flags & CONTROL;
 	}
 	if (name.len == 0) {
-		if (!ensure_unnamed(f, stmt))
+		if (!prepare_unnamed(f, stmt))
 			return false;
 		chain_range(f->out, at.ptr, here);
-		return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
+		return forward_push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
 	}
-	uint32_t meaning = meaning_now(f);
-	if (!ensure_prepared(f, stmt, meaning))
+	uint32_t meaning = prepare_meaning(f);
+	if (!prepare_ensure(f, stmt, meaning))
 		return false;
 	char ours[STMT_NAME_MAX];
 	size_t ours_len = stmt_server_name(stmt, meaning, ours);
@@ -637,7 +345,7 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 		chain_copy(f->out, m.rest.ptr, m.rest.len);
 	else
 		chain_range(f->out, m.rest.ptr, m.rest.len);
-	return push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
+	return forward_push(f, REPLY_BIND, REPLY_CLIENT, TAG_PLAIN, NULL);
 }
 
 static bool on_describe(struct forward *f, const struct frame *fr, struct slice at)
@@ -656,13 +364,13 @@ static bool on_describe(struct forward *f, const struct frame *fr, struct slice 
 			return push_bytes(f, REPLY_DESCRIBE, &b);
 		}
 		chain_range(f->out, at.ptr, frame_size(fr));
-		return push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
+		return forward_push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
 	}
 
 	struct stmt *stmt = m.name.len == 0 ? c->unnamed : client_stmts_find(&c->stmts, m.name);
 	if (!stmt && may_be_sql_prepared(c, m.name)) {
 		chain_range(f->out, at.ptr, frame_size(fr));
-		return push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
+		return forward_push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
 	}
 	if (!stmt)
 		return no_such_statement(f, m.name);
@@ -674,12 +382,12 @@ static bool on_describe(struct forward *f, const struct frame *fr, struct slice 
 		return push_bytes(f, REPLY_DESCRIBE, &b);
 	}
 	if (m.name.len == 0) {
-		if (!ensure_unnamed(f, stmt))
+		if (!prepare_unnamed(f, stmt))
 			return false;
 		chain_range(f->out, at.ptr, frame_size(fr));
 	} else {
-		uint32_t meaning = meaning_now(f);
-		if (!ensure_prepared(f, stmt, meaning))
+		uint32_t meaning = prepare_meaning(f);
+		if (!prepare_ensure(f, stmt, meaning))
 			return false;
 		char ours[STMT_NAME_MAX];
 		size_t n = stmt_server_name(stmt, meaning, ours);
@@ -689,7 +397,7 @@ static bool on_describe(struct forward *f, const struct frame *fr, struct slice 
 		chain_copy(f->out, head, sizeof(head));
 		chain_copy(f->out, ours, n + 1);
 	}
-	return push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
+	return forward_push(f, REPLY_DESCRIBE, REPLY_CLIENT, TAG_PLAIN, NULL);
 }
 
 static bool on_execute(struct forward *f, const struct frame *fr, struct slice at)
@@ -713,7 +421,7 @@ static bool on_execute(struct forward *f, const struct frame *fr, struct slice a
 	c->batch_bits |= TURN_RAN;
 	note_executed(f, fr->body_len > 0 && fr->body[0] == 0);
 	chain_range(f->out, at.ptr, frame_size(fr));
-	return push(f, REPLY_EXECUTE, REPLY_CLIENT, TAG_PLAIN, NULL);
+	return forward_push(f, REPLY_EXECUTE, REPLY_CLIENT, TAG_PLAIN, NULL);
 }
 
 static bool on_close(struct forward *f, const struct frame *fr, struct slice at)
@@ -731,21 +439,21 @@ static bool on_close(struct forward *f, const struct frame *fr, struct slice at)
 		struct name_undo *undo = undo_new(m.name, stmt);
 		stmt_put(f->cache, stmt);
 		if (!undo)
-			return no_memory(f);
-		if (push(f, REPLY_CLOSE, REPLY_LOCAL, TAG_CLOSE_NAMED, undo))
+			return forward_no_memory(f);
+		if (forward_push(f, REPLY_CLOSE, REPLY_LOCAL, TAG_CLOSE_NAMED, undo))
 			return true;
 		undo_drop(f, undo);
 		return false;
 	}
 	if (m.kind == 'S') {
 		client_unnamed(f, NULL);
-		server_unnamed(f, NULL);
+		prepare_note_unnamed(f, NULL);
 	} else if (m.name.len == 0 && c->local_portal_open) {
 		close_local_portal(c, f->cache);
 		return push_plain_bytes(f, REPLY_CLOSE, BE_CLOSE_COMPLETE);
 	}
 	chain_range(f->out, at.ptr, frame_size(fr));
-	return push(f, REPLY_CLOSE, REPLY_CLIENT, TAG_PLAIN, NULL);
+	return forward_push(f, REPLY_CLOSE, REPLY_CLIENT, TAG_PLAIN, NULL);
 }
 
 static bool push_ready(struct forward *f, uint8_t kind)
@@ -768,14 +476,14 @@ static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
 	bool capture = wants_capture(f);
 	f->c->batch_failed = false;
 	close_local_portal(f->c, f->cache);
-	if (capture && inside && !push_capture_inside(f))
+	if (capture && inside && !question_capture_inside(f))
 		return false;
 	chain_range(f->out, at.ptr, frame_size(fr));
 	/* The server ignores a Sync while it waits for COPY data. */
 	if (s->replies.copy == COPY_IN)
 		return true;
 	s->mid_batch = false;
-	return push_ready(f, REPLY_SYNC) && (!capture || inside || push_capture(f));
+	return push_ready(f, REPLY_SYNC) && (!capture || inside || question_capture(f));
 }
 
 /* Is the server skipping to a Sync that it has not been sent yet? What is sent behind an
@@ -805,7 +513,7 @@ static bool batch(struct forward *f, struct slice in)
 {
 	struct server *s = f->s;
 	size_t used = 0;
-	bool ok = failed_batch(f->c, s) || forget_outdated(f);
+	bool ok = failed_batch(f->c, s) || prepare_forget_outdated(f);
 	while (ok && used < f->unit->size) {
 		struct slice at = slice_from(in, used);
 		struct frame fr;
@@ -865,14 +573,14 @@ static void prepare_under_own_name(struct forward *f, struct slice name, const s
 	write_sync(&sync);
 	chain_copy(f->out, close.data, close.len);
 	if (stmt)
-		send_parse(f, stmt, name);
+		prepare_send(f, stmt, name);
 	chain_copy(f->out, sync.data, sync.len);
 	buf_release(&close);
 	buf_release(&sync);
-	push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	forward_push(f, REPLY_CLOSE, REPLY_NOBODY, TAG_PLAIN, NULL);
 	if (stmt)
-		push(f, REPLY_PARSE, REPLY_NOBODY, TAG_PLAIN, NULL);
-	push(f, REPLY_SYNC, REPLY_NOBODY, TAG_PLAIN, NULL);
+		forward_push(f, REPLY_PARSE, REPLY_NOBODY, TAG_PLAIN, NULL);
+	forward_push(f, REPLY_SYNC, REPLY_NOBODY, TAG_PLAIN, NULL);
 }
 
 /* EXECUTE binds the client to this connection from now on: the statement keeps the name there. */
@@ -898,7 +606,7 @@ static void prepare_to_deallocate(void *arg, const struct set_stmt *st)
 		last = &(*last)->next;
 	*last = calloc(1, sizeof(**last));
 	if (!*last) {
-		no_memory(f);
+		forward_no_memory(f);
 		return;
 	}
 	memcpy((*last)->name, st->name, sizeof((*last)->name));
@@ -934,7 +642,7 @@ static bool query(struct forward *f, struct slice in)
 	if (f->unit->type == FE_QUERY) {
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
 		client_unnamed(f, NULL);
-		server_unnamed(f, NULL);
+		prepare_note_unnamed(f, NULL);
 		note_settings(f, f->unit->traits.flags);
 		if (f->unit->traits.flags & TRAIT_SETS && !remember_sets(f, f->unit->text))
 			return false;
@@ -953,7 +661,7 @@ static bool query(struct forward *f, struct slice in)
 	c->skip = frame_size(&fr) - f->unit->size;
 	c->skip_drop = false;
 	bool ok = push_ready(f, f->unit->type == FE_QUERY ? REPLY_QUERY : REPLY_FUNCTION) &&
-	          (!capture || push_capture(f));
+	          (!capture || question_capture(f));
 	if (ok && deallocates)
 		classify_settings(f->unit->text, close_deallocated, f);
 	return ok && !f->why;
@@ -964,12 +672,12 @@ static bool tidy_up(struct forward *f)
 {
 	struct server *s = f->s;
 	int before = s->stmts.count;
-	bool ok = forget_outdated(f) && make_room(f, 0, 0);
+	bool ok = prepare_forget_outdated(f) && prepare_room(f, 0, 0);
 	if (!ok || s->stmts.count == before)
 		return ok;
 	static const uint8_t sync[] = {FE_SYNC, 0, 0, 0, 4};
 	chain_range(f->out, sync, sizeof(sync));
-	return push(f, REPLY_SYNC, REPLY_NOBODY, TAG_BEGIN, NULL);
+	return forward_push(f, REPLY_SYNC, REPLY_NOBODY, TAG_BEGIN, NULL);
 }
 
 /* The BEGIN that was held back goes ahead of the transaction's first statement. What would not be
@@ -991,10 +699,10 @@ static bool push_begin(struct forward *f)
 	bool ok = tidy_up(f);
 	chain_copy(f->out, bytes.ptr, bytes.len);
 	buf_release(&query);
-	server_unnamed(f, NULL);
+	prepare_note_unnamed(f, NULL);
 	f->s->in_tx_after = true;
 	f->c->hold = HOLD_SENT;
-	return ok && push(f, REPLY_QUERY, REPLY_NOBODY, TAG_BEGIN, NULL);
+	return ok && forward_push(f, REPLY_QUERY, REPLY_NOBODY, TAG_BEGIN, NULL);
 }
 
 /* A plain read and what is said of its text: there is nothing to note. */
@@ -1035,13 +743,13 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	}
 	if (flags & ~LEAVES_NOTHING || c->batch_bits)
 		note_traits(c, s, u);
-	if (flags & TRAIT_SEES_STATEMENTS && !hide_prepared(&f)) {
+	if (flags & TRAIT_SEES_STATEMENTS && !prepare_hide(&f)) {
 		*why = f.why;
 		return false;
 	}
 	bool ok = c->hold != HOLD_HELD || push_begin(&f);
 	s->mid_batch |= u->type == FE_SYNC;
-	ok = ok && (!position_is_set(s->guard) || push_guard(&f)) &&
+	ok = ok && (!position_is_set(s->guard) || question_guard(&f)) &&
 	     (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
 	uint32_t control = control_of(&f);
 	if (control & (TRAIT_TX_BEGIN | TRAIT_TX_END))
@@ -1067,7 +775,7 @@ size_t forward_copy(struct client *c, struct server *s, const struct frame *f, s
 	struct forward fw = {.c = c, .s = s, .out = to_server, .cache = c->account->database->cache};
 	bool alone = c->copy_alone && s->replies.count == 1 &&
 	             replies_at(&s->replies, 0)->kind == REPLY_QUERY;
-	if (f->type == FE_COPY_DONE && c->skip == 0 && alone && !push_capture(&fw))
+	if (f->type == FE_COPY_DONE && c->skip == 0 && alone && !question_capture(&fw))
 		to_server->failed = true;
 	return here;
 }

@@ -21,7 +21,4 @@ size_t forward_copy(struct client *c, struct server *s, const struct frame *f, s
  * answers. */
 void forward_flush(struct server *s, struct chain *to_server);
 
-/* The bytes of the capture and of the guard, made once. */
-bool forward_prepare_questions(struct worker *w);
-
 #endif

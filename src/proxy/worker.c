@@ -10,11 +10,11 @@
 #include "base/log.h"
 #include "cancel.h"
 #include "client.h"
-#include "forward.h"
 #include "marks.h"
 #include "observe.h"
 #include "operate.h"
 #include "pool.h"
+#include "questions.h"
 #include "relay.h"
 #include "server.h"
 
@@ -554,7 +554,7 @@ static bool build(struct worker *w, char *error, size_t cap)
 	w->loop = net_loop_new();
 	if (!w->loop || !vars_table_init(&w->vars) || !waitlist_init(&w->waitlist, s->max_waiting) ||
 	    !sessions_init(&w->sessions, s->max_sessions, s->session_ttl_us) ||
-	    !forward_prepare_questions(w) ||
+	    !questions_prepare(w) ||
 	    !unseen_prepare_question(w) || !observe_switch(w))
 		return false;
 	w->wait_timer = net_timer_new(w->loop, on_wait_timer, w);
