@@ -14,6 +14,8 @@ import ways
 
 PACKAGE = "postgresql-15"
 LINE = re.compile(r"^(not )?ok \d+(?: - (.*))?$")
+# A failure that its authors expect: TAP does not count it.
+TODO = re.compile(r" # TODO\b")
 PLAN = re.compile(r"^1\.\.(\d+)( # SKIP .*)?$")
 TIMEOUT_S = 900
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -37,6 +39,8 @@ def outcome(test, log):
             m = LINE.match(line)
             if m:
                 seen += 1
+                if m[2] and TODO.search(m[2]):
+                    continue
                 name = f"{test}: {stable(m[2]) if m[2] else seen}"
                 failed = m[1] or out.get(name, ["ok"])[0] == "FAILED"
                 out[name] = ["FAILED" if failed else "ok", None]
