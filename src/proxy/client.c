@@ -193,13 +193,20 @@ static void note_settings(struct client *c, enum bind_reason reason)
 	                   reason == BIND_UNSEEN;
 }
 
+/* What is known takes the place of what is not known yet, and may turn out to be nothing. */
+static bool may_bind(const struct client *c, enum bind_reason reason)
+{
+	return !c->bound || (c->bound == BIND_UNSEEN && reason != BIND_UNSEEN);
+}
+
 void client_bind_by(struct client *c, enum bind_reason reason, const char *brief)
 {
 	note_settings(c, reason);
-	if (c->bound)
+	if (!may_bind(c, reason))
 		return;
 	c->bound = (uint8_t)reason;
 	c->worker->stats.binds++;
+	free(c->bound_by);
 	c->bound_by = malloc(sizeof(*c->bound_by));
 	if (!c->bound_by)
 		return;
@@ -211,7 +218,7 @@ void client_bind(struct client *c, enum bind_reason reason, struct slice text)
 {
 	char brief[BRIEF_MAX];
 	note_settings(c, reason);
-	if (c->bound)
+	if (!may_bind(c, reason))
 		return;
 	sql_brief(text, brief);
 	client_bind_by(c, reason, brief);

@@ -104,18 +104,32 @@ static void note_step(void *arg, const struct set_stmt *st)
 	append(arg, st);
 }
 
-bool pending_foresee(struct client *c, const struct unit *u, bool amid)
+/* AND CHAIN, or a savepoint. */
+static bool is_step(uint32_t flags)
+{
+	return flags & TRAIT_TX_PARTIAL || (flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END);
+}
+
+/* They count if their transaction commits, which is told by how that ends in a unit of its own. */
+bool pending_follows(const struct client *c, const struct unit *u, bool amid)
 {
 	uint32_t flags = u->traits.flags;
 	bool sets = flags & TRAIT_SETS || c->batch_bits & TURN_SETS;
-	/* A SET counts if its transaction commits, which is told by how that ends in a unit of its own. */
-	if (sets && (c->batch_bits & TURN_CONTROL || (flags & TRAIT_TX_PARTIAL)))
+	bool control = flags & (TRAIT_TX_BEGIN | TRAIT_TX_END) || c->batch_bits & TURN_CONTROL;
+	if (sets && (control || flags & TRAIT_TX_PARTIAL || u->text.len > VARS_BYTES))
 		return false;
-	bool chains = flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END;
-	if (!c->pending_sets || !(chains || flags & TRAIT_TX_PARTIAL))
-		return true;
+	bool matters = c->pending_sets && (flags & TRAIT_TX_END || is_step(flags));
+	return !matters || is_single(u, amid);
+}
+
+bool pending_foresee(struct client *c, const struct unit *u, bool amid)
+{
 	struct note note = {.c = c, .result = PENDING_NOTED};
-	return is_single(u, amid) && classify_settings(u->text, note_step, &note) && note.appended == 1;
+	if (!pending_follows(c, u, amid))
+		return false;
+	if (!c->pending_sets || !is_step(u->traits.flags))
+		return true;
+	return classify_settings(u->text, note_step, &note) && note.appended == 1;
 }
 
 /* Behind the last savepoint of that name; NULL: it is older than the first SET. */

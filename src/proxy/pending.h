@@ -16,8 +16,9 @@
 enum pending_noted { PENDING_NOTED, PENDING_TOO_MANY, PENDING_NO_MEMORY };
 /* `text` is sent, and sets something. */
 enum pending_noted pending_note(struct client *c, struct slice text);
-/* `u` is sent: what it may do to SETs that came before it, or are in it. `amid`: in the middle of a batch.
- * False: which of them will count cannot be told from how the transaction ends. */
+/* Can it be told which SETs will count that came before `u`, or are in it? `amid`: in the middle of a batch. */
+bool pending_follows(const struct client *c, const struct unit *u, bool amid);
+/* It is sent. False: it cannot. */
 bool pending_foresee(struct client *c, const struct unit *u, bool amid);
 /* It was answered, and a transaction goes on. True: another one than before (AND CHAIN). */
 bool pending_answered(struct client *c, uint8_t tx);

@@ -478,7 +478,6 @@ static void make_room(struct pool *p, int64_t now_us)
 
 static void connect_for_those_who_wait(struct pool *p, int64_t now_us)
 {
-	make_room(p, now_us);
 	if (connecting(p) < p->waiting_count && may_connect(p, now_us))
 		server_connect(p);
 }
@@ -506,6 +505,9 @@ enum pool_answer pool_acquire(struct pool *p, struct client *c, struct server **
 		list_push_back(&p->waiting, &c->queue);
 	p->waiting_count++;
 	c->waits_for = p;
+	/* Behind others: what is idle may have been granted to one of them. */
+	if (p->waiting_count == 1)
+		make_room(p, now);
 	connect_for_those_who_wait(p, now);
 	return POOL_QUEUED;
 }
@@ -608,7 +610,7 @@ void pool_decline(struct client *c)
 static int free_servers(const struct pool *p)
 {
 	int n = 0;
-	if (!p->account->asks_sequences || connecting(p) == 0)
+	if (!account_asks_sequences(p->account) || connecting(p) == 0)
 		return p->idle_count;
 	for (const struct list *it = p->idle.next; it != &p->idle; it = it->next)
 		n += !is_kept(container_of(it, struct server, link));
@@ -649,8 +651,9 @@ void pool_kick(struct pool *p)
 		worker_make_runnable(w, c);
 		free--;
 	}
-	if (p->waiting_count > 0)
-		connect_for_those_who_wait(p, now);
+	if (p->waiting_count > 0 && free > 0)
+		make_room(p, now);
+	connect_for_those_who_wait(p, now);
 	/* The last server went while a new one could not be had. */
 	if (pool_down(p, now))
 		pool_send_away(p);
@@ -692,13 +695,17 @@ static void probe(struct pool *p, int64_t now_us)
 		server_connect(p);
 }
 
+void pool_wait_before_retry(struct pool *p)
+{
+	p->retry_at_us = net_now_us() + p->account->database->worker->settings->server_login_retry_us;
+}
+
 void pool_failed(struct pool *p, const char *sqlstate, const char *error, const char *hint)
 {
-	struct worker *w = p->account->database->worker;
 	snprintf(p->error, sizeof(p->error), "%s", error);
 	snprintf(p->hint, sizeof(p->hint), "%s", hint);
 	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s", sqlstate);
-	p->retry_at_us = net_now_us() + w->settings->server_login_retry_us;
+	pool_wait_before_retry(p);
 	/* Servers that work will come free; without any, nobody should wait in vain. */
 	if (p->idle_count + p->busy_count > 0)
 		return;

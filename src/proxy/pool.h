@@ -84,7 +84,9 @@ void pool_kick(struct pool *p);
 void pool_send_away(struct pool *p);
 /* A connection was had and verified: its node is asked again, if it was not for want of one. */
 void pool_connected(struct pool *p);
-/* A connect failed: everybody who waits and has no hope of another server is told. A replica that the
+/* A connect has failed, and its connection is about to be closed, which would have another one opened at once. */
+void pool_wait_before_retry(struct pool *p);
+/* … is closed: everybody who waits and has no hope of another server is told. A replica that the
  * watcher reaches all the same is left out, for all pools, until a probe comes through. */
 void pool_failed(struct pool *p, const char *sqlstate, const char *error, const char *hint);
 /* Closes idle connections that are too old, unused or of an older epoch. */

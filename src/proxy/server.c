@@ -165,6 +165,7 @@ void server_connect(struct pool *p)
 	w->stats.server_connects++;
 	s->stream = dial(w->loop, n, w->settings->server_connect_timeout_us, server_event, s);
 	if (!s->stream) {
+		pool_wait_before_retry(p);
 		server_close(s, "out of descriptors or memory");
 		pool_failed(p, "53000", "the router is out of descriptors or memory", "");
 	}
@@ -187,6 +188,7 @@ static void give_up(struct server *s, const char *sqlstate, const char *error, b
 	s->worker->stats.server_connect_failures++;
 	log_warn("node=%s database=%s user=%s cannot connect: %s", n->name,
 	         p->account->database->dbname, p->account->user, error);
+	pool_wait_before_retry(p);
 	server_close(s, NULL);
 	pool_failed(p, sqlstate, text, hint);
 }
@@ -881,6 +883,7 @@ void server_close(struct server *s, const char *why)
 	lookup_lost(s, why);
 	/* Nothing can be said to a client amid a message. */
 	bool silent = s->fatal_seen || server_amid_message(s);
+	bool in_transaction = s->replies.tx == TX_OPEN || s->replies.tx == TX_FAILED;
 	s->state = SERVER_DEAD;
 	forget_turn(s);
 	net_stream_close(s->stream);
@@ -894,7 +897,7 @@ void server_close(struct server *s, const char *why)
 
 	if (c && !rerun) {
 		c->server = NULL;
-		settle_server_lost(c, silent);
+		settle_server_lost(c, silent, in_transaction);
 	}
 	if (!list_empty(&p->waiting))
 		pool_kick(p);

@@ -322,6 +322,8 @@ void settle_rest(struct server *s)
 	pool_dismiss(c);
 	if (c->bound && c->bound != BIND_UNSEEN && !s->on_replica)
 		return;
+	/* Nobody can be bound to a replica, and what it was to be bound for is there. */
+	s->close_after |= c->bound && s->on_replica && c->bound != BIND_UNSEEN;
 	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it.
 	 */
 	if (s->mid_batch || (c->skip > 0 && !c->skip_drop))
@@ -380,7 +382,8 @@ void settle_deallocated_all(struct client *c, struct server *s)
 void settle_discarded_all(struct client *c, struct server *s)
 {
 	settle_deallocated_all(c, s);
-	pending_forget(c);
+	/* SETs of the same batch: behind it they count. Which ones were, the server alone could tell. */
+	s->close_after |= c->pending_sets != NULL;
 	client_reset_options(c);
 	c->tell_params |= c->startup_vars->count > 0;
 	client_set_vars(c, vars_ref(c->startup_vars));
@@ -401,10 +404,10 @@ void settle_unknown(struct client *c)
 		session_wrote_unknown(c->mark, f, now);
 }
 
-void settle_server_lost(struct client *c, bool told)
+void settle_server_lost(struct client *c, bool told, bool in_transaction)
 {
 	struct worker *w = c->worker;
-	if (c->state == CLIENT_WAIT_SYNC && !c->bound && !c->pending_sets) {
+	if (c->state == CLIENT_WAIT_SYNC && !c->bound && !c->pending_sets && !in_transaction) {
 		/* Nothing of the client's was sent yet, and nothing of it was kept there. */
 		c->state = CLIENT_READY;
 		worker_make_runnable(w, c);

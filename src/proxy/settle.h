@@ -22,7 +22,7 @@ void settle_rest(struct server *s);
 void settle_unknown(struct client *c);
 /* The server is gone in the middle of a turn. `told`: the client has heard the server's own FATAL.
  */
-void settle_server_lost(struct client *c, bool told);
+void settle_server_lost(struct client *c, bool told, bool in_transaction);
 /* DEALLOCATE name has run, one of those in client.deallocates. */
 void settle_deallocated(struct client *c);
 /* A standby refused this unit: its text goes to the primary from now on. */

@@ -166,7 +166,9 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 	if (s->pinned && chains && !c->pending_sets)
 		return TRANSACTION_MOVES;
 	if (s->pinned)
-		return flags & TRAIT_BINDS || chains || beyond ? TRANSACTION_FAILS : TRANSACTION_STAYS;
+		return flags & TRAIT_BINDS || chains || beyond || !pending_follows(c, u, s->mid_batch)
+		           ? TRANSACTION_FAILS
+		           : TRANSACTION_STAYS;
 	if (!u->plain || u->open || unit_names_session(c, u))
 		return TRANSACTION_MOVES;
 	if (!(c->begin & BEGIN_READ_ONLY) && ends_split(u))
@@ -177,8 +179,7 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 void transaction_leave(struct client *c)
 {
 	struct server *s = c->server;
-	if (s->replies.tx == TX_FAILED)
-		pending_forget(c);
+	pending_forget(c);
 	c->server = NULL;
 	c->hold = HOLD_HELD;
 	s->client = NULL;

@@ -359,6 +359,7 @@ static void refuse_waiting(struct client *c, const struct unit *u)
 static void say_complete(struct client *c, const char *tag)
 {
 	struct buf b;
+	client_drop_unnamed(c);
 	buf_init(&b, 64);
 	write_command_complete(&b, tag);
 	client_say(c, b.data, b.len);

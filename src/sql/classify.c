@@ -325,7 +325,7 @@ static struct traits classify_declare(const DeclareCursorStmt *s, const struct c
 {
 	struct traits query = classify_query(s->query, c);
 	struct traits t =
-		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_USER_CODE | TRAIT_CODE_SETS |
+		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_ASKS_SEQUENCES | TRAIT_USER_CODE | TRAIT_CODE_SETS |
 	                       TRAIT_SETS_LOCAL), REASON_UTILITY);
 	t.binds = query.binds;
 	if (s->options & CURSOR_OPT_HOLD)
@@ -359,7 +359,7 @@ static struct traits classify_create_as(const CreateTableAsStmt *s, const struct
 		t = with_bind(t, BIND_PREPARE);
 	} else {
 		struct traits query = classify_query(s->query, c);
-		t.flags |= query.flags & TRAIT_BINDS;
+		t.flags |= query.flags & (TRAIT_BINDS | TRAIT_ASKS_SEQUENCES);
 		t.binds = query.binds;
 	}
 	if (!relation_is_temp(s->into->rel))

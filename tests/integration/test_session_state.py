@@ -339,6 +339,48 @@ def test_what_a_savepoint_takes_back_is_forgotten(state, client, raw, fleet, pro
     assert kept > 50
 
 
+REPEATABLE_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+LEAKS = {
+    "amid a text on a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", "SET work_mem = '9MB'", "SAVEPOINT s; SELECT 1",
+                                 "ROLLBACK TO s", "COMMIT"],
+    "taken back in a text on a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", "SAVEPOINT s", "SET work_mem = '9MB'",
+                                          "ROLLBACK TO s; SELECT 1", "COMMIT"],
+    "too long for a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", f"SET work_mem = '9MB' /* {'x' * 9000} */", "COMMIT"],
+    "refused on a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", "SET work_mem = '9MB'", "LISTEN x", "ROLLBACK", "SELECT 1"],
+    "an error behind COMMIT": ["BEGIN", "SET work_mem = '9MB'", "COMMIT; SELECT 1/0"],
+    "ROLLBACK behind COMMIT": ["BEGIN", "SET work_mem = '9MB'", "COMMIT; ROLLBACK"],
+    "COMMIT behind ROLLBACK": ["BEGIN", "SET work_mem = '9MB'", "ROLLBACK; COMMIT"],
+    "a batch behind COMMIT": ["BEGIN", "SET work_mem = '9MB'", ["COMMIT", "SELECT 1/0"]],
+    "a batch behind DISCARD ALL": [["DISCARD ALL", "SET work_mem = '9MB'"]],
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_set_whose_end_is_hard_to_follow_is_shown_to_nobody_else(client, raw, fleet, name):
+    """One connection to each server. Its maker has what PostgreSQL says, unless it was refused."""
+    a, direct = client(1), raw(fleet.primary, user="app")
+
+    def run(c, texts):
+        out = []
+        for text in texts:
+            batch = text if isinstance(text, list) else None
+            c.send(*([p for x in batch for p in (rawpg.parse("", x), rawpg.bind(), rawpg.execute())] + [rawpg.sync()]
+                     if batch else [rawpg.query(text)]))
+            out += rawpg.errors(c.until_ready())
+        return out
+
+    refused = "0A000" in run(a, LEAKS[name])
+    run(direct, LEAKS[name])
+    work_mem = "SELECT public.setting('work_mem')"
+    assert refused or ask(a, work_mem) == ask(direct, work_mem)
+    do(a, ["DISCARD ALL"])
+    for options in ("", "-c tidemark.consistency=strong"):
+        b = client(1, options=options)
+        for _ in range(6):
+            assert ask(b, work_mem) == "4MB"
+        b.close()
+
+
 # ---- what tells how old a server process is ----
 
 def pid_of(c):
@@ -406,20 +448,23 @@ def test_a_session_that_counts_what_it_does_reads_on_the_primary(state, client, 
     assert int(ask(b, sessions)) > before
 
 
-def test_who_wants_a_new_process_does_not_hold_up_the_others(state, client):
-    """All connections are taken. The one that comes free first is not for him who waited first."""
-    busy, wants, other = ([client(user="postgres") for _ in range(n)] for n in (3, 1, 1))
+@pytest.mark.parametrize("which,size", [(0, 3), (1, 1)], ids=["three connections", "one connection"])
+def test_who_wants_a_new_process_does_not_hold_up_the_others(state, client, which, size):
+    """All connections are taken. The one that comes free first is not for him who waited first, nor closed for him."""
+    busy, (wants, other) = [client(which, user="postgres") for _ in range(size)], [client(which, user="postgres") for _ in range(2)]
     do_all(busy, "BEGIN")
     pids = {pid_of(c) for c in busy}
-    wants[0].send(rawpg.query("SELECT pg_stat_force_next_flush()"))
-    wait_until(lambda: row_of(state[0], wants[0])["wait_us"] != "0", 5, "the wait")
-    other[0].send(rawpg.query("INSERT INTO scratch VALUES (-4, 'x') ON CONFLICT DO NOTHING"))
+    wants.send(rawpg.query("SELECT pg_stat_force_next_flush()"))
+    wait_until(lambda: row_of(state[which], wants)["wait_us"] != "0", 5, "the wait")
+    other.send(rawpg.query("SELECT pg_backend_pid() FROM pg_sequences LIMIT 1"))
+    wait_until(lambda: row_of(state[which], other)["wait_us"] != "0", 5, "the other wait")
     do(busy[0], ["COMMIT"])
-    assert not rawpg.errors(other[0].until_ready())
-    assert not rawpg.errors(wants[0].until_ready())
-    assert pid_of(wants[0]) not in pids
+    assert [m.columns()[0].decode() for m in other.until_ready() if m.kind == "D"][0] in pids
+    assert not rawpg.errors(wants.until_ready())
+    assert pid_of(wants) not in pids
     do_all(busy[1:], "COMMIT")
-    do_all(busy, "INSERT INTO scratch VALUES (-4, 'x') ON CONFLICT DO NOTHING")
+    if size > 1:  # he keeps his
+        do_all(busy, "INSERT INTO scratch VALUES (-4, 'x') ON CONFLICT DO NOTHING")
 
 
 def test_a_client_of_which_nothing_is_left_keeps_no_connection(state, client, other):
