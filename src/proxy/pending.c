@@ -47,19 +47,25 @@ static void drop_replaced(struct client *c, const struct set_stmt *st)
 	}
 }
 
+static bool has_room(const struct client *c, size_t bytes)
+{
+	int count = 0;
+	for (const struct pending_set *p = c->pending_sets; p; p = p->next) {
+		bytes += p->sql_len;
+		count++;
+	}
+	return count < VARS_MAX && bytes <= VARS_BYTES;
+}
+
 static void append(struct note *note, const struct set_stmt *st)
 {
 	struct pending_set **last = &note->c->pending_sets;
-	size_t bytes = st->text.len;
-	int count = 0;
-	for (; *last; last = &(*last)->next) {
-		bytes += (*last)->sql_len;
-		count++;
-	}
-	if (count >= VARS_MAX || bytes > VARS_BYTES) {
+	if (!has_room(note->c, st->text.len)) {
 		note->result = PENDING_TOO_MANY;
 		return;
 	}
+	while (*last)
+		last = &(*last)->next;
 	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
 	if (!p) {
 		note->result = PENDING_NO_MEMORY;
@@ -116,7 +122,7 @@ bool pending_follows(const struct client *c, const struct unit *u, bool amid)
 	uint32_t flags = u->traits.flags;
 	bool sets = flags & TRAIT_SETS || c->batch_bits & TURN_SETS;
 	bool control = flags & (TRAIT_TX_BEGIN | TRAIT_TX_END) || c->batch_bits & TURN_CONTROL;
-	if (sets && (control || flags & TRAIT_TX_PARTIAL || u->text.len > VARS_BYTES))
+	if (sets && (control || flags & TRAIT_TX_PARTIAL || !has_room(c, u->text.len)))
 		return false;
 	bool matters = c->pending_sets && (flags & TRAIT_TX_END || is_step(flags));
 	return !matters || is_single(u, amid);

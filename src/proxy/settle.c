@@ -322,8 +322,11 @@ void settle_rest(struct server *s)
 	pool_dismiss(c);
 	if (c->bound && c->bound != BIND_UNSEEN && !s->on_replica)
 		return;
-	/* Nobody can be bound to a replica, and what it was to be bound for is there. */
-	s->close_after |= c->bound && s->on_replica && c->bound != BIND_UNSEEN;
+	/* Nobody can be bound to a replica: what it was to be bound for goes with the connection. */
+	if (c->bound && c->bound != BIND_UNSEEN) {
+		s->close_after = true;
+		client_unbind(c);
+	}
 	/* In the middle of a message of a COPY that failed: the server still waits for the rest of it.
 	 */
 	if (s->mid_batch || (c->skip > 0 && !c->skip_drop))

@@ -340,12 +340,17 @@ def test_what_a_savepoint_takes_back_is_forgotten(state, client, raw, fleet, pro
 
 
 REPEATABLE_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+TOO_MANY_IN_A_TEXT = "too many in a text on a replica"
 LEAKS = {
     "amid a text on a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", "SET work_mem = '9MB'", "SAVEPOINT s; SELECT 1",
                                  "ROLLBACK TO s", "COMMIT"],
     "taken back in a text on a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", "SAVEPOINT s", "SET work_mem = '9MB'",
                                           "ROLLBACK TO s; SELECT 1", "COMMIT"],
     "too long for a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", f"SET work_mem = '9MB' /* {'x' * 9000} */", "COMMIT"],
+    "too many for a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", *(f"SET my.a{i} = 1" for i in range(64)),
+                               "SET work_mem = '9MB'", "COMMIT"],
+    TOO_MANY_IN_A_TEXT: [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1",
+                                        "; ".join(["SELECT 1", *(f"SET my.a{i} = 1" for i in range(64)), "SET work_mem = '9MB'"]), "COMMIT"],
     "refused on a replica": [REPEATABLE_READ, "SELECT v FROM items WHERE id = 1", "SET work_mem = '9MB'", "LISTEN x", "ROLLBACK", "SELECT 1"],
     "an error behind COMMIT": ["BEGIN", "SET work_mem = '9MB'", "COMMIT; SELECT 1/0"],
     "ROLLBACK behind COMMIT": ["BEGIN", "SET work_mem = '9MB'", "COMMIT; ROLLBACK"],
@@ -356,8 +361,9 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_a_set_whose_end_is_hard_to_follow_is_shown_to_nobody_else(client, raw, fleet, name):
+def test_a_set_whose_end_is_hard_to_follow_is_shown_to_nobody_else(state, client, raw, fleet, name):
     """One connection to each server. Its maker has what PostgreSQL says, unless it was refused."""
+    t = state[1]
     a, direct = client(1), raw(fleet.primary, user="app")
 
     def run(c, texts):
@@ -372,7 +378,9 @@ def test_a_set_whose_end_is_hard_to_follow_is_shown_to_nobody_else(client, raw, 
     refused = "0A000" in run(a, LEAKS[name])
     run(direct, LEAKS[name])
     work_mem = "SELECT public.setting('work_mem')"
-    assert refused or ask(a, work_mem) == ask(direct, work_mem)
+    # More than 64 in one text, where nobody can be bound: they are lost with the connection.
+    assert refused or name == TOO_MANY_IN_A_TEXT or ask(a, work_mem) == ask(direct, work_mem)
+    assert not refused or bound_of(t, a)["bound"] == ""
     do(a, ["DISCARD ALL"])
     for options in ("", "-c tidemark.consistency=strong"):
         b = client(1, options=options)
