@@ -7,6 +7,7 @@
 #include "auth_lookup.h"
 #include "base/log.h"
 #include "cancel.h"
+#include "catalog_load.h"
 #include "client.h"
 #include "operate.h"
 #include "pool.h"
@@ -122,8 +123,7 @@ bool server_send(struct server *s, const struct buf *out)
 	       out_flush(s->stream, &s->out);
 }
 
-/* One simple Query of the router's own. */
-static bool ask(struct server *s, enum server_state state, struct slice sql)
+bool server_ask(struct server *s, enum server_state state, struct slice sql)
 {
 	struct buf out;
 	buf_init(&out, VARS_BYTES * 4);
@@ -297,7 +297,7 @@ static bool login_message(struct server *s, const struct frame *f)
 	s->login = NULL;
 	s->replies.tx = TX_IDLE;
 	s->vars = vars_ref(s->worker->vars.none);
-	if (!ask(s, SERVER_VERIFY, slice_str(verify_query))) {
+	if (!server_ask(s, SERVER_VERIFY, slice_str(verify_query))) {
 		connect_failed(s, "08006", "connection lost");
 		return false;
 	}
@@ -345,70 +345,11 @@ static void verify_row(struct server *s, struct slice body)
 
 /* ------------------------------------------------------------------- tasks */
 
-/* While one DDL follows another the catalog is not read: it would be old at once, and for as long as the
- * snapshot of the query lives, VACUUM leaves the pages that were written since as they are. */
-#define DDL_OVER_US 200000
-#define DDL_WAIT_US 5000000
-
-static bool ddl_goes_on(const struct database *db, int64_t now_us)
-{
-	return now_us - db->ddl_at_us < DDL_OVER_US && now_us - db->ddl_began_us < DDL_WAIT_US;
-}
-
-void server_task_if_wanted(struct server *s)
-{
-	struct database *db = s->pool->account->database;
-	if (db->catalog_state != CATALOG_WANTED || db->catalog_loader || !server_is_primary(s) ||
-	    s->pool->account->lookups || ddl_goes_on(db, net_loop_now_us(s->worker->loop)) ||
-	    pool_asks_another(s->pool, s))
-		return;
-	list_remove(&s->link);
-	list_push_front(&s->pool->busy, &s->link);
-	s->pool->idle_count--;
-	s->pool->busy_count++;
-	s->task = TASK_CATALOG;
-	db->catalog_loader = s;
-	db->catalog_state = CATALOG_LOADING;
-	catalog_load_begin(db->catalog);
-	if (!ask(s, SERVER_TASK, slice_str(catalog_query)))
-		server_close(s, "connection lost");
-}
-
-static void catalog_row(struct server *s, struct slice body)
-{
-	struct database *db = s->pool->account->database;
-	struct slice name, unsafe;
-	if (db->catalog_state != CATALOG_LOADING)
-		return; /* DDL came meanwhile: what is read may be old already */
-	if (!msg_data_row_column(body, 0, &name) || !msg_data_row_column(body, 1, &unsafe) ||
-	    !name.ptr || !unsafe.ptr || unsafe.len != 1 ||
-	    !catalog_load_add(db->catalog, name, unsafe.ptr[0] != 'f'))
-		s->own_failed = true;
-}
-
-static void catalog_done(struct server *s)
-{
-	struct database *db = s->pool->account->database;
-	bool invalidated = db->catalog_state == CATALOG_WANTED; /* by DDL while it ran */
-	bool ok = !s->own_failed && !invalidated && catalog_load_commit(db->catalog);
-	if (ok)
-		s->worker->stats.catalog_loads++;
-	else
-		s->worker->stats.catalog_load_failures++;
-	if (s->own_failed)
-		log_warn("database=%s functions could not be read, calls to them stay on the primary: %s",
-		         db->name, s->own_error);
-	db->catalog_loaded_at_us = net_now_us();
-	db->catalog_loader = NULL;
-	if (!invalidated)
-		db->catalog_state = CATALOG_CURRENT;
-}
-
 void server_reset(struct server *s)
 {
 	s->task = TASK_RESET;
 	s->client = NULL;
-	if (!ask(s, SERVER_TASK, slice_str("DISCARD ALL")))
+	if (!server_ask(s, SERVER_TASK, slice_str("DISCARD ALL")))
 		server_close(s, "connection lost");
 }
 
@@ -463,7 +404,7 @@ bool server_sync(struct server *s, struct client *c, bool sequences)
 	if (ok) {
 		s->vars_after = vars_ref(c->vars);
 		s->worker->stats.syncs++;
-		ok = ask(s, SERVER_SYNC, buf_slice(&sql));
+		ok = server_ask(s, SERVER_SYNC, buf_slice(&sql));
 	}
 	buf_release(&sql);
 	return ok;
@@ -473,7 +414,7 @@ bool server_discard_sequences(struct server *s)
 {
 	s->sequence_user = 0;
 	s->vars_after = vars_ref(s->vars);
-	return ask(s, SERVER_SYNC, slice_str("DISCARD SEQUENCES"));
+	return server_ask(s, SERVER_SYNC, slice_str("DISCARD SEQUENCES"));
 }
 
 /* RESET goes back to the startup packet's value, which this connection does not know. */
@@ -505,7 +446,7 @@ enum server_restore server_restore(struct server *s, struct client *c)
 	if (ok && sql.len > 0) {
 		s->vars_after = vars_ref(s->vars);
 		c->tell_params = true;
-		result = ask(s, SERVER_SYNC, buf_slice(&sql)) ? RESTORE_ASKED : RESTORE_FAILED;
+		result = server_ask(s, SERVER_SYNC, buf_slice(&sql)) ? RESTORE_ASKED : RESTORE_FAILED;
 	}
 	buf_release(&sql);
 	return result;
@@ -562,7 +503,7 @@ static void own_done(struct server *s)
 		return;
 	case SERVER_TASK:
 		if (s->task == TASK_CATALOG)
-			catalog_done(s);
+			catalog_load_done(s);
 		else if (s->task == TASK_LOOKUP)
 			lookup_done(s);
 		else
@@ -605,7 +546,7 @@ static bool own_message(struct server *s, const struct frame *f)
 		else if (s->state == SERVER_UNSEEN)
 			unseen_row(s, frame_body(f));
 		else if (s->task == TASK_CATALOG)
-			catalog_row(s, frame_body(f));
+			catalog_load_row(s, frame_body(f));
 		else if (s->task == TASK_LOOKUP)
 			lookup_row(s, frame_body(f));
 		break;
@@ -838,7 +779,7 @@ void server_release(struct server *s)
 	p->busy_count--;
 	p->idle_count++;
 	if (p->account->database->catalog_state == CATALOG_WANTED)
-		server_task_if_wanted(s);
+		catalog_load_if_wanted(s);
 	if (!list_empty(&p->waiting))
 		pool_kick(p);
 }

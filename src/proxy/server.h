@@ -58,8 +58,9 @@ bool server_next_param(struct slice *params, struct slice *name, struct slice *v
 void server_set_param(struct server *s, struct slice name, struct slice value);
 /* FAULT_GUARD_AFTER: looks again at an answer that was held. */
 void server_redrive(struct server *s);
+/* Sends one simple Query of the router's own, in that state. */
+bool server_ask(struct server *s, enum server_state state, struct slice sql);
 /* Sends what `out` holds. */
 bool server_send(struct server *s, const struct buf *out);
-void server_task_if_wanted(struct server *s);
 
 #endif

@@ -9,6 +9,7 @@
 #include "auth_lookup.h"
 #include "base/log.h"
 #include "cancel.h"
+#include "catalog_load.h"
 #include "client.h"
 #include "marks.h"
 #include "observe.h"
@@ -288,7 +289,7 @@ static void tend_databases(struct worker *w, int64_t now)
 			int primary = worker_primary(w);
 			struct list *idle = primary == NODE_NONE ? NULL : list_first(&acc->pools[primary].idle);
 			if (idle && db->catalog_state == CATALOG_WANTED)
-				server_task_if_wanted(container_of(idle, struct server, link));
+				catalog_load_if_wanted(container_of(idle, struct server, link));
 		}
 	}
 }
