@@ -146,7 +146,8 @@ def test_split_transactions(router, fleet, args):
     print(f"{r.violations} stale reads of {r.reads}, {r.counted['reads_replica'] / r.reads:.0%} of them on replicas, "
           f"{r.counted['transactions_moved']} transactions moved: {' '.join(args)}")
     r.check()
-    assert r.counted["transactions_moved"] >= 50 and r.counted["reads_replica"] >= r.reads // 5, f"inconclusive: {r}"
+    assert r.counted["transactions_moved"] >= r.writes // 2 >= 10, f"inconclusive: {r}"
+    assert r.counted["reads_replica"] >= r.reads // 5, f"inconclusive: {r}"
 
 
 def test_server_default_of_asynchronous_commit(router, fleet):
