@@ -139,6 +139,7 @@ static bool push_plain_bytes(struct forward *f, uint8_t kind, uint8_t type)
 /* -------------------------------------------------------------------- sets */
 
 #define SETS_SOMETHING (TRAIT_SETS | TRAIT_SETS_LOCAL | TRAIT_CODE_SETS)
+#define SETS_OR_UNDOES (TRAIT_SETS | TRAIT_TX_PARTIAL)
 
 /* What is prepared by now was read by other settings; ROLLBACK TO takes some back, if there are any. */
 static void note_settings(struct forward *f, uint32_t flags)
@@ -148,21 +149,42 @@ static void note_settings(struct forward *f, uint32_t flags)
 		prepare_note_unnamed(f, NULL);
 }
 
-/* Remembers what this text sets; it counts once its transaction has committed. */
-static bool remember_sets(struct forward *f, struct slice text)
+/* What this text sets, to go with its entry. Savepoints matter once there is a SET. */
+static bool ask_for_sets(struct forward *f, struct slice text, uint32_t flags)
 {
-	f->c->batch_bits |= TURN_SETS;
-	switch (pending_note(f->c, text)) {
-	case PENDING_NOTED:
+	struct client *c = f->c;
+	if (!(flags & TRAIT_SETS) && !c->pending_sets && !c->sets_asked)
+		return true;
+	switch (pending_ask(c, text, &f->asked)) {
+	case PENDING_ASKED:
 		break;
 	case PENDING_TOO_MANY:
 		/* More than can be replayed elsewhere: they stay where they are, and so does the client. */
-		client_bind(f->c, BIND_SETTINGS, text);
+		client_bind(c, BIND_SETTINGS, text);
 		break;
 	case PENDING_NO_MEMORY:
 		return forward_no_memory(f);
 	}
 	return true;
+}
+
+/* It goes with the entry that was pushed last. */
+static void attach_asked(struct forward *f)
+{
+	struct replies *r = &f->s->replies;
+	struct reply *e = replies_at(r, r->count - 1);
+	for (const struct pending_set *p = f->asked; p; p = p->next)
+		f->c->sets_asked++;
+	e->tag = TAG_ASKED;
+	e->data = f->asked;
+	f->asked = NULL;
+}
+
+static void forget_asked(struct forward *f)
+{
+	if (f->asked)
+		pending_free(f->asked);
+	f->asked = NULL;
 }
 
 /* ---------------------------------------------------------------- messages */
@@ -294,6 +316,7 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	if (portal.len == 0) {
 		close_local_portal(c, f->cache);
 		f->portal_known = false;
+		forget_asked(f);
 	}
 
 	f->bound_flags = 0;
@@ -316,13 +339,12 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	}
 	struct traits t = stmt_traits(f->cache, stmt);
 	f->bound_flags = t.flags;
-	if (t.flags & TRAIT_SETS && !remember_sets(f, slice_of(stmt->text, stmt->text_len)))
-		return false;
-
 	c->skip_drop = false;
 	if (portal.len == 0) {
 		f->portal_known = true;
 		f->portal_control = t.flags & CONTROL;
+		if (t.flags & SETS_OR_UNDOES && !ask_for_sets(f, slice_of(stmt->text, stmt->text_len), t.flags))
+			return false;
 	}
 	if (name.len == 0) {
 		if (!prepare_unnamed(f, stmt))
@@ -418,10 +440,16 @@ static bool on_execute(struct forward *f, const struct frame *fr, struct slice a
 		buf_release(&b);
 		return error_here(f, sqlstate, message);
 	}
+	bool unnamed = fr->body_len > 0 && fr->body[0] == 0;
 	c->batch_bits |= TURN_RAN;
-	note_executed(f, fr->body_len > 0 && fr->body[0] == 0);
+	note_executed(f, unnamed);
 	chain_range(f->out, at.ptr, frame_size(fr));
-	return forward_push(f, REPLY_EXECUTE, REPLY_CLIENT, TAG_PLAIN, NULL);
+	bool known = unnamed && f->portal_known;
+	if (!forward_push(f, REPLY_EXECUTE, REPLY_CLIENT, known ? TAG_PLAIN : TAG_PORTAL, NULL))
+		return false;
+	if (known && f->asked)
+		attach_asked(f);
+	return true;
 }
 
 static bool on_close(struct forward *f, const struct frame *fr, struct slice at)
@@ -463,10 +491,13 @@ static bool push_ready(struct forward *f, uint8_t kind)
 	if (c->batch_bits & TURN_WROTE)
 		c->sent_wrote = true;
 	c->batch_bits = 0;
-	if (replies_push(&f->s->replies, e))
-		return true;
-	f->why = "too many messages without an answer";
-	return false;
+	if (!replies_push(&f->s->replies, e)) {
+		f->why = "too many messages without an answer";
+		return false;
+	}
+	if (kind == REPLY_QUERY && f->asked)
+		attach_asked(f);
+	return true;
 }
 
 static bool on_sync(struct forward *f, const struct frame *fr, struct slice at)
@@ -644,7 +675,7 @@ static bool query(struct forward *f, struct slice in)
 		client_unnamed(f, NULL);
 		prepare_note_unnamed(f, NULL);
 		note_settings(f, f->unit->traits.flags);
-		if (f->unit->traits.flags & TRAIT_SETS && !remember_sets(f, f->unit->text))
+		if (f->unit->traits.flags & SETS_OR_UNDOES && !ask_for_sets(f, f->unit->text, f->unit->traits.flags))
 			return false;
 		if (f->unit->traits.binds == BIND_PREPARE && c->stmts.count > 0)
 			classify_settings(f->unit->text, prepare_as_named, f);
@@ -719,14 +750,10 @@ static void note_traits(struct client *c, struct server *s, const struct unit *u
 		c->batch_bits |= TURN_BLIND;
 	if (flags & TRAIT_DDL)
 		c->batch_bits |= TURN_DDL;
-	if (flags & (TRAIT_TX_BEGIN | TRAIT_TX_END))
-		c->batch_bits |= TURN_CONTROL;
 	/* Nothing unloads a library: the connection ends with its client. */
 	s->close_after |= (flags & TRAIT_LOADS) != 0;
 	if (flags & TRAIT_BINDS)
 		client_bind(c, (enum bind_reason)u->traits.binds, u->text);
-	if (!pending_foresee(c, u, s->mid_batch))
-		client_bind(c, BIND_SETTINGS, u->text);
 }
 
 bool forward_unit(struct client *c, struct server *s, struct slice in, struct unit *u,
@@ -740,6 +767,7 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		s->in_tx_after = s->replies.tx != TX_IDLE;
 		s->barrier = false;
 		c->sent_blind = false;
+		c->sets_asked = 0;
 	}
 	if (flags & ~LEAVES_NOTHING || c->batch_bits)
 		note_traits(c, s, u);
@@ -751,6 +779,7 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 	s->mid_batch |= u->type == FE_SYNC;
 	ok = ok && (!position_is_set(s->guard) || question_guard(&f)) &&
 	     (u->type == FE_SYNC ? batch(&f, in) : query(&f, in));
+	forget_asked(&f);
 	uint32_t control = control_of(&f);
 	if (control & (TRAIT_TX_BEGIN | TRAIT_TX_END))
 		s->in_tx_after = !(control & TRAIT_TX_CLOSED);

@@ -21,6 +21,7 @@ struct forward {
 	bool portal_known, ran_unknown;
 	uint32_t portal_control, control;
 	uint32_t bound_flags; /* traits of the statement bound last */
+	struct pending_set *asked; /* by that in the unnamed portal */
 	const char *why;
 };
 

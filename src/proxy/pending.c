@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "client.h"
 #include "sql/classify.h"
 
 static bool is_set(enum set_kind kind)
@@ -17,145 +18,154 @@ static void drop(struct pending_set **link)
 	free(p);
 }
 
-void pending_forget(struct client *c)
+void pending_free(struct pending_set *list)
 {
-	while (c->pending_sets)
-		drop(&c->pending_sets);
+	while (list)
+		drop(&list);
 }
 
-/* ------------------------------------------------------------------- SETs */
+void pending_forget(struct client *c)
+{
+	pending_free(c->pending_sets);
+	c->pending_sets = NULL;
+}
 
-struct note {
-	struct client *c;
-	int appended;
-	enum pending_noted result;
+/* ------------------------------------------------------------- asked for */
+
+static bool has_room(const struct client *c, int count, size_t bytes)
+{
+	for (const struct pending_set *p = c->pending_sets; p; p = p->next) {
+		bytes += p->sql_len;
+		count++;
+	}
+	return count <= VARS_MAX && bytes <= VARS_BYTES;
+}
+
+struct asking {
+	const struct client *c;
+	struct pending_set *first, **last;
+	int count;
+	size_t bytes;
+	enum pending_asked result;
 };
 
-/* A setting set anew, or RESET ALL: what it replaces need not be remembered, but behind a savepoint. */
-static void drop_replaced(struct client *c, const struct set_stmt *st)
+static void ask_one(void *arg, const struct set_stmt *st)
 {
-	struct pending_set **link = &c->pending_sets, **from = link;
+	struct asking *a = arg;
+	bool bears = is_set(st->kind) || st->kind == SET_SAVEPOINT || st->kind == SET_RELEASE ||
+	             st->kind == SET_ROLLBACK_TO;
+	if (!bears || a->result != PENDING_ASKED)
+		return;
+	a->count++;
+	a->bytes += st->text.len;
+	if (!has_room(a->c, a->c->sets_asked + a->count, a->bytes)) {
+		a->result = PENDING_TOO_MANY;
+		return;
+	}
+	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
+	if (!p) {
+		a->result = PENDING_NO_MEMORY;
+		return;
+	}
+	*p = (struct pending_set){.kind = st->kind, .nth = st->nth, .sql_len = st->text.len};
+	memcpy(p->name, st->name, sizeof(p->name));
+	if (st->text.len)
+		memcpy(p->sql, st->text.ptr, st->text.len);
+	*a->last = p;
+	a->last = &p->next;
+}
+
+enum pending_asked pending_ask(const struct client *c, struct slice text,
+                               struct pending_set **asked)
+{
+	struct asking a = {.c = c, .result = PENDING_ASKED};
+	a.last = &a.first;
+	if (!classify_settings(text, ask_one, &a))
+		a.result = PENDING_NO_MEMORY;
+	if (a.result != PENDING_ASKED) {
+		pending_free(a.first);
+		a.first = NULL;
+	}
+	*asked = a.first;
+	return a.result;
+}
+
+bool pending_fits(const struct client *c, const struct unit *u)
+{
+	struct pending_set *asked;
+	if (!(u->traits.flags & TRAIT_SETS))
+		return true;
+	if (u->type != FE_QUERY)
+		return has_room(c, c->sets_asked + u->executes, u->text.len);
+	bool fits = pending_ask(c, u->text, &asked) == PENDING_ASKED;
+	pending_free(asked);
+	return fits;
+}
+
+/* ------------------------------------------------------------------ done */
+
+/* Where those of the transaction under way begin. */
+static struct pending_set **uncommitted(struct client *c)
+{
+	struct pending_set **link = &c->pending_sets;
+	while (*link && (*link)->committed)
+		link = &(*link)->next;
+	return link;
+}
+
+/* A setting set anew, or RESET ALL: what it replaces need not be remembered, but behind a
+ * savepoint. */
+static void drop_replaced(struct client *c, const struct pending_set *by)
+{
+	struct pending_set **link = uncommitted(c), **from = link;
 	for (; *link; link = &(*link)->next) {
 		if (!is_set((*link)->kind))
 			from = &(*link)->next;
 	}
 	while (*from) {
-		if (st->kind == SET_RESET_ALL || strcmp((*from)->name, st->name) == 0)
+		if (by->kind == SET_RESET_ALL || strcmp((*from)->name, by->name) == 0)
 			drop(from);
 		else
 			from = &(*from)->next;
 	}
 }
 
-static bool has_room(const struct client *c, size_t bytes)
+/* More than can be replayed elsewhere stays where it is, and so does the client. */
+static void append(struct client *c, struct pending_set *p)
 {
-	int count = 0;
-	for (const struct pending_set *p = c->pending_sets; p; p = p->next) {
-		bytes += p->sql_len;
-		count++;
-	}
-	return count < VARS_MAX && bytes <= VARS_BYTES;
-}
-
-static void append(struct note *note, const struct set_stmt *st)
-{
-	struct pending_set **last = &note->c->pending_sets;
-	if (!has_room(note->c, st->text.len)) {
-		note->result = PENDING_TOO_MANY;
+	if (!has_room(c, 1, p->sql_len)) {
+		client_bind(c, BIND_SETTINGS, slice_of(p->sql, p->sql_len));
+		free(p);
 		return;
 	}
+	struct pending_set **last = &c->pending_sets;
 	while (*last)
 		last = &(*last)->next;
-	struct pending_set *p = malloc(sizeof(*p) + st->text.len);
-	if (!p) {
-		note->result = PENDING_NO_MEMORY;
-		return;
-	}
-	*p = (struct pending_set){
-		.kind = st->kind, .asked = !is_set(st->kind), .sql_len = st->text.len};
-	memcpy(p->name, st->name, sizeof(p->name));
-	if (st->text.len)
-		memcpy(p->sql, st->text.ptr, st->text.len);
+	p->next = NULL;
 	*last = p;
-	note->appended++;
-}
-
-static void note_set(void *arg, const struct set_stmt *st)
-{
-	struct note *note = arg;
-	if (!is_set(st->kind))
-		return;
-	drop_replaced(note->c, st);
-	append(note, st);
-}
-
-enum pending_noted pending_note(struct client *c, struct slice text)
-{
-	struct note note = {.c = c, .result = PENDING_NOTED};
-	return classify_settings(text, note_set, &note) ? note.result : PENDING_NO_MEMORY;
-}
-
-/* ------------------------------------------------------------- savepoints */
-
-/* What is known of the outcome is that of the whole unit. */
-static bool is_single(const struct unit *u, bool amid)
-{
-	if (u->traits.flags & TRAIT_MULTI || !u->ends)
-		return false;
-	return u->type == FE_QUERY || (u->statements == 1 && u->executes == 1 && !amid);
-}
-
-static void note_step(void *arg, const struct set_stmt *st)
-{
-	append(arg, st);
-}
-
-/* AND CHAIN, or a savepoint. */
-static bool is_step(uint32_t flags)
-{
-	return flags & TRAIT_TX_PARTIAL || (flags & TRAIT_TX_BEGIN && flags & TRAIT_TX_END);
-}
-
-/* They count if their transaction commits, which is told by how that ends in a unit of its own. */
-bool pending_follows(const struct client *c, const struct unit *u, bool amid)
-{
-	uint32_t flags = u->traits.flags;
-	bool sets = flags & TRAIT_SETS || c->batch_bits & TURN_SETS;
-	bool control = flags & (TRAIT_TX_BEGIN | TRAIT_TX_END) || c->batch_bits & TURN_CONTROL;
-	if (sets && (control || flags & TRAIT_TX_PARTIAL || !has_room(c, u->text.len)))
-		return false;
-	bool matters = c->pending_sets && (flags & TRAIT_TX_END || is_step(flags));
-	return !matters || is_single(u, amid);
-}
-
-bool pending_foresee(struct client *c, const struct unit *u, bool amid)
-{
-	struct note note = {.c = c, .result = PENDING_NOTED};
-	if (!pending_follows(c, u, amid))
-		return false;
-	if (!c->pending_sets || !is_step(u->traits.flags))
-		return true;
-	return classify_settings(u->text, note_step, &note) && note.appended == 1;
 }
 
 /* Behind the last savepoint of that name; NULL: it is older than the first SET. */
 static struct pending_set **behind_savepoint(struct client *c, const char *name, bool itself)
 {
 	struct pending_set **found = NULL;
-	for (struct pending_set **link = &c->pending_sets; *link; link = &(*link)->next) {
+	for (struct pending_set **link = uncommitted(c); *link; link = &(*link)->next) {
 		if ((*link)->kind == SET_SAVEPOINT && strcmp((*link)->name, name) == 0)
 			found = itself ? link : &(*link)->next;
 	}
 	return found;
 }
 
+/* What was set again after a RESET may have come behind the savepoint. */
 static void rolled_back_to(struct client *c, const char *name)
 {
 	struct pending_set **from = behind_savepoint(c, name, false);
 	if (!from)
-		from = &c->pending_sets;
+		from = uncommitted(c);
 	while (*from)
 		drop(from);
+	for (struct pending_set *p = *uncommitted(c); p; p = p->next)
+		p->restored = false;
 }
 
 /* Those behind it go too. */
@@ -163,7 +173,7 @@ static void released(struct client *c, const char *name)
 {
 	struct pending_set **from = behind_savepoint(c, name, true);
 	if (!from)
-		from = &c->pending_sets;
+		from = uncommitted(c);
 	while (*from) {
 		if ((*from)->kind == SET_SAVEPOINT)
 			drop(from);
@@ -172,21 +182,35 @@ static void released(struct client *c, const char *name)
 	}
 }
 
-bool pending_answered(struct client *c, uint8_t tx)
+bool pending_done(struct client *c, struct reply *e)
 {
-	struct pending_set **last = &c->pending_sets;
-	while (*last && (*last)->next)
-		last = &(*last)->next;
-	if (!*last || !(*last)->asked)
+	struct pending_set *p = e->data;
+	uint32_t nth = e->size++;
+	if (!p || p->nth != nth)
 		return false;
-	struct pending_set step = **last;
-	(*last)->asked = false;
-	/* All of these, where they succeed, leave a transaction that has not failed. */
-	if (step.kind != SET_SAVEPOINT || tx != TX_OPEN)
-		drop(last);
-	if (tx == TX_OPEN && step.kind == SET_ROLLBACK_TO)
-		rolled_back_to(c, step.name);
-	else if (tx == TX_OPEN && step.kind == SET_RELEASE)
-		released(c, step.name);
-	return tx == TX_OPEN && step.kind == SET_CHAIN;
+	e->data = p->next;
+	if (is_set(p->kind)) {
+		drop_replaced(c, p);
+		append(c, p);
+	} else if (p->kind == SET_SAVEPOINT && *uncommitted(c)) {
+		append(c, p);
+	} else {
+		if (p->kind == SET_ROLLBACK_TO)
+			rolled_back_to(c, p->name);
+		else if (p->kind == SET_RELEASE)
+			released(c, p->name);
+		free(p);
+	}
+	return true;
+}
+
+void pending_ended(struct client *c, bool committed)
+{
+	struct pending_set **from = uncommitted(c);
+	if (!committed) {
+		pending_free(*from);
+		*from = NULL;
+	}
+	for (struct pending_set *p = *from; p; p = p->next)
+		p->committed = true;
 }

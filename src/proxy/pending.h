@@ -1,27 +1,37 @@
 /* SPDX-License-Identifier: PostgreSQL
  *
- * The SETs of an open transaction, in client.pending_sets: they count once it has committed. What is
- * undone with a savepoint is forgotten with it: once there is a SET, savepoints stand among them.
+ * The SETs of an open transaction, in client.pending_sets, in the order that they were done: they
+ * count once it has committed. What is undone with a savepoint is forgotten with it: behind the
+ * first SET, savepoints stand among them.
  *
  *   SET a   SAVEPOINT s   SET b   SET c          ROLLBACK TO s ─▶  SET a   SAVEPOINT s
  *                                                RELEASE s     ─▶  SET a   SET b   SET c
+ *                                                ROLLBACK      ─▶  nothing
+ *                                                COMMIT        ─▶  all four, committed
  *   of a savepoint older than the first SET:     ROLLBACK TO   ─▶  nothing
  *                                                RELEASE       ─▶  SET a   SET b   SET c
+ *
+ * What a text or an Execute asks for goes with its entry of the reply tracker (TAG_ASKED), and is
+ * done statement by statement as the server answers: what stands behind an error is not.
  */
 #ifndef TM_PROXY_PENDING_H
 #define TM_PROXY_PENDING_H
 
 #include "unit.h"
 
-enum pending_noted { PENDING_NOTED, PENDING_TOO_MANY, PENDING_NO_MEMORY };
-/* `text` is sent, and sets something. */
-enum pending_noted pending_note(struct client *c, struct slice text);
-/* Can it be told which SETs will count that came before `u`, or are in it? `amid`: in the middle of a batch. */
-bool pending_follows(const struct client *c, const struct unit *u, bool amid);
-/* It is sent. False: it cannot. */
-bool pending_foresee(struct client *c, const struct unit *u, bool amid);
-/* It was answered, and a transaction goes on. True: another one than before (AND CHAIN). */
-bool pending_answered(struct client *c, uint8_t tx);
+enum pending_asked { PENDING_ASKED, PENDING_TOO_MANY, PENDING_NO_MEMORY };
+/* The SETs and savepoints among the statements of `text`, to be freed; NULL: none. TOO_MANY: the
+ * client could not have as many more. */
+enum pending_asked pending_ask(const struct client *c, struct slice text,
+                               struct pending_set **asked);
+void pending_free(struct pending_set *list);
+/* Can the client have all that the unit may set? */
+bool pending_fits(const struct client *c, const struct unit *u);
+
+/* The next statement of an entry with TAG_ASKED is done. False: nothing was asked of it. */
+bool pending_done(struct client *c, struct reply *e);
+/* The transaction has ended, with more behind it perhaps. */
+void pending_ended(struct client *c, bool committed);
 void pending_forget(struct client *c);
 
 #endif

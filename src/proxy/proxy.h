@@ -284,6 +284,8 @@ enum reply_tag {
 	TAG_GUARD_PARSE,
 	TAG_UNSEEN_PARSE,
 	TAG_BEGIN, /* a BEGIN that was held back: the client has its answer */
+	TAG_ASKED, /* struct pending_set: what a Query or Execute sets; size: its statements that are done */
+	TAG_PORTAL, /* nothing: an Execute of what was bound before, and is not known any more */
 	TAG_BYTES, /* LOCAL: malloc'ed message, reply.size bytes */
 };
 
@@ -298,10 +300,8 @@ static inline bool reply_is_unproven(uint8_t tag)
 enum turn_bit {
 	TURN_WROTE = 1,
 	TURN_DDL = 2,
-	TURN_SETS = 4,
-	TURN_RAN = 8,      /* a statement was run on the server */
-	TURN_BLIND = 16,   /* … behind which no capture may be sent */
-	TURN_CONTROL = 32, /* … that begins or ends a transaction */
+	TURN_RAN = 4,   /* a statement was run on the server */
+	TURN_BLIND = 8, /* … behind which no capture may be sent */
 };
 
 struct name_undo {
@@ -339,7 +339,8 @@ struct bound_by {
 struct pending_set {
 	struct pending_set *next;
 	enum set_kind kind;
-	bool asked;    /* none of the SETs, and not answered yet */
+	uint32_t nth;   /* of the statements of its text: until it is done */
+	bool committed; /* and no ReadyForQuery since */
 	bool restored; /* RESET: the startup packet's value is set again, in the same transaction */
 	char name[64];
 	size_t sql_len;
@@ -440,7 +441,9 @@ struct client {
 	bool sets_unknown;  /* bound, and its settings are those of its server only */
 	uint8_t batch_bits; /* enum turn_bit of a batch whose Sync has not been sent */
 	bool tell_params;   /* a RESET went back to startup settings that only another connection had */
-	bool turn_error;    /* an ErrorResponse went by since the last ReadyForQuery */
+	bool turn_error;    /* an ErrorResponse went by, and neither the end of its transaction nor a
+	                       ReadyForQuery without a failed one since */
+	uint8_t sets_asked; /* what was asked for (TAG_ASKED) since nothing was outstanding */
 	bool token_doubted; /* a token was refused, and the primary has shown nothing since */
 	bool mark_whole;    /* of its session, if others share it: what they stored before its last
 	                       statement is in the mark here, or owed */

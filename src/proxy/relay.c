@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "client.h"
 #include "dispatch.h"
+#include "pending.h"
 #include "server.h"
 #include "settle.h"
 #include "transaction.h"
@@ -88,6 +89,9 @@ static void undo_entry(struct server *s, struct client *c, const struct reply *e
 	case TAG_BYTES:
 		free(e->data);
 		break;
+	case TAG_ASKED:
+		pending_free(e->data);
+		break;
 	default:
 		break;
 	}
@@ -126,6 +130,9 @@ static void keep_entry(struct server *s, const struct reply *e)
 		break;
 	case TAG_BYTES:
 		free(e->data);
+		break;
+	case TAG_ASKED:
+		pending_free(e->data);
 		break;
 	default:
 		break;
@@ -490,17 +497,42 @@ static void note_error(struct server *s, struct client *c, const struct frame *f
 		watch_kick(s->worker->watch, s->pool->node);
 }
 
-static void note_tag(struct server *s, struct client *c, const struct frame *f)
+/* May what is set have changed by it, where it is not known what ran? */
+static bool concerns_sets(const struct client *c, struct slice tag)
+{
+	if (slice_eq_str(tag, "SET") || slice_eq_str(tag, "RESET"))
+		return true;
+	return c->pending_sets && (slice_eq_str(tag, "ROLLBACK") || slice_eq_str(tag, "RELEASE") ||
+	                           slice_eq_str(tag, "SAVEPOINT"));
+}
+
+static void note_end(struct server *s, struct client *c, bool committed)
+{
+	s->rolled_back = !committed;
+	c->turn_error = false;
+	pending_ended(c, committed);
+}
+
+/* Looked at first, for it is a hot path. `e` is what the statement was sent for. */
+static bool tag_matters(const struct reply *e, const struct frame *f)
+{
+	uint8_t first = f->body_len < 5 ? 0 : f->body[0];
+	return e->tag != TAG_PLAIN || first == 'R' || first == 'D' || first == 'C' || first == 'P';
+}
+
+static void note_tag(struct server *s, struct client *c, struct reply *e, const struct frame *f)
 {
 	struct slice tag;
-	uint8_t first = f->body_len < 5 ? 0 : f->body[0];
-	bool concerns = first == 'R' || first == 'D' || first == 'C';
-	if (!concerns || !msg_command_tag_parse(frame_body(f), &tag))
+	if (!msg_command_tag_parse(frame_body(f), &tag))
 		return;
+	if (e->tag == TAG_ASKED && pending_done(c, e))
+		return;
+	if (e->tag == TAG_PORTAL && concerns_sets(c, tag))
+		client_bind(c, BIND_SETTINGS, tag);
 	if (slice_eq_str(tag, "ROLLBACK"))
-		s->rolled_back = true;
-	else if (slice_eq_str(tag, "COMMIT"))
-		s->rolled_back = false;
+		note_end(s, c, false);
+	else if (slice_eq_str(tag, "COMMIT") || slice_eq_str(tag, "PREPARE TRANSACTION"))
+		note_end(s, c, true);
 	else if (slice_eq_str(tag, "DISCARD ALL"))
 		settle_discarded_all(c, s);
 	else if (slice_eq_str(tag, "DEALLOCATE ALL"))
@@ -578,6 +610,8 @@ static bool ready(struct server *s, struct client *c, const struct frame *f, str
 	if (capture == CAPTURE_PARTIAL)
 		return false;
 	struct reply_step step = replies_step(&s->replies, f);
+	if (step.entry.tag == TAG_ASKED)
+		pending_free(step.entry.data);
 	if (c) {
 		bool captured = capture == CAPTURE_DONE;
 		if (position_is_set(s->captured_inside)) {
@@ -631,8 +665,9 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 		return false;
 	if (f->type == BE_COPY_IN && step.entry.kind == REPLY_EXECUTE && !sync_owed(s))
 		s->mid_batch = true;
-	if (f->type == BE_COMMAND_COMPLETE && whole && c && step.verdict == REPLY_STEP_FORWARD)
-		note_tag(s, c, f);
+	if (f->type == BE_COMMAND_COMPLETE && whole && c && step.verdict == REPLY_STEP_FORWARD &&
+	    tag_matters(&step.entry, f))
+		note_tag(s, c, step.completed ? &step.entry : replies_head(&s->replies), f);
 	if (f->type == BE_ERROR) {
 		if (c && step.verdict == REPLY_STEP_FORWARD)
 			c->turn_error = true;
@@ -792,8 +827,8 @@ size_t relay_from_server(struct server *s, struct slice in, struct chain *ch, bo
 		if (!whole && !may_pass_in_pieces(f.type) && size <= HOLD_MAX)
 			break;
 		if (replies_passes(&s->replies, f.type)) {
-			if (f.type == BE_COMMAND_COMPLETE && whole && c)
-				note_tag(s, c, &f);
+			if (f.type == BE_COMMAND_COMPLETE && whole && c && tag_matters(replies_at(&s->replies, 0), &f))
+				note_tag(s, c, replies_at(&s->replies, 0), &f);
 			hand_on(s, &f, at, here, ch != NULL, ch);
 			used += here;
 			continue;

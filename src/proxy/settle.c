@@ -74,6 +74,15 @@ static struct slice whole_datestyle(const struct server *s, struct buf *sql)
 	return (struct slice){0};
 }
 
+/* What is reported is what the transaction under way has set since. */
+static bool is_set_again(const struct server *s, const struct pending_set *p)
+{
+	const struct pending_set *q = p->next;
+	while (q && strcmp(q->name, p->name) != 0)
+		q = q->next;
+	return q && s->replies.tx != TX_IDLE;
+}
+
 /* One SET that has committed: the client has it, and so has this server. */
 static void adopt(struct client *c, struct server *s, const struct pending_set *p)
 {
@@ -88,9 +97,9 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 	switch (p->kind) {
 	case SET_VALUE:
 		if (strcmp(p->name, "datestyle") == 0)
-			sql = whole_datestyle(s, &whole);
-		mine = vars_with(t, c->vars, p->name, sql);
-		its = s->vars ? vars_with(t, s->vars, p->name, sql) : NULL;
+			sql = is_set_again(s, p) ? (struct slice){0} : whole_datestyle(s, &whole);
+		mine = sql.len > 0 ? vars_with(t, c->vars, p->name, sql) : NULL;
+		its = s->vars && mine ? vars_with(t, s->vars, p->name, sql) : NULL;
 		break;
 	case SET_RESET:
 		/* What came in the startup packet is what RESET goes back to. */
@@ -121,13 +130,18 @@ static void adopt(struct client *c, struct server *s, const struct pending_set *
 	s->vars = its;
 }
 
-/* The transaction is over: its SETs count, or never happened. */
-static void settle_sets(struct client *c, struct server *s)
+/* ReadyForQuery: SETs of transactions that are over count, or never happened. */
+static void settle_sets(struct client *c, struct server *s, uint8_t tx)
 {
-	bool undone = c->turn_error || s->rolled_back;
-	for (const struct pending_set *p = c->pending_sets; p && !undone; p = p->next)
+	struct pending_set *p;
+	bool all = tx == TX_IDLE && !c->turn_error;
+	while ((p = c->pending_sets) && (all || p->committed)) {
 		adopt(c, s, p);
-	pending_forget(c);
+		c->pending_sets = p->next;
+		free(p);
+	}
+	if (tx == TX_IDLE)
+		pending_forget(c);
 }
 
 /* What a turn means for one session. `at` is the position of its commit, NULL if it is not known.
@@ -268,8 +282,6 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 	st->query_time_us += (uint64_t)(net_loop_now_us(c->worker->loop) - c->query_started_us);
 	if (tx == TX_IDLE) {
 		settle_mark(c, s, wrote, bits & TURN_RAN, captured);
-		if (c->pending_sets)
-			settle_sets(c, s);
 		if (ddl)
 			ddl_done(c);
 		if (!marks_publish(c) || !marks_await_sample(c))
@@ -282,9 +294,9 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		settle_mark(c, s, false, bits & TURN_RAN, NULL);
 		c->tx_wrote |= (bits & TURN_WROTE) != 0;
 		c->tx_ddl |= (bits & TURN_DDL) != 0;
-		if (c->pending_sets && pending_answered(c, tx))
-			settle_sets(c, s);
 	}
+	if (c->pending_sets)
+		settle_sets(c, s, tx);
 	forget_deallocates(c);
 	transaction_ready(c, s, tx);
 	if (tx != TX_FAILED)
@@ -385,8 +397,7 @@ void settle_deallocated_all(struct client *c, struct server *s)
 void settle_discarded_all(struct client *c, struct server *s)
 {
 	settle_deallocated_all(c, s);
-	/* SETs of the same batch: behind it they count. Which ones were, the server alone could tell. */
-	s->close_after |= c->pending_sets != NULL;
+	pending_forget(c);
 	client_reset_options(c);
 	c->tell_params |= c->startup_vars->count > 0;
 	client_set_vars(c, vars_ref(c->startup_vars));

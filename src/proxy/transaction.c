@@ -166,7 +166,7 @@ enum transaction_next transaction_next(const struct client *c, const struct unit
 	if (s->pinned && chains && !c->pending_sets)
 		return TRANSACTION_MOVES;
 	if (s->pinned)
-		return flags & TRAIT_BINDS || chains || beyond || !pending_follows(c, u, s->mid_batch)
+		return flags & TRAIT_BINDS || chains || beyond || !pending_fits(c, u)
 		           ? TRANSACTION_FAILS
 		           : TRANSACTION_STAYS;
 	if (!u->plain || u->open || unit_names_session(c, u))

@@ -172,8 +172,8 @@ static bool accepts(const struct client *c, const struct server *s, struct slice
 	if (s->mid_batch && u->type == FE_SYNC)
 		return true;
 	/* What the answer changes, the next statement has to find changed. */
-	if (u->traits.flags & (TRAIT_SETS | TRAIT_ROUTER_INSIDE) || c->pending_sets || u->local_only ||
-	    s->barrier)
+	if (u->traits.flags & (TRAIT_SETS | TRAIT_ROUTER_INSIDE) || c->pending_sets || c->sets_asked ||
+	    u->local_only || s->barrier)
 		return false;
 	/* Each answer is written to the session of its own statement, and its mark stored, before the
 	 * next one. */

@@ -540,12 +540,11 @@ static bool transaction_open_after(bool open, struct traits one)
 static struct traits classify_list(const List *statements, const struct catalog *c)
 {
 	struct traits all = traits_of(TRAITS_OF_ALL, REASON_REPLICA_FRESH);
-	bool open = false, closed = false, transaction_control = false;
+	bool open = false, closed = false;
 	const ListCell *cell;
 	foreach (cell, statements) {
 		Node *n = ((RawStmt *)lfirst(cell))->stmt;
 		struct traits one = classify_statement(n, c);
-		transaction_control = transaction_control || IsA(n, TransactionStmt);
 		open = transaction_open_after(open, one);
 		closed = !open && (closed || one.flags & TRAIT_TX_END);
 		traits_merge(&all, one);
@@ -561,8 +560,6 @@ static struct traits classify_list(const List *statements, const struct catalog 
 		all.begin = 0;
 		if (all.flags & TRAIT_ROUTER)
 			all.flags ^= TRAIT_ROUTER | TRAIT_ROUTER_INSIDE;
-		if ((all.flags & TRAIT_SETS) && transaction_control)
-			all = with_bind(all, BIND_SETTINGS);
 	}
 	return all;
 }

@@ -23,7 +23,7 @@ struct traits classify(struct slice text, const struct catalog *c);
 
 /* The particulars of statements that the router acts on itself. Filled for a text of which the
  * traits say TRAIT_SETS, TRAIT_ROUTER, TRAIT_ROUTER_INSIDE, TRAIT_DEALLOCATE, TRAIT_TX_PARTIAL or
- * BIND_PREPARE, or that it begins and ends transactions, one call back a statement in order. */
+ * BIND_PREPARE, one call back a statement in order. */
 enum set_kind {
 	SET_VALUE, /* SET name = value (session level) */
 	SET_LOCAL, /* SET LOCAL: ends with the transaction */
@@ -35,11 +35,11 @@ enum set_kind {
 	SET_SAVEPOINT,  /* name */
 	SET_RELEASE,
 	SET_ROLLBACK_TO,
-	SET_CHAIN, /* COMMIT or ROLLBACK AND CHAIN */
 };
 
 struct set_stmt {
 	enum set_kind kind;
+	uint32_t nth;  /* its place among the statements of the text, from 0 */
 	char name[64]; /* folded to lower case; "timezone" for TIME ZONE */
 	/* The value as one text: a single constant, or constants joined by ", "; for router names. */
 	char value[2400];  /* a list of tokens has up to 2375 bytes */

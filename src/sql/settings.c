@@ -119,8 +119,7 @@ static bool fill_transaction(struct set_stmt *s, const TransactionStmt *t)
 		s->kind = SET_ROLLBACK_TO;
 		break;
 	default:
-		s->kind = SET_CHAIN;
-		return t->chain;
+		return false;
 	}
 	/* As the server knows it: not folded again. */
 	size_t len = strlen(t->savepoint_name);
@@ -187,7 +186,7 @@ bool classify_settings(struct slice text, set_stmt_fn fn, void *arg)
 	const ListCell *cell;
 	foreach (cell, p.statements) {
 		const RawStmt *raw = lfirst(cell);
-		struct set_stmt s = {0};
+		struct set_stmt s = {.nth = (uint32_t)foreach_current_index(cell)};
 		if (!fill(&s, raw->stmt))
 			continue;
 		if (!s.value_ok)

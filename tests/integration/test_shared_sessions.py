@@ -178,11 +178,12 @@ def test_a_write_by_any_road_is_read_through_the_other_router(routers, fleet, ho
     a, b, stranger = named(ta, "u1"), named(tb, "u1"), named(tb, "u2")
     read(b)
     with paused(fleet):
-        for _ in range(3):
+        for first in (True, False, False):
             n = next(_versions)
             WRITES[how](a, n)
             assert read(b) == (n, "primary")
-        assert read(stranger)[1] != "primary", "somebody else's session is held up too"
+            # At once: a replica that stands still for longer than marks are kept is asked by nobody.
+            assert not first or read(stranger)[1] != "primary", "somebody else's session is held up too"
 
 
 def test_a_copy_is_read_through_the_other_router(routers, fleet):

@@ -482,6 +482,9 @@ static void each_set_of_a_text_has_its_own_text(void **state)
 	assert_string_equal(seen.texts[0], "SET a.a = 1");
 	assert_string_equal(seen.texts[1], "RESET b.b");
 	assert_string_equal(seen.texts[2], "SET c.c = 'x;y'");
+	assert_int_equal(seen.all[0].nth, 0);
+	assert_int_equal(seen.all[1].nth, 2);
+	assert_int_equal(seen.all[2].nth, 3);
 }
 
 static void a_name_that_does_not_fit_binds(void **state)
