@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "client.h"
+#include "pool.h"
 #include "server.h"
 #include "watch/dial.h"
 #include "worker.h"
@@ -93,7 +94,7 @@ static void on_event(void *owner, unsigned events)
 void cancel_send(struct server *s)
 {
 	struct worker *w = s->worker;
-	const struct watch_node *n = &w->settings->nodes[s->pool->node];
+	const struct watch_node *n = pool_node(s->pool);
 	struct cancel *k = s->cancels < 8 ? calloc(1, sizeof(*k)) : NULL;
 	if (!k)
 		return;

@@ -13,6 +13,7 @@
 #include "sql/tags.h"
 #include "tokens.h"
 #include "transaction.h"
+#include "vars_sync.h"
 #include "worker.h"
 
 /* ---------------------------------------------------------------- refusing */
@@ -356,10 +357,10 @@ static bool sequences_matter(const struct client *c, const struct unit *u)
 static enum dispatch with_settings(struct client *c, struct server *s, const struct unit *u)
 {
 	bool sequences = sequences_matter(c, u);
-	if (server_suits(s, c, sequences))
+	if (vars_sync_suits(s, c, sequences))
 		return DISPATCH_GO;
 	c->state = CLIENT_WAIT_SYNC;
-	if (!server_sync(s, c, sequences))
+	if (!vars_sync(s, c, sequences))
 		server_close(s, "settings could not be sent");
 	return DISPATCH_WAIT;
 }

@@ -159,8 +159,7 @@ static bool ask_for_sets(struct forward *f, struct slice text, uint32_t flags)
 	case PENDING_ASKED:
 		break;
 	case PENDING_TOO_MANY:
-		/* More than can be replayed elsewhere: they stay where they are, and so does the client. */
-		client_bind(c, BIND_SETTINGS, text);
+		pending_give_up(c, text);
 		break;
 	case PENDING_NO_MEMORY:
 		return forward_no_memory(f);
@@ -767,7 +766,6 @@ bool forward_unit(struct client *c, struct server *s, struct slice in, struct un
 		s->in_tx_after = s->replies.tx != TX_IDLE;
 		s->barrier = false;
 		c->sent_blind = false;
-		c->sets_asked = 0;
 	}
 	if (flags & ~LEAVES_NOTHING || c->batch_bits)
 		note_traits(c, s, u);

@@ -90,6 +90,12 @@ enum pending_asked pending_ask(const struct client *c, struct slice text,
 	return a.result;
 }
 
+void pending_give_up(struct client *c, struct slice text)
+{
+	client_bind(c, BIND_SETTINGS, text);
+	pending_forget(c);
+}
+
 bool pending_fits(const struct client *c, const struct unit *u)
 {
 	struct pending_set *asked;
@@ -130,11 +136,10 @@ static void drop_replaced(struct client *c, const struct pending_set *by)
 	}
 }
 
-/* More than can be replayed elsewhere stays where it is, and so does the client. */
 static void append(struct client *c, struct pending_set *p)
 {
 	if (!has_room(c, 1, p->sql_len)) {
-		client_bind(c, BIND_SETTINGS, slice_of(p->sql, p->sql_len));
+		pending_give_up(c, slice_of(p->sql, p->sql_len));
 		free(p);
 		return;
 	}

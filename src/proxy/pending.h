@@ -25,6 +25,9 @@ enum pending_asked { PENDING_ASKED, PENDING_TOO_MANY, PENDING_NO_MEMORY };
 enum pending_asked pending_ask(const struct client *c, struct slice text,
                                struct pending_set **asked);
 void pending_free(struct pending_set *list);
+/* They are more than can be replayed elsewhere: they stay where they are, and so does the client.
+ */
+void pending_give_up(struct client *c, struct slice text);
 /* Can the client have all that the unit may set? */
 bool pending_fits(const struct client *c, const struct unit *u);
 

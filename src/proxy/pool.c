@@ -438,6 +438,11 @@ static int connecting(const struct pool *p)
 	return n;
 }
 
+const struct watch_node *pool_node(const struct pool *p)
+{
+	return &p->account->database->worker->settings->nodes[p->node];
+}
+
 bool pool_asks_another(struct pool *p, const struct server *s)
 {
 	if (!is_kept(s) || !account_asks_sequences(p->account))

@@ -30,6 +30,8 @@ struct account *account_for_lookups(struct database *db, struct slice user);
 /* A client of it, or the catalog of its database, asks for currval() or lastval(): from then on a connection is
  * kept, while there are others, for the client that may have advanced a sequence there. */
 bool account_asks_sequences(const struct account *a);
+/* The node that its connections lead to. */
+const struct watch_node *pool_node(const struct pool *p);
 /* It is kept for somebody, and the router's own questions may take their time: asks a new one instead, if the
  * pool may have one. */
 bool pool_asks_another(struct pool *p, const struct server *s);

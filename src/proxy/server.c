@@ -12,20 +12,16 @@
 #include "operate.h"
 #include "pool.h"
 #include "relay.h"
+#include "server_login.h"
 #include "settle.h"
 #include "transaction.h"
 #include "unseen.h"
+#include "vars_sync.h"
 #include "watch/dial.h"
 #include "worker.h"
 
-#define LOGIN_OUT_MAX (16 * 1024)
 #define PARAMS_BYTES_MAX (16 * 1024)
 #define MESSAGE_HELD_MAX HOLD_MAX
-
-static const char verify_query[] =
-	"SELECT (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, "
-	"pg_catalog.pg_is_in_recovery(), "
-	"pg_catalog.current_setting('default_transaction_isolation') = 'read committed', " UNSEEN_WHO;
 
 static void server_event(void *owner, unsigned events);
 
@@ -136,17 +132,12 @@ bool server_ask(struct server *s, enum server_state state, struct slice sql)
 	return ok;
 }
 
-static const struct watch_node *node_of(const struct pool *p)
-{
-	return &p->account->database->worker->settings->nodes[p->node];
-}
-
 /* ---------------------------------------------------------------- connect */
 
 void server_connect(struct pool *p)
 {
 	struct worker *w = p->account->database->worker;
-	const struct watch_node *n = node_of(p);
+	const struct watch_node *n = pool_node(p);
 	struct server *s = calloc(1, sizeof(*s));
 	if (!s)
 		return;
@@ -169,33 +160,6 @@ void server_connect(struct pool *p)
 		server_close(s, "out of descriptors or memory");
 		pool_failed(p, "53000", "the router is out of descriptors or memory", "");
 	}
-}
-
-/* The connection cannot be made: the pool decides who has to be told. What the server itself said is handed
- * on in its own words, as to one that connects directly. */
-static void give_up(struct server *s, const char *sqlstate, const char *error, bool told)
-{
-	struct pool *p = s->pool;
-	const struct watch_node *n = node_of(p);
-	char where[224], text[sizeof(p->error)], hint[sizeof(p->hint)] = "";
-	snprintf(where, sizeof(where), "%.63s (server %.100s:%d)", n->name, n->host, n->port);
-	if (told) {
-		snprintf(text, sizeof(text), "%s", error);
-		snprintf(hint, sizeof(hint), "%s said so to the router.", where);
-	} else {
-		snprintf(text, sizeof(text), "%s: %.150s", where, error);
-	}
-	s->worker->stats.server_connect_failures++;
-	log_warn("node=%s database=%s user=%s cannot connect: %s", n->name,
-	         p->account->database->dbname, p->account->user, error);
-	pool_wait_before_retry(p);
-	server_close(s, NULL);
-	pool_failed(p, sqlstate, text, hint);
-}
-
-static void connect_failed(struct server *s, const char *sqlstate, const char *error)
-{
-	give_up(s, sqlstate, error, false);
 }
 
 /* The watcher has lost the node since, for a while now, and may have got it back: a server that was only
@@ -226,7 +190,7 @@ void server_tend(struct server *s, int64_t now_us)
 		s->alone_since_us = 0;
 	if (s->state <= SERVER_VERIFY &&
 	    now_us - s->connected_at_us > s->worker->settings->server_connect_timeout_us)
-		connect_failed(s, "08006", "the login was not over within server_connect_timeout");
+		server_login_failed(s, "08006", "the login was not over within server_connect_timeout");
 	else if (alone)
 		tend_alone(s, now_us);
 	else if (s->reading && hangs(s, s->client ? s->client->turn_started_us : now_us, now_us)) {
@@ -239,107 +203,6 @@ void server_tend(struct server *s, int64_t now_us)
 		server_close(s, "auth_query was not answered within server_connect_timeout");
 	} else if (s->state == SERVER_UNSEEN) {
 		unseen_tend(s, now_us);
-	}
-}
-
-static bool start_login(struct login *l, const struct account *a, struct buf *out)
-{
-	struct slice user = slice_str(a->user), database = slice_str(a->database->dbname);
-	if (a->lookups)
-		return login_start_fixed_path(l, user, database, slice_str("tidemark"), a->secret_kind,
-		                              account_proof(a), out);
-	return login_start(l, user, database, (struct slice){0}, a->secret_kind, account_proof(a), out);
-}
-
-static void login_begin(struct server *s)
-{
-	struct account *a = s->pool->account;
-	s->state = SERVER_LOGIN;
-	s->login = calloc(1, sizeof(*s->login));
-	struct buf out;
-	buf_init(&out, LOGIN_OUT_MAX);
-	bool ok = s->login && start_login(s->login, a, &out) && server_send(s, &out);
-	buf_release(&out);
-	if (ok)
-		dial_bind(node_of(s->pool), s->stream, s->login);
-	if (!ok)
-		connect_failed(s, "08006", "the startup packet could not be sent");
-}
-
-static bool login_message(struct server *s, const struct frame *f)
-{
-	uint8_t nonce[SCRAM_NONCE_RAW];
-	net_random(nonce, sizeof(nonce));
-	struct buf out;
-	buf_init(&out, LOGIN_OUT_MAX);
-	enum login_step step = login_feed(s->login, f, nonce, &out);
-	bool sent = out.len == 0 || server_send(s, &out);
-	buf_release(&out);
-
-	if (step == LOGIN_FAILED || !sent) {
-		char error[256], sqlstate[6];
-		bool told = sent && s->login->told;
-		snprintf(error, sizeof(error), "%s", sent ? s->login->error : "connection lost");
-		snprintf(sqlstate, sizeof(sqlstate), "%s", sent ? s->login->sqlstate : "08006");
-		give_up(s, sqlstate[0] ? sqlstate : "08006", error, told);
-		return false;
-	}
-	if (step == LOGIN_MORE)
-		return true;
-
-	s->pid = s->login->pid;
-	s->key_len = s->login->key_len;
-	memcpy(s->key, s->login->key, s->key_len);
-	struct slice params = buf_slice(&s->login->params);
-	buf_append(&s->params, params.ptr, params.len);
-	login_release(s->login);
-	free(s->login);
-	s->login = NULL;
-	s->replies.tx = TX_IDLE;
-	s->vars = vars_ref(s->worker->vars.none);
-	if (!server_ask(s, SERVER_VERIFY, slice_str(verify_query))) {
-		connect_failed(s, "08006", "connection lost");
-		return false;
-	}
-	return true;
-}
-
-static void note_isolation(struct server *s, enum default_isolation isolation)
-{
-	s->isolation = s->pool->isolation = isolation;
-	s->pool->account->odd_isolation_count += isolation == ISOLATION_OTHER;
-}
-
-/* The pooled connection and the watcher's must talk to the same server process in the same role: a
- * position learnt by the one is a promise about the other. */
-static void verify_row(struct server *s, struct slice body)
-{
-	struct slice start, recovery, isolation;
-	if (!msg_data_row_column(body, 0, &start) || !msg_data_row_column(body, 1, &recovery) ||
-	    !start.ptr || !recovery.ptr || recovery.len != 1) {
-		s->own_failed = true;
-		return;
-	}
-	int64_t us = 0;
-	for (size_t i = 0; i < start.len && start.ptr[i] >= '0' && start.ptr[i] <= '9' && i < 18; i++)
-		us = us * 10 + (start.ptr[i] - '0');
-	s->incarnation = us;
-	bool read_committed = msg_data_row_column(body, 2, &isolation) && slice_eq_str(isolation, "t");
-	note_isolation(s, read_committed ? ISOLATION_READ_COMMITTED : ISOLATION_OTHER);
-	s->own_failed |= !unseen_take_who(s, body, 3);
-
-	int node = s->pool->node;
-	const struct watch_facts *facts = watch_facts(s->worker->watch, node);
-	bool replica = recovery.ptr[0] == 't';
-	bool known_replica = s->worker->fleet.nodes[node].role == NODE_ROLE_REPLICA;
-	if (facts->known && (facts->postmaster_start_us != us || replica != known_replica)) {
-		s->own_failed = true;
-		snprintf(s->own_error, sizeof(s->own_error),
-		         "another server, or another role, than the watcher knows");
-		watch_distrust(s->worker->watch, node, "a pooled connection met another server or role");
-	} else if (!facts->known) {
-		s->own_failed = true;
-		snprintf(s->own_error, sizeof(s->own_error), "the node's role is not known yet");
 	}
 }
 
@@ -372,110 +235,6 @@ static void reset_done(struct server *s)
 	s->vars = vars_ref(s->worker->vars.none);
 }
 
-/* ------------------------------------------------------------------- sync */
-
-static bool strangers(uint64_t user, const struct client *c)
-{
-	return user != 0 && user != c->serial;
-}
-
-bool server_suits(const struct server *s, const struct client *c, bool sequences)
-{
-	return s->vars == c->vars && !strangers(s->sets_user, c) &&
-	       !(sequences && strangers(s->sequence_user, c));
-}
-
-bool server_sync(struct server *s, struct client *c, bool sequences)
-{
-	struct buf sql;
-	buf_init(&sql, VARS_BYTES * 3);
-	const struct vars *from = s->vars;
-	bool ok = s->vars != NULL;
-	if (strangers(s->sets_user, c)) {
-		ok = ok && buf_append_str(&sql, "RESET ALL;");
-		from = s->worker->vars.none;
-		s->sets_user = 0;
-	}
-	if (sequences && strangers(s->sequence_user, c)) {
-		ok = ok && buf_append_str(&sql, "DISCARD SEQUENCES;");
-		s->sequence_user = 0;
-	}
-	ok = ok && vars_diff(from, c->vars, &sql);
-	if (ok) {
-		s->vars_after = vars_ref(c->vars);
-		s->worker->stats.syncs++;
-		ok = server_ask(s, SERVER_SYNC, buf_slice(&sql));
-	}
-	buf_release(&sql);
-	return ok;
-}
-
-bool server_discard_sequences(struct server *s)
-{
-	s->sequence_user = 0;
-	s->vars_after = vars_ref(s->vars);
-	return server_ask(s, SERVER_SYNC, slice_str("DISCARD SEQUENCES"));
-}
-
-/* RESET goes back to the startup packet's value, which this connection does not know. */
-static bool append_restored(struct buf *sql, const struct client *c, struct pending_set *p)
-{
-	const struct vars *none = c->worker->vars.none;
-	const char *at_start;
-	if (p->restored || (p->kind != SET_RESET && p->kind != SET_RESET_ALL))
-		return true;
-	p->restored = true;
-	if (p->kind == SET_RESET_ALL)
-		return vars_diff(none, c->startup_vars, sql);
-	at_start = vars_find(c->startup_vars, p->name);
-	return !at_start || (buf_append_str(sql, at_start) && buf_append_str(sql, ";"));
-}
-
-enum server_restore server_restore(struct server *s, struct client *c)
-{
-	if (!s->vars || s->replies.tx == TX_FAILED)
-		return RESTORE_NOTHING;
-	if (s->replies.tx == TX_IDLE && s->vars != c->vars)
-		return server_sync(s, c, false) ? RESTORE_ASKED : RESTORE_FAILED;
-	struct buf sql;
-	buf_init(&sql, VARS_BYTES * 3);
-	bool ok = true;
-	for (struct pending_set *p = c->pending_sets; p; p = p->next)
-		ok = append_restored(&sql, c, p) && ok;
-	enum server_restore result = ok ? RESTORE_NOTHING : RESTORE_FAILED;
-	if (ok && sql.len > 0) {
-		s->vars_after = vars_ref(s->vars);
-		c->tell_params = true;
-		result = server_ask(s, SERVER_SYNC, buf_slice(&sql)) ? RESTORE_ASKED : RESTORE_FAILED;
-	}
-	buf_release(&sql);
-	return result;
-}
-
-static void sync_done(struct server *s)
-{
-	struct client *c = s->client;
-	struct vars *after = s->vars_after;
-	s->vars_after = NULL;
-	s->state = SERVER_ACTIVE;
-	if (s->own_failed) {
-		char error[sizeof(s->own_error)], sqlstate[6];
-		snprintf(error, sizeof(error), "%s", s->own_error);
-		snprintf(sqlstate, sizeof(sqlstate), "%s", s->own_sqlstate);
-		vars_put(&s->worker->vars, after);
-		/* What was to be taken away first is still there. */
-		s->sequence_user = s->sets_user = UINT64_MAX;
-		c->server = NULL;
-		s->client = NULL;
-		server_release(s);
-		client_fatal(c, sqlstate, error, "The settings of this connection cannot be applied.");
-		return;
-	}
-	vars_put(&s->worker->vars, s->vars);
-	s->vars = after;
-	worker_make_runnable(s->worker, c);
-}
-
 /* -------------------------------------------------- the router's own answers */
 
 static void own_error(struct server *s, const struct frame *f)
@@ -492,14 +251,11 @@ static void own_done(struct server *s)
 {
 	switch (s->state) {
 	case SERVER_VERIFY:
-		if (s->own_failed) {
-			connect_failed(s, "08006", s->own_error[0] ? s->own_error : "verification failed");
+		if (!server_login_done(s))
 			return;
-		}
-		pool_connected(s->pool);
 		break;
 	case SERVER_SYNC:
-		sync_done(s);
+		vars_sync_done(s);
 		return;
 	case SERVER_TASK:
 		if (s->task == TASK_CATALOG)
@@ -542,7 +298,7 @@ static bool own_message(struct server *s, const struct frame *f)
 		break;
 	case BE_DATA_ROW:
 		if (s->state == SERVER_VERIFY)
-			verify_row(s, frame_body(f));
+			server_login_row(s, frame_body(f));
 		else if (s->state == SERVER_UNSEEN)
 			unseen_row(s, frame_body(f));
 		else if (s->task == TASK_CATALOG)
@@ -600,7 +356,7 @@ static size_t held_messages(struct server *s, struct slice in, bool *broken)
 			break;
 		used += frame_size(&f);
 		if (s->state == SERVER_LOGIN) {
-			if (!login_message(s, &f))
+			if (!server_login_message(s, &f))
 				break;
 		} else if (s->state == SERVER_IDLE) {
 			*broken = !idle_message(s, &f);
@@ -656,7 +412,7 @@ static void on_readable(struct server *s)
 		return;
 	if (n <= 0) {
 		if (s->state <= SERVER_VERIFY)
-			connect_failed(s, "08006",
+			server_login_failed(s, "08006",
 			               n == NET_EOF ? "the server closed the connection"
 			                            : net_stream_error(s->stream));
 		else
@@ -704,11 +460,11 @@ static void server_event(void *owner, unsigned events)
 {
 	struct server *s = owner;
 	if (events & NET_FAILED) {
-		connect_failed(s, "08006", net_stream_error(s->stream));
+		server_login_failed(s, "08006", net_stream_error(s->stream));
 		return;
 	}
 	if (events & NET_CONNECTED) {
-		login_begin(s);
+		server_login_begin(s);
 		return;
 	}
 	if (events & NET_WRITABLE) {
@@ -810,7 +566,7 @@ void server_close(struct server *s, const char *why)
 	struct client *c = s->client;
 	if (why)
 		log_info("node=%s database=%s user=%s pid=%u server connection closed: %s",
-		         node_of(p)->name, p->account->database->name, p->account->user, s->pid, why);
+		         pool_node(p)->name, p->account->database->name, p->account->user, s->pid, why);
 
 	bool rerun = c && s->state == SERVER_ACTIVE && (relay_rerun(s, RERUN_LOST) || transaction_lost(c));
 	if (!rerun && (s->replies.count > 0))

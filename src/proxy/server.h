@@ -29,18 +29,6 @@ void server_abandon(struct server *s);
 bool server_roll_back(struct server *s);
 /* Session state that cannot be replayed must go before anybody else gets it: DISCARD ALL. */
 void server_reset(struct server *s);
-/* The server carries this client's settings and nothing of others that it could see. `sequences`:
- * it may come to ask for currval() or lastval() there. */
-bool server_suits(const struct server *s, const struct client *c, bool sequences);
-/* Makes it so: replays settings, takes away what others left. The client goes on when that is done.
- * False: cannot. */
-bool server_sync(struct server *s, struct client *c, bool sequences);
-/* The last part of that alone, for a client that has the server already. */
-bool server_discard_sequences(struct server *s);
-/* The same for a client that has kept its server: after RESET the server's own idea of the start is
- * in force, and has to give way to that of the client's startup packet; inside a transaction too. */
-enum server_restore { RESTORE_NOTHING, RESTORE_ASKED, RESTORE_FAILED };
-enum server_restore server_restore(struct server *s, struct client *c);
 /* Its node is up in the epoch it was verified in; the primary may be trusted while its watcher is
  * away, as PostgreSQL itself refuses writes after a demotion. */
 bool server_trusted(const struct server *s);

@@ -14,6 +14,7 @@
 #include "tokens.h"
 #include "transaction.h"
 #include "unseen.h"
+#include "vars_sync.h"
 #include "worker.h"
 
 /* ---------------------------------------------------------- whose turn it is */
@@ -59,89 +60,6 @@ static struct position corrected(const struct worker *w, int node, struct positi
 {
 	const struct watch_facts *facts = watch_facts(w->watch, node);
 	return position_without_page_header(at, facts->wal_block_size, facts->wal_segment_size);
-}
-
-/* SET datestyle changes either half of it and leaves the other: what it came to is replayed, as the
- * server reports it. */
-static struct slice whole_datestyle(const struct server *s, struct buf *sql)
-{
-	struct slice left = buf_slice(&s->params), name, value;
-	while (server_next_param(&left, &name, &value)) {
-		if (slice_ieq_str(name, "datestyle") && buf_append_str(sql, "SET datestyle = '") &&
-		    buf_append(sql, value.ptr, value.len) && buf_append_str(sql, "'"))
-			return buf_slice(sql);
-	}
-	return (struct slice){0};
-}
-
-/* What is reported is what the transaction under way has set since. */
-static bool is_set_again(const struct server *s, const struct pending_set *p)
-{
-	const struct pending_set *q = p->next;
-	while (q && strcmp(q->name, p->name) != 0)
-		q = q->next;
-	return q && s->replies.tx != TX_IDLE;
-}
-
-/* One SET that has committed: the client has it, and so has this server. */
-static void adopt(struct client *c, struct server *s, const struct pending_set *p)
-{
-	struct vars_table *t = &c->worker->vars;
-	struct slice sql = slice_of(p->sql, p->sql_len);
-	struct buf whole;
-	buf_init(&whole, 256);
-	struct vars *mine = NULL, *its = NULL;
-	const char *at_start;
-	if (strncmp(p->name, "tidemark.", 9) == 0)
-		return;
-	switch (p->kind) {
-	case SET_VALUE:
-		if (strcmp(p->name, "datestyle") == 0)
-			sql = is_set_again(s, p) ? (struct slice){0} : whole_datestyle(s, &whole);
-		mine = sql.len > 0 ? vars_with(t, c->vars, p->name, sql) : NULL;
-		its = s->vars && mine ? vars_with(t, s->vars, p->name, sql) : NULL;
-		break;
-	case SET_RESET:
-		/* What came in the startup packet is what RESET goes back to. */
-		at_start = vars_find(c->startup_vars, p->name);
-		c->tell_params |= at_start != NULL;
-		mine = at_start ? vars_with(t, c->vars, p->name, slice_str(at_start))
-		                : vars_without(t, c->vars, p->name);
-		if (s->vars && p->restored)
-			its = vars_with(t, s->vars, p->name, slice_str(at_start));
-		else if (s->vars)
-			its = vars_without(t, s->vars, p->name);
-		break;
-	case SET_RESET_ALL:
-		client_reset_options(c);
-		c->tell_params |= c->startup_vars->count > 0;
-		mine = vars_ref(c->startup_vars);
-		its = vars_ref(p->restored ? c->startup_vars : t->none);
-		break;
-	default:
-		return;
-	}
-	buf_release(&whole);
-	if (!mine)
-		client_bind(c, BIND_SETTINGS, slice_of(p->sql, p->sql_len));
-	if (mine)
-		client_set_vars(c, mine);
-	vars_put(t, s->vars);
-	s->vars = its;
-}
-
-/* ReadyForQuery: SETs of transactions that are over count, or never happened. */
-static void settle_sets(struct client *c, struct server *s, uint8_t tx)
-{
-	struct pending_set *p;
-	bool all = tx == TX_IDLE && !c->turn_error;
-	while ((p = c->pending_sets) && (all || p->committed)) {
-		adopt(c, s, p);
-		c->pending_sets = p->next;
-		free(p);
-	}
-	if (tx == TX_IDLE)
-		pending_forget(c);
 }
 
 /* What a turn means for one session. `at` is the position of its commit, NULL if it is not known.
@@ -296,7 +214,8 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 		c->tx_ddl |= (bits & TURN_DDL) != 0;
 	}
 	if (c->pending_sets)
-		settle_sets(c, s, tx);
+		vars_sync_adopt(c, s, tx);
+	c->sets_asked = 0;
 	forget_deallocates(c);
 	transaction_ready(c, s, tx);
 	if (tx != TX_FAILED)

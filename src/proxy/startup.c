@@ -13,6 +13,7 @@
 #include "operate.h"
 #include "pool.h"
 #include "server.h"
+#include "vars_sync.h"
 #include "worker.h"
 
 #define CONSOLE_DATABASE "tidemark"
@@ -559,8 +560,8 @@ void startup_welcome(struct client *c)
 			return;
 		}
 	}
-	if (!server_suits(s, c, false)) {
-		if (!server_sync(s, c, false))
+	if (!vars_sync_suits(s, c, false)) {
+		if (!vars_sync(s, c, false))
 			server_close(s, "settings could not be sent");
 		return;
 	}

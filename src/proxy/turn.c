@@ -16,6 +16,7 @@
 #include "transaction.h"
 #include "unit.h"
 #include "unseen.h"
+#include "vars_sync.h"
 #include "worker.h"
 
 #define TOKEN_WAIT_US 1000000
@@ -25,7 +26,7 @@ static bool restored(struct client *c, struct server *s)
 {
 	if (s->replies.count > 0 || s->mid_batch || (!c->pending_sets && s->vars == c->vars))
 		return true;
-	switch (server_restore(s, c)) {
+	switch (vars_sync_restore(s, c)) {
 	case RESTORE_NOTHING:
 		return true;
 	case RESTORE_FAILED:
@@ -56,7 +57,7 @@ static bool clean_of_sequences(struct client *c, struct server *s, const struct 
 	if (!sequences_are_foreign(c, s, u) || s->replies.count > 0 || s->replies.tx == TX_FAILED)
 		return true;
 	c->state = CLIENT_WAIT_SYNC;
-	if (!server_discard_sequences(s))
+	if (!vars_sync_discard_sequences(s))
 		server_close(s, "settings could not be sent");
 	return false;
 }

@@ -4,7 +4,7 @@
  * everywhere (to a limit), then changed in the same ways on each run. What was done last is told
  * when something breaks:
  *
- *   driver CORPUS COUNT      the corpus, and so many mutations
+ *   driver CORPUS COUNT      the corpus, each file cut off at up to COUNT / 150 places, and so many mutations
  *   driver CORPUS FROM TO    mutations FROM … TO-1 alone
  *
  * A mutation depends on its number and on nothing else, so "driver CORPUS 4711 4712" replays one.
@@ -19,7 +19,8 @@
 
 #define SEEDS_MAX 256
 #define INPUT_MAX 65536
-#define CUTS_MAX 300
+/* Of each file of the corpus, for so many mutations in all. */
+#define CUTS_PER 150
 
 struct seed {
 	char *name;
@@ -117,9 +118,9 @@ static void run(const uint8_t *bytes, size_t len)
 	free(copy);
 }
 
-static void run_seed(const struct seed *s)
+static void run_seed(const struct seed *s, long count)
 {
-	size_t step = s->len / CUTS_MAX + 1;
+	size_t step = s->len / ((size_t)count / CUTS_PER + 1) + 1;
 	for (size_t len = 0; len < s->len; len += step) {
 		(void)snprintf(doing, sizeof(doing), "the first %zu bytes of %s\n", len, s->name);
 		run(s->bytes, len);
@@ -227,7 +228,7 @@ int main(int argc, char **argv)
 	read_corpus(argv[1]);
 	watch_for_death();
 	for (int i = 0; argc == 3 && i < seed_count; i++)
-		run_seed(&seeds[i]);
+		run_seed(&seeds[i], to);
 	for (long i = from; i < to; i++)
 		run_mutation(i);
 	for (int i = 0; i < seed_count; i++) {
