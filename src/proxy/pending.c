@@ -187,13 +187,8 @@ static void released(struct client *c, const char *name)
 	}
 }
 
-bool pending_done(struct client *c, struct reply *e)
+static void one_done(struct client *c, struct pending_set *p)
 {
-	struct pending_set *p = e->data;
-	uint32_t nth = e->size++;
-	if (!p || p->nth != nth)
-		return false;
-	e->data = p->next;
 	if (is_set(p->kind)) {
 		drop_replaced(c, p);
 		append(c, p);
@@ -206,7 +201,18 @@ bool pending_done(struct client *c, struct reply *e)
 			released(c, p->name);
 		free(p);
 	}
-	return true;
+}
+
+bool pending_done(struct client *c, struct reply *e)
+{
+	struct pending_set *p = e->data;
+	uint32_t nth = e->size++;
+	bool any = p && p->nth == nth;
+	for (; p && p->nth == nth; p = e->data) {
+		e->data = p->next;
+		one_done(c, p);
+	}
+	return any;
 }
 
 void pending_ended(struct client *c, bool committed)

@@ -309,6 +309,9 @@ static struct traits classify_set(const VariableSetStmt *s)
 		return s->kind == VAR_SET_VALUE && !s->is_local ? with_bind(t, BIND_ROLE) : t;
 	case SETTING_SESSION:
 		return s->is_local ? t : with_bind(t, BIND_SET_CONFIG);
+	case SETTING_DEFAULTS:
+		t.flags |= TRAIT_SETS;
+		break;
 	case SETTING_PLAIN:
 		return classify_plain_set(s);
 	}

@@ -23,7 +23,7 @@ struct traits classify(struct slice text, const struct catalog *c);
 
 /* The particulars of statements that the router acts on itself. Filled for a text of which the
  * traits say TRAIT_SETS, TRAIT_ROUTER, TRAIT_ROUTER_INSIDE, TRAIT_DEALLOCATE, TRAIT_TX_PARTIAL or
- * BIND_PREPARE, one call back a statement in order. */
+ * BIND_PREPARE, one call back a statement in order; SET SESSION CHARACTERISTICS, one for each option. */
 enum set_kind {
 	SET_VALUE, /* SET name = value (session level) */
 	SET_LOCAL, /* SET LOCAL: ends with the transaction */

@@ -15,7 +15,7 @@ enum setting_class setting_class(const char *name)
 		{"role", SETTING_ROLE},
 		{"session_authorization", SETTING_ROLE},
 		{"seed", SETTING_SESSION},
-		{"SESSION CHARACTERISTICS", SETTING_SESSION},
+		{"SESSION CHARACTERISTICS", SETTING_DEFAULTS},
 		{"TRANSACTION", SETTING_TRANSACTION},
 		{"TRANSACTION SNAPSHOT", SETTING_TRANSACTION},
 		{"transaction_isolation", SETTING_TRANSACTION},
@@ -178,6 +178,30 @@ static struct slice statement_text(struct slice all, const RawStmt *raw)
 	return slice_of(all.ptr + start, len);
 }
 
+/* SET SESSION CHARACTERISTICS AS TRANSACTION sets default_transaction_isolation and its kin, one for each
+ * option (ExecSetVariableStmt() in PostgreSQL's guc.c). The grammar has only constants there. */
+static void tell_defaults(const VariableSetStmt *v, uint32_t nth, set_stmt_fn fn, void *arg)
+{
+	const ListCell *cell;
+	foreach (cell, v->args) {
+		const DefElem *option = lfirst(cell);
+		struct set_stmt s = {.kind = SET_VALUE, .nth = nth};
+		char text[128];
+		s.value_ok = append_constant(&s, option->arg);
+		(void)snprintf(s.name, sizeof(s.name), "default_%s", option->defname);
+		(void)snprintf(text, sizeof(text), "SET %s = '%.50s'", s.name, s.value);
+		s.text = slice_str(text);
+		fn(arg, &s);
+	}
+}
+
+static bool sets_defaults(const Node *n)
+{
+	const VariableSetStmt *v = (const VariableSetStmt *)n;
+	return IsA(n, VariableSetStmt) && v->kind == VAR_SET_MULTI &&
+	       setting_class(v->name) == SETTING_DEFAULTS;
+}
+
 bool classify_settings(struct slice text, set_stmt_fn fn, void *arg)
 {
 	struct parse p;
@@ -187,6 +211,8 @@ bool classify_settings(struct slice text, set_stmt_fn fn, void *arg)
 	foreach (cell, p.statements) {
 		const RawStmt *raw = lfirst(cell);
 		struct set_stmt s = {.nth = (uint32_t)foreach_current_index(cell)};
+		if (sets_defaults(raw->stmt))
+			tell_defaults((const VariableSetStmt *)raw->stmt, s.nth, fn, arg);
 		if (!fill(&s, raw->stmt))
 			continue;
 		if (!s.value_ok)

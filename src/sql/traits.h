@@ -61,7 +61,7 @@ enum bind_reason {
 	BIND_PREPARE,    /* SQL PREPARE / EXECUTE */
 	BIND_ADVISORY,   /* session advisory lock */
 	BIND_ROLE,       /* SET ROLE, SET SESSION AUTHORIZATION */
-	BIND_SET_CONFIG, /* set_config() at session level, SET SESSION CHARACTERISTICS */
+	BIND_SET_CONFIG, /* set_config() at session level */
 	BIND_LOAD,
 	BIND_SETTINGS, /* settings whose state cannot be told (rolled back in part, too many) */
 	BIND_SEQUENCE, /* currval(), lastval() */

@@ -63,6 +63,7 @@ enum setting_class {
 	SETTING_TRANSACTION, /* belongs to the transaction, whatever the SET says */
 	SETTING_ROLE,        /* role, session_authorization */
 	SETTING_SESSION,     /* session state that cannot be replayed */
+	SETTING_DEFAULTS,    /* SESSION CHARACTERISTICS: default_transaction_* by other names */
 };
 enum setting_class setting_class(const char *name);
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: PostgreSQL
-"""Unmodified clients: psql, pgbench, libpq in C, psycopg2, node-postgres. Each test runs against plain
+"""Unmodified clients: psql, pgbench, libpq in C, psycopg2, node-postgres, pgjdbc. Each test runs against plain
 PostgreSQL and against Tidemark, so a wrong expectation shows at once."""
 
 import io
@@ -13,6 +13,7 @@ import pytest
 
 import harness
 from harness import HOST, rows, value
+from test_recipes import PGJDBC
 
 # ---- psql ----
 
@@ -280,3 +281,26 @@ def test_node_postgres(target, node_modules):
                        capture_output=True, text=True, timeout=60, env=dict(os.environ, NODE_PATH=node_modules))
     assert r.returncode == 0, r.stdout + r.stderr
     assert r.stdout.count("ok ") == 9, r.stdout + r.stderr
+
+
+# ---- pgjdbc ----
+
+def test_pgjdbc_keeps_tenants_apart_and_binds_nobody(router, fleet):
+    """search_path set in transactions, by the driver's own batches, over fewer connections than there are clients."""
+    tenants = ["tenant_a", "tenant_b", "tenant_c", "tenant_d"]
+    fleet.primary.sql("".join(f"CREATE SCHEMA {s} AUTHORIZATION app; CREATE TABLE {s}.tenant AS SELECT '{s}' AS who; "
+                              f"GRANT SELECT ON {s}.tenant TO app; " for s in tenants))
+    try:
+        fleet.sync()
+        t = router(default_pool_size=2)
+        java = subprocess.Popen(["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", PGJDBC,
+                                 os.path.join(os.path.dirname(__file__), "Tenants.java"), f"{HOST}:{t.port}"],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            assert java.stdout.readline() == "wrong=0 seen=800\n"
+            clients = [r for r in t.show("CLIENTS") if r["database"] == "app"]
+            assert [r["bound"] for r in clients] == [""] * len(tenants), clients
+        finally:
+            java.communicate(timeout=20)
+    finally:
+        fleet.primary.sql("".join(f"DROP SCHEMA {s} CASCADE; " for s in tenants))

@@ -487,6 +487,21 @@ static void each_set_of_a_text_has_its_own_text(void **state)
 	assert_int_equal(seen.all[2].nth, 3);
 }
 
+static void session_characteristics_are_defaults(void **state)
+{
+	struct seen seen = settings_of("SELECT 1; SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, "
+	                               "ISOLATION LEVEL REPEATABLE READ, NOT DEFERRABLE; RESET a");
+	assert_int_equal(seen.count, 4);
+	assert_string_equal(seen.all[0].name, "default_transaction_read_only");
+	assert_string_equal(seen.texts[0], "SET default_transaction_read_only = '1'");
+	assert_string_equal(seen.texts[1], "SET default_transaction_isolation = 'repeatable read'");
+	assert_string_equal(seen.texts[2], "SET default_transaction_deferrable = '0'");
+	for (int i = 0; i < 3; i++)
+		assert_true(seen.all[i].nth == 1 && seen.all[i].kind == SET_VALUE && seen.all[i].value_ok);
+	assert_int_equal(seen.all[3].nth, 2);
+	assert_int_equal(settings_of("SET LOCAL transaction_isolation = 'serializable'").count, 0);
+}
+
 static void a_name_that_does_not_fit_binds(void **state)
 {
 	char sql[256] = "SET a.";
@@ -707,6 +722,7 @@ int main(void)
 		cmocka_unit_test(the_particulars_of_a_set_are_told),
 		cmocka_unit_test(what_cannot_be_replayed_is_not_told),
 		cmocka_unit_test(each_set_of_a_text_has_its_own_text),
+		cmocka_unit_test(session_characteristics_are_defaults),
 		cmocka_unit_test(a_name_that_does_not_fit_binds),
 		cmocka_unit_test(a_value_that_does_not_fit_is_said_so),
 		cmocka_unit_test(settings_of_what_cannot_be_parsed_fail),
