@@ -179,8 +179,11 @@ static void attach_asked(struct forward *f)
 	f->asked = NULL;
 }
 
+/* It may be executed later, and of a SELECT nobody would know. */
 static void forget_asked(struct forward *f)
 {
+	if (f->asked && f->asked_by_select)
+		client_bind(f->c, BIND_SET_CONFIG, f->unit->text);
 	if (f->asked)
 		pending_free(f->asked);
 	f->asked = NULL;
@@ -342,8 +345,11 @@ static bool on_bind(struct forward *f, const struct frame *fr, struct slice at, 
 	if (portal.len == 0) {
 		f->portal_known = true;
 		f->portal_control = t.flags & CONTROL;
+		f->asked_by_select = !(t.flags & TRAIT_RESULT_FREE);
 		if (t.flags & SETS_OR_UNDOES && !ask_for_sets(f, slice_of(stmt->text, stmt->text_len), t.flags))
 			return false;
+	} else if (t.flags & TRAIT_SETS && !(t.flags & TRAIT_RESULT_FREE)) {
+		client_bind(c, BIND_SET_CONFIG, slice_of(stmt->text, stmt->text_len));
 	}
 	if (name.len == 0) {
 		if (!prepare_unnamed(f, stmt))

@@ -21,7 +21,8 @@ struct forward {
 	bool portal_known, ran_unknown;
 	uint32_t portal_control, control;
 	uint32_t bound_flags; /* traits of the statement bound last */
-	struct pending_set *asked; /* by that in the unnamed portal */
+	struct pending_set *asked; /* by that in the unnamed portal; … a SELECT, whose tag would not tell */
+	bool asked_by_select;
 	const char *why;
 };
 

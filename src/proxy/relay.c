@@ -668,6 +668,8 @@ static bool answer(struct server *s, struct client *c, const struct frame *f, st
 	if (f->type == BE_COMMAND_COMPLETE && whole && c && step.verdict == REPLY_STEP_FORWARD &&
 	    tag_matters(&step.entry, f))
 		note_tag(s, c, step.completed ? &step.entry : replies_head(&s->replies), f);
+	if (f->type == BE_PORTAL_SUSPENDED && c && step.entry.tag == TAG_ASKED)
+		pending_done(c, &step.entry);
 	if (f->type == BE_ERROR) {
 		if (c && step.verdict == REPLY_STEP_FORWARD)
 			c->turn_error = true;

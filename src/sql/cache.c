@@ -32,6 +32,7 @@ struct shape_entry {
 	int32_t next;        /* in the chain */
 	struct traits traits;
 	uint8_t kind; /* enum shape_kind */
+	bool by_text; /* its texts differ by their literals: set_config() */
 	bool used;    /* since the hand came by */
 };
 
@@ -235,7 +236,7 @@ static struct shape_entry *shape_current(struct stmt_cache *c, const struct shap
 	uint64_t hash = XXH3_64bits(s->key.ptr, s->key.len);
 	uint32_t generation = catalog_generation(c->catalog);
 	struct shape_entry *e = shape_find(c, s, hash);
-	if (e && e->generation == generation) {
+	if (e && e->generation == generation && !e->by_text) {
 		c->stats.shape_hits++;
 		e->used = true;
 		return e;
@@ -247,6 +248,8 @@ static struct shape_entry *shape_current(struct stmt_cache *c, const struct shap
 		return NULL;
 	e->traits = classify(text, c->catalog);
 	e->traits.flags &= ~(uint32_t)TRAIT_COMMENTED;
+	e->by_text = s->kind != SHAPE_OWN &&
+	             (e->traits.flags & TRAIT_SETS || e->traits.binds == BIND_SET_CONFIG);
 	e->generation = generation;
 	return e;
 }

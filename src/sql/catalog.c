@@ -488,6 +488,11 @@ bool catalog_user_function(const struct catalog *c, struct slice name)
 	return !c->loaded || !builtin_leaves_no_state(name) || table_find(&c->names, name) != NULL;
 }
 
+bool catalog_names_function(const struct catalog *c, struct slice name)
+{
+	return table_find(&c->names, name) != NULL;
+}
+
 enum function_safety catalog_function(const struct catalog *c, struct slice name)
 {
 	if (name.len == 0)

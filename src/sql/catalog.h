@@ -54,6 +54,8 @@ enum function_safety {
 };
 /* Defined by the user, as far as is known: what it does to the session is not seen. */
 bool catalog_user_function(const struct catalog *c, struct slice name);
+/* Is there one of the user's by that name? Where the catalog was never read: no. */
+bool catalog_names_function(const struct catalog *c, struct slice name);
 /* … and not in the catalog: made since that was read, and not by way of the router. */
 bool catalog_strange_function(const struct catalog *c, struct slice name);
 /* `name` is the last part of the function's name, as the parser folded it. */

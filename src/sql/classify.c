@@ -244,47 +244,13 @@ static const char *first_value(const VariableSetStmt *s)
 	return IsA(&val->node, String) ? val->sval.sval : "";
 }
 
-/* PL/pgSQL knows none but these, and takes the others away when it is loaded: which it may be already,
- * for another client. */
-static bool is_strange_to_plpgsql(const char *name)
-{
-	static const char *const known[] = {"plpgsql.variable_conflict", "plpgsql.print_strict_params",
-	                                    "plpgsql.check_asserts", "plpgsql.extra_warnings",
-	                                    "plpgsql.extra_errors"};
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strcasecmp(name, known[i]) == 0)
-			return false;
-	return strncasecmp(name, "plpgsql.", 8) == 0;
-}
-
-/* A session-level SET that is more than a value to replay. */
-static enum bind_reason set_binds(const VariableSetStmt *s)
-{
-	/* Does not fit into a set_stmt. */
-	if (strlen(s->name) >= sizeof(((struct set_stmt *)0)->name))
-		return BIND_SETTINGS;
-	if (s->kind != VAR_SET_VALUE)
-		return BIND_NONE;
-	/* From here on a backslash means something else to the server than to our parser. */
-	if (strcasecmp(s->name, "standard_conforming_strings") == 0)
-		return strcasecmp(first_value(s), "on") == 0 ? BIND_NONE : BIND_SETTINGS;
-	/* Tables are now created in the temporary schema without saying so. */
-	if (strcasecmp(s->name, "search_path") == 0 && strncmp(first_value(s), "pg_temp", 7) == 0)
-		return BIND_TEMP;
-	/* Whoever says what is to be counted looks at the counts, which are the primary's. */
-	if (strcasecmp(s->name, "track_counts") == 0 || strcasecmp(s->name, "track_functions") == 0)
-		return BIND_STATISTICS;
-	if (is_strange_to_plpgsql(s->name))
-		return BIND_LOAD;
-	return BIND_NONE;
-}
-
 static struct traits classify_plain_set(const VariableSetStmt *s)
 {
 	if (s->is_local)
 		return utility(TRAIT_SETS_LOCAL, REASON_UTILITY);
 	struct traits t = utility(TRAIT_SETS, REASON_UTILITY);
-	enum bind_reason binds = set_binds(s);
+	enum bind_reason binds =
+		setting_binds(s->name, s->kind == VAR_SET_VALUE ? first_value(s) : NULL);
 	/* A schema of its own, counts of its own, no library yet. */
 	if (binds != BIND_NONE && binds != BIND_SETTINGS)
 		t.flags |= TRAIT_NEW_PROCESS;
@@ -327,9 +293,9 @@ static struct traits classify_show(const VariableShowStmt *s)
 static struct traits classify_declare(const DeclareCursorStmt *s, const struct catalog *c)
 {
 	struct traits query = classify_query(s->query, c);
-	struct traits t =
-		utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_ASKS_SEQUENCES | TRAIT_USER_CODE | TRAIT_CODE_SETS |
-	                       TRAIT_SETS_LOCAL), REASON_UTILITY);
+	struct traits t = utility(query.flags & (TRAIT_MAY_WRITE | TRAIT_BINDS | TRAIT_ASKS_SEQUENCES |
+	                                         TRAIT_USER_CODE | TRAIT_CODE_SETS | TRAIT_SETS_LOCAL),
+	                          REASON_UTILITY);
 	t.binds = query.binds;
 	if (s->options & CURSOR_OPT_HOLD)
 		return with_bind(t, BIND_HOLD);
@@ -413,8 +379,9 @@ static bool created_in_temp(const Node *n)
 	}
 }
 
-/* The server loads the library to see whether the function is there, as LOAD does (src/backend/catalog/
- * pg_proc.c, fmgr_c_validator()), and what such code keeps, it keeps in that process. */
+/* The server loads the library to see whether the function is there, as LOAD does
+ * (src/backend/catalog/ pg_proc.c, fmgr_c_validator()), and what such code keeps, it keeps in that
+ * process. */
 static bool created_in_c(const Node *n)
 {
 	const ListCell *it;
@@ -540,6 +507,12 @@ static bool transaction_open_after(bool open, struct traits one)
 	return open && !(one.flags & TRAIT_TX_END);
 }
 
+/* As a statement of its own: in EXPLAIN it is none. One of the user's by that name may be meant. */
+static bool is_set_config(const Node *n, const struct catalog *c)
+{
+	return select_sets(n) && !catalog_names_function(c, slice_str("set_config"));
+}
+
 static struct traits classify_list(const List *statements, const struct catalog *c)
 {
 	struct traits all = traits_of(TRAITS_OF_ALL, REASON_REPLICA_FRESH);
@@ -547,7 +520,9 @@ static struct traits classify_list(const List *statements, const struct catalog 
 	const ListCell *cell;
 	foreach (cell, statements) {
 		Node *n = ((RawStmt *)lfirst(cell))->stmt;
-		struct traits one = classify_statement(n, c);
+		struct traits one = is_set_config(n, c)
+		                        ? traits_of(TRAIT_SETS | TRAIT_CAPTURABLE, REASON_UNSAFE_FUNCTION)
+		                        : classify_statement(n, c);
 		open = transaction_open_after(open, one);
 		closed = !open && (closed || one.flags & TRAIT_TX_END);
 		traits_merge(&all, one);

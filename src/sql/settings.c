@@ -30,6 +30,40 @@ enum setting_class setting_class(const char *name)
 	return SETTING_PLAIN;
 }
 
+/* PL/pgSQL knows none but these, and takes the others away when it is loaded: which it may be
+ * already, for another client. */
+static bool is_strange_to_plpgsql(const char *name)
+{
+	static const char *const known[] = {"plpgsql.variable_conflict", "plpgsql.print_strict_params",
+	                                    "plpgsql.check_asserts", "plpgsql.extra_warnings",
+	                                    "plpgsql.extra_errors"};
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcasecmp(name, known[i]) == 0)
+			return false;
+	return strncasecmp(name, "plpgsql.", 8) == 0;
+}
+
+enum bind_reason setting_binds(const char *name, const char *value)
+{
+	/* Does not fit into a set_stmt. */
+	if (strlen(name) >= sizeof(((struct set_stmt *)0)->name))
+		return BIND_SETTINGS;
+	if (!value)
+		return BIND_NONE;
+	/* From here on a backslash means something else to the server than to our parser. */
+	if (strcasecmp(name, "standard_conforming_strings") == 0)
+		return strcasecmp(value, "on") == 0 ? BIND_NONE : BIND_SETTINGS;
+	/* Tables are now created in the temporary schema without saying so. */
+	if (strcasecmp(name, "search_path") == 0 && strncmp(value, "pg_temp", 7) == 0)
+		return BIND_TEMP;
+	/* Whoever says what is to be counted looks at the counts, which are the primary's. */
+	if (strcasecmp(name, "track_counts") == 0 || strcasecmp(name, "track_functions") == 0)
+		return BIND_STATISTICS;
+	if (is_strange_to_plpgsql(name))
+		return BIND_LOAD;
+	return BIND_NONE;
+}
+
 static bool copy_name(struct set_stmt *s, const char *name)
 {
 	size_t len = strlen(name);
@@ -178,8 +212,9 @@ static struct slice statement_text(struct slice all, const RawStmt *raw)
 	return slice_of(all.ptr + start, len);
 }
 
-/* SET SESSION CHARACTERISTICS AS TRANSACTION sets default_transaction_isolation and its kin, one for each
- * option (ExecSetVariableStmt() in PostgreSQL's guc.c). The grammar has only constants there. */
+/* SET SESSION CHARACTERISTICS AS TRANSACTION sets default_transaction_isolation and its kin, one
+ * for each option (ExecSetVariableStmt() in PostgreSQL's guc.c). The grammar has only constants
+ * there. */
 static void tell_defaults(const VariableSetStmt *v, uint32_t nth, set_stmt_fn fn, void *arg)
 {
 	const ListCell *cell;
@@ -202,6 +237,96 @@ static bool sets_defaults(const Node *n)
 	       setting_class(v->name) == SETTING_DEFAULTS;
 }
 
+/* Of more there is no use: it could not be replayed with others. */
+#define CONFIG_VALUE_MAX 1024
+
+static const char *constant_string(const Node *n)
+{
+	bool is = n && IsA(n, A_Const) && !((const A_Const *)n)->isnull &&
+	          IsA(&((const A_Const *)n)->val.node, String);
+	return is ? ((const A_Const *)n)->val.sval.sval : NULL;
+}
+
+/* Names that SET takes without quotes. */
+static bool is_plain_name(const char *name)
+{
+	if (!isalpha((unsigned char)name[0]) && name[0] != '_')
+		return false;
+	for (const char *p = name; *p; p++) {
+		if (!isalnum((unsigned char)*p) && *p != '_' && *p != '.')
+			return false;
+	}
+	return true;
+}
+
+/* The name and value of set_config(name, value, false). */
+static bool config_call(const Node *target, const char **name, const char **value)
+{
+	const Node *n = target && IsA(target, ResTarget) ? ((const ResTarget *)target)->val : NULL;
+	const FuncCall *f = (const FuncCall *)n;
+	if (!n || !IsA(n, FuncCall) || list_length(f->args) != 3 || f->agg_order || f->agg_filter ||
+	    f->over || f->agg_within_group || f->agg_star || f->agg_distinct || f->func_variadic)
+		return false;
+	bool qualified =
+		list_length(f->funcname) == 2 && strcmp(strVal(linitial(f->funcname)), "pg_catalog") == 0;
+	if ((list_length(f->funcname) != 1 && !qualified) ||
+	    strcmp(strVal(llast(f->funcname)), "set_config") != 0)
+		return false;
+	const Node *local = llast(f->args);
+	*name = constant_string(linitial(f->args));
+	*value = constant_string(lsecond(f->args));
+	if (*name && *value && strcasecmp(*name, "search_path") == 0 && strcasestr(*value, "pg_temp"))
+		return false;
+	return *name && *value && IsA(local, A_Const) && !((const A_Const *)local)->isnull &&
+	       IsA(&((const A_Const *)local)->val.node, Boolean) &&
+	       !((const A_Const *)local)->val.boolval.boolval && is_plain_name(*name) &&
+	       setting_class(*name) == SETTING_PLAIN && setting_binds(*name, *value) == BIND_NONE &&
+	       strlen(*value) <= CONFIG_VALUE_MAX;
+}
+
+bool select_sets(const Node *n)
+{
+	const SelectStmt *s = (const SelectStmt *)n;
+	const char *name, *value;
+	const ListCell *cell;
+	if (!IsA(n, SelectStmt) || s->op != SETOP_NONE || s->distinctClause || s->intoClause ||
+	    s->fromClause || s->whereClause || s->groupClause || s->havingClause || s->windowClause ||
+	    s->valuesLists || s->sortClause || s->limitOffset || s->limitCount || s->lockingClause ||
+	    s->withClause)
+		return false;
+	foreach (cell, s->targetList) {
+		if (!config_call(lfirst(cell), &name, &value))
+			return false;
+	}
+	return s->targetList != NIL;
+}
+
+/* Replayed by the same function, for SET would take a list as one name; and without a row. */
+static void tell_config_calls(const SelectStmt *select, uint32_t nth, set_stmt_fn fn, void *arg)
+{
+	const ListCell *cell;
+	foreach (cell, select->targetList) {
+		struct set_stmt s = {.kind = SET_VALUE, .nth = nth};
+		const char *name, *value;
+		char quoted[2 * CONFIG_VALUE_MAX + 1], text[sizeof(quoted) + 160];
+		size_t n = 0;
+		if (!config_call(lfirst(cell), &name, &value) || !copy_name(&s, name))
+			continue;
+		s.value_ok = append_value(&s, value);
+		for (const char *p = value; *p; p++) {
+			if (*p == '\'')
+				quoted[n++] = '\'';
+			quoted[n++] = *p;
+		}
+		quoted[n] = '\0';
+		(void)snprintf(text, sizeof(text),
+		               "SELECT WHERE pg_catalog.set_config('%s', '%s', false) IS NULL", s.name,
+		               quoted);
+		s.text = slice_str(text);
+		fn(arg, &s);
+	}
+}
+
 bool classify_settings(struct slice text, set_stmt_fn fn, void *arg)
 {
 	struct parse p;
@@ -213,6 +338,8 @@ bool classify_settings(struct slice text, set_stmt_fn fn, void *arg)
 		struct set_stmt s = {.nth = (uint32_t)foreach_current_index(cell)};
 		if (sets_defaults(raw->stmt))
 			tell_defaults((const VariableSetStmt *)raw->stmt, s.nth, fn, arg);
+		if (select_sets(raw->stmt))
+			tell_config_calls((const SelectStmt *)raw->stmt, s.nth, fn, arg);
 		if (!fill(&s, raw->stmt))
 			continue;
 		if (!s.value_ok)

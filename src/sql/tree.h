@@ -66,6 +66,12 @@ enum setting_class {
 	SETTING_DEFAULTS,    /* SESSION CHARACTERISTICS: default_transaction_* by other names */
 };
 enum setting_class setting_class(const char *name);
+/* Why a session-level SET of a plain setting is more than a value to replay. `value`: the first, "" if it
+ * is no string; NULL: RESET. */
+enum bind_reason setting_binds(const char *name, const char *value);
+/* Is it nothing but set_config('name', 'value', false), once or more often, with constants that SET could
+ * set as well? */
+bool select_sets(const Node *n);
 
 /* Is the relation made in the temporary schema? */
 bool relation_is_temp(const RangeVar *rel);

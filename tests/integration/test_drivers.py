@@ -3,6 +3,7 @@
 PostgreSQL and against Tidemark, so a wrong expectation shows at once."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import psycopg2.extras
 import pytest
 
 import harness
-from harness import HOST, rows, value
+from harness import HOST, rows, value, wait_until
 from test_recipes import PGJDBC
 
 # ---- psql ----
@@ -304,3 +305,29 @@ def test_pgjdbc_keeps_tenants_apart_and_binds_nobody(router, fleet):
             java.communicate(timeout=20)
     finally:
         fleet.primary.sql("".join(f"DROP SCHEMA {s} CASCADE; " for s in tenants))
+
+
+# ---- Django ----
+
+def test_django_on_a_server_with_another_time_zone_binds_nobody(router, fleet):
+    fleet.primary.sql("ALTER DATABASE app SET timezone = 'Asia/Tokyo'")
+    try:
+        fleet.sync()
+        t = router(scope="connection", default_pool_size=2)
+        others = [t.connect() for _ in range(2)]
+        wait_until(lambda: all(d["catalog"] == "current" for d in t.show("DATABASES")), 10, "the catalog")
+        assert {value(c, "SELECT to_char('2020-01-01 00:00+00'::timestamptz, 'TZH') FROM items WHERE id = 1") for c in others} == {"+09"}
+        script = os.path.join(os.path.dirname(__file__), "django_client.py")
+        clients = [subprocess.Popen(["/usr/bin/python3", script, f"{HOST}:{t.port}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                   for _ in range(3)]
+        try:
+            for c in clients:
+                seen = set(json.loads(c.stdout.readline()))
+                assert {"+00 primary"} < seen <= {"+00 primary", "+00 replica1", "+00 replica2"}, seen
+            assert {r["bound"] for r in t.show("CLIENTS") if r["database"] == "app"} == {""}
+            assert {value(c, "SELECT to_char('2020-01-01 00:00+00'::timestamptz, 'TZH') FROM items WHERE id = 1") for c in others} == {"+09"}
+        finally:
+            for c in clients:
+                c.communicate(timeout=20)
+    finally:
+        fleet.primary.sql("ALTER DATABASE app RESET timezone")

@@ -49,6 +49,11 @@ ROWS = [
         "SELECT concat(public.setting('default_transaction_isolation'), ' ', public.setting('default_transaction_read_only'))",
         "repeatable read on", "read committed off",
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET default_transaction_read_only = on;"),
+    Row("set_config()", None, "SELECT set_config('work_mem', '77MB', false)", "SELECT public.setting('work_mem')", "77MB", "4MB"),
+    Row("set_config() of a list, and more", None,
+        "SELECT set_config('search_path', 'state, \"$user\"', false) AS a, pg_catalog.set_config('my.name', 'O''Neil \\', false)",
+        "SELECT concat(public.setting('search_path'), ' ', public.setting('my.name'))", "state, \"$user\" O'Neil \\",
+        "\"$user\", public "),
     Row("SET inside code", "set_config", None, "SELECT public.setting('work_mem')", "78MB", "4MB",
         "SET work_mem = '78MB';"),
     Row("role", "role", "SET ROLE other", "SELECT current_user", "other", "app", "SET ROLE other;"),
@@ -343,7 +348,8 @@ def anything(rng):
     n, point = rng.randrange(1, 99), rng.choice("ssst")
     style = rng.choice(("German", "SQL, DMY", "ISO", "MDY"))
     if rng.random() < 0.5:
-        return rng.choice((f"SET work_mem = '{n}MB'", f"SET work_mem = '{n}MB'", f"SAVEPOINT {point}", f"ROLLBACK TO {point}"))
+        return rng.choice((f"SET work_mem = '{n}MB'", f"SELECT set_config('work_mem', '{n}MB', false)", f"SAVEPOINT {point}",
+                           f"ROLLBACK TO {point}"))
     return rng.choice((f"SET work_mem = '{n}MB'", f"SET work_mem = '{n}MB'", f"SET statement_timeout = '{n}min'", "RESET work_mem",
                        "RESET ALL", f"SET LOCAL work_mem = '{n}MB'", f"SET datestyle = '{style}'", "SELECT 1/0", "SELECT 1",
                        "SELECT pg_current_xact_id() > '0'", "BEGIN", "BEGIN", "BEGIN", "COMMIT", "COMMIT", "ROLLBACK",
@@ -397,11 +403,24 @@ def test_sets_and_transactions_in_any_order_in_one_message(state, client, raw, f
     assert kept > 50 and bound < 30
 
 
+def test_what_set_config_has_set_is_known_where_code_is_asked_about(state, client, other):
+    """The question for settings holds them against what the client's own SETs come to, of which this is one."""
+    t, _ = state
+    a = client()
+    do(a, ["SELECT set_config('work_mem', '9MB', false), set_config('search_path', 'state, public', false)", "DO 'BEGIN END'"])
+    assert bound_of(t, a)["bound"] == ""
+    assert ask(other(), "SELECT public.setting('work_mem')") == "4MB"
+    assert ask(a, "SELECT concat(public.setting('work_mem'), ' ', public.setting('search_path'))") == "9MB state, public"
+    do(a, ["DO $$ BEGIN PERFORM set_config('work_mem', '8MB', false); END $$"])
+    assert bound_of(t, a)["bound"] == "set_config"
+
+
 def executed(text, portal="", statement=""):
     return rawpg.parse(statement, text) + rawpg.bind(portal, statement) + rawpg.execute(portal)
 
 
 # Messages, and by what the client is bound in the end.
+BY_FUNCTION = "SELECT set_config('work_mem', '9MB', false)"
 SET_A, SET_B = "SET work_mem = '9MB'", "SET work_mem = '8MB'"
 SHOWN = "SELECT concat_ws(' ', public.setting('work_mem'), public.setting('datestyle'))"
 MESSAGES = {
@@ -419,6 +438,12 @@ MESSAGES = {
     "a named portal": ([[executed("BEGIN")], [executed(SET_A, "p")], [executed("COMMIT")]], "settings"),
     "a named portal takes it back": ([[executed("BEGIN")], [executed("SAVEPOINT s")], [executed(SET_A)], [executed("ROLLBACK TO s", "p")],
                                       [executed("COMMIT")]], "settings"),
+    "set_config() of which a row is fetched": ([[executed("BEGIN")], [rawpg.parse("", BY_FUNCTION), rawpg.bind(), rawpg.execute("", 1)],
+                                                [executed("COMMIT")]], ""),
+    "set_config() in a named portal": ([[executed("BEGIN")], [executed(BY_FUNCTION, "p")], [executed("COMMIT")]], "set_config"),
+    "set_config() in the next batch": ([[executed("BEGIN")], [rawpg.parse("", BY_FUNCTION), rawpg.bind()], [rawpg.execute()],
+                                        [executed("COMMIT")]], "set_config"),
+    "set_config() that is bound over": ([[rawpg.parse("", BY_FUNCTION), rawpg.bind(), executed("SELECT 1")]], "set_config"),
     "a named portal that reads": ([[executed("BEGIN")], [executed(SET_A)], [executed("SELECT 1", "p")], [executed("COMMIT")]], ""),
     "a portal whose statement is closed": ([[executed("BEGIN")], [rawpg.parse("x", SET_A), rawpg.bind("", "x"), rawpg.close("S", "x"),
                                                                   rawpg.execute()], [executed("COMMIT")]], ""),
@@ -717,9 +742,9 @@ def test_the_same_pipeline_goes_on_behind_the_question(state, client):
 def test_who_is_bound_is_shown_without_what_was_said(state, client):
     t, _ = state
     a = client()
-    do(a, ["/* hush */ SELECT set_config('my.password', 'hush', false) -- hush"])
+    do(a, ["/* hush */ SELECT set_config('my.password', 'hush', false) WHERE true -- hush"])
     shown = bound_of(t, a)
-    assert (shown["bound"], shown["bound_by"]) == ("set_config", "SELECT set_config(?, ?, false)")
+    assert (shown["bound"], shown["bound_by"]) == ("set_config", "SELECT set_config(?, ?, false) WHERE true")
     since = shown["bound_since"]
     assert since.endswith(" UTC")
     do(a, ["LISTEN more"])

@@ -190,6 +190,28 @@ static void changing_literals_hit_one_shape(void **state)
 	assert_int_equal(stats.shapes, 1);
 }
 
+/* One shape, and what it does hangs on its literals. */
+static void each_text_of_set_config_is_classified(void **state)
+{
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(traits_of("SELECT set_config('role', 'a', false)").binds, BIND_SET_CONFIG);
+		struct traits t = traits_of("SELECT set_config('a.b', 'a', false)");
+		assert_true(t.flags & TRAIT_SETS && !(t.flags & TRAIT_BINDS));
+		assert_int_equal(traits_of("SELECT set_config('search_path', 'pg_temp', false)").binds,
+		                 BIND_SET_CONFIG);
+	}
+	assert_int_equal(stmt_cache_stats(cache).shapes, 1);
+}
+
+static void set_config_of_the_user_is_not_ours(void **state)
+{
+	assert_true(traits_of("SELECT set_config('a.b', 'a', false)").flags & TRAIT_SETS);
+	catalog_load_begin(catalog);
+	assert_true(catalog_load_add(catalog, slice_str("set_config"), true));
+	assert_true(catalog_load_commit(catalog));
+	assert_false(traits_of("SELECT set_config('a.b', 'a', false)").flags & TRAIT_SETS);
+}
+
 static void the_comment_is_told_for_each_text_of_a_shape(void **state)
 {
 	assert_false(traits_of("SELECT 1").flags & TRAIT_COMMENTED);
@@ -349,6 +371,8 @@ int main(void)
 		cmocka_unit_test(what_is_not_plainly_simple_is_its_own_shape),
 		cmocka_unit_test_setup_teardown(the_cache_agrees_with_the_classifier, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(changing_literals_hit_one_shape, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(each_text_of_set_config_is_classified, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(set_config_of_the_user_is_not_ours, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_comment_is_told_for_each_text_of_a_shape, set_up,
 	                                    tear_down),
 		cmocka_unit_test_setup_teardown(a_shape_that_is_in_use_survives_a_flood, set_up, tear_down),

@@ -502,6 +502,50 @@ static void session_characteristics_are_defaults(void **state)
 	assert_int_equal(settings_of("SET LOCAL transaction_isolation = 'serializable'").count, 0);
 }
 
+static void set_config_is_told_as_a_set(void **state)
+{
+	struct seen seen = settings_of("SELECT set_config('App.Who', 'O''Neil \\', false) AS who, "
+	                               "pg_catalog.set_config('search_path', 'a, b', false)");
+	assert_int_equal(seen.count, 2);
+	assert_string_equal(seen.all[0].name, "app.who");
+	assert_string_equal(seen.all[0].value, "O'Neil \\");
+	assert_string_equal(seen.texts[0],
+	                    "SELECT WHERE pg_catalog.set_config('app.who', 'O''Neil \\', false) IS NULL");
+	assert_string_equal(seen.texts[1],
+	                    "SELECT WHERE pg_catalog.set_config('search_path', 'a, b', false) IS NULL");
+	static const char *const others[] = {
+		"SELECT set_config('a.b', 'c', true)",
+		"SELECT set_config('a.b', NULL, false)",
+		"SELECT set_config('a.b', $1, false)",
+		"SELECT set_config('a.b', 'c', false), 1",
+		"SELECT set_config('a.b', 'c', false) FROM t",
+		"SELECT set_config('a.b', 'c', false) WHERE x",
+		"SELECT set_config('a.b', 'c', false) LIMIT 0",
+		"SELECT DISTINCT set_config('a.b', 'c', false)",
+		"SELECT set_config('a.b', 'c', false) UNION SELECT 'x'",
+		"SELECT mine.set_config('a.b', 'c', false)",
+		"SELECT upper(set_config('a.b', 'c', false))",
+		"SELECT set_config('a b', 'c', false)",
+		"SELECT set_config('a''b', 'c', false)",
+		"SELECT set_config('role', 'c', false)",
+		"SELECT set_config('tidemark.session', 'c', false)",
+		"SELECT set_config('standard_conforming_strings', 'off', false)",
+		"SELECT set_config('search_path', '  \"pg_temp\"', false)",
+		"SELECT set_config(VARIADIC ARRAY['a.b', 'c', false])",
+		"EXPLAIN ANALYZE SELECT set_config('a.b', 'c', false)",
+	};
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		assert_int_equal(settings_of(others[i]).count, 0);
+		assert_false(traits_of_text(others[i]).flags & TRAIT_SETS);
+	}
+	char sql[1200] = "SELECT set_config('a.b', '";
+	size_t at = strlen(sql);
+	memset(sql + at, 'x', 1025);
+	memcpy(sql + at + 1025, "', false)", 10);
+	assert_int_equal(settings_of(sql).count, 0);
+	assert_int_equal(traits_of_text(sql).binds, BIND_SET_CONFIG);
+}
+
 static void a_name_that_does_not_fit_binds(void **state)
 {
 	char sql[256] = "SET a.";
@@ -723,6 +767,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_replayed_is_not_told),
 		cmocka_unit_test(each_set_of_a_text_has_its_own_text),
 		cmocka_unit_test(session_characteristics_are_defaults),
+		cmocka_unit_test(set_config_is_told_as_a_set),
 		cmocka_unit_test(a_name_that_does_not_fit_binds),
 		cmocka_unit_test(a_value_that_does_not_fit_is_said_so),
 		cmocka_unit_test(settings_of_what_cannot_be_parsed_fail),
