@@ -41,7 +41,7 @@ void dispatch_refuse(struct client *c, const struct unit *u, const char *sqlstat
 
 /* ----------------------------------------------------------------- judging */
 
-void dispatch_end_wait(struct client *c)
+static void count_wait(struct client *c)
 {
 	struct worker *w = c->worker;
 	int64_t now = net_loop_now_us(w->loop), waited = 0;
@@ -53,10 +53,18 @@ void dispatch_end_wait(struct client *c)
 		waited += now - c->turn_queued_at_us;
 	c->account->database->stats.wait_time_us += (uint64_t)waited;
 	c->waiting_since_us = 0;
-	c->guard_missed = false;
 	c->turn_queued_at_us = 0;
+}
+
+/* Most have not waited: it is a hot path. */
+void dispatch_end_wait(struct client *c)
+{
+	if (c->waiting_since_us > 0 || c->turn_queued_at_us > 0)
+		count_wait(c);
+	c->guard_missed = false;
 	c->no_primary_since_us = 0;
-	free(c->wait_mark);
+	if (c->wait_mark)
+		free(c->wait_mark);
 	c->wait_mark = NULL;
 	marks_forget(c);
 }

@@ -678,7 +678,8 @@ static bool query(struct forward *f, struct slice in)
 	if (f->unit->type == FE_QUERY) {
 		/* A simple query destroys the unnamed statement ("Simple Query"). */
 		client_unnamed(f, NULL);
-		prepare_note_unnamed(f, NULL);
+		if (f->s->unnamed)
+			prepare_note_unnamed(f, NULL);
 		note_settings(f, f->unit->traits.flags);
 		if (f->unit->traits.flags & SETS_OR_UNDOES && !ask_for_sets(f, f->unit->text, f->unit->traits.flags))
 			return false;
