@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client.h"
 #include "pending.h"
@@ -22,6 +23,30 @@ bool vars_sync_suits(const struct server *s, const struct client *c, bool sequen
 	       !(sequences && strangers(s->sequence_user, c));
 }
 
+static bool is_ascii(const struct vars *v)
+{
+	for (int i = 0; i < v->count; i++) {
+		for (const char *p = v->items[i].sql; *p; p++) {
+			if (*p & 0x80)
+				return false;
+		}
+	}
+	return true;
+}
+
+/* A text is read in the encoding that is in force when it comes: where that matters, the client's
+ * comes in a text of its own, ahead of the others. NULL: it need not. */
+static struct vars *encoding_first(struct vars_table *t, const struct vars *from,
+                                   const struct vars *to)
+{
+	static const char name[] = "client_encoding";
+	const char *have = vars_find(from, name), *want = vars_find(to, name);
+	bool same = have && want ? strcmp(have, want) == 0 : have == want;
+	if (same || is_ascii(to))
+		return NULL;
+	return want ? vars_with(t, from, name, slice_str(want)) : vars_without(t, from, name);
+}
+
 bool vars_sync(struct server *s, struct client *c, bool sequences)
 {
 	struct buf sql;
@@ -37,12 +62,15 @@ bool vars_sync(struct server *s, struct client *c, bool sequences)
 		ok = ok && buf_append_str(&sql, "DISCARD SEQUENCES;");
 		s->sequence_user = 0;
 	}
-	ok = ok && vars_diff(from, c->vars, &sql);
+	struct vars *first = ok ? encoding_first(&s->worker->vars, from, c->vars) : NULL;
+	struct vars *to = first ? first : vars_ref(c->vars);
+	ok = ok && vars_diff(from, to, &sql);
 	if (ok) {
-		s->vars_after = vars_ref(c->vars);
+		s->vars_after = vars_ref(to);
 		s->worker->stats.syncs++;
 		ok = server_ask(s, SERVER_SYNC, buf_slice(&sql));
 	}
+	vars_put(&s->worker->vars, to);
 	buf_release(&sql);
 	return ok;
 }

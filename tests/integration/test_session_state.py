@@ -403,6 +403,21 @@ def test_sets_and_transactions_in_any_order_in_one_message(state, client, raw, f
     assert kept > 50 and bound < 30
 
 
+@pytest.mark.parametrize("startup", [True, False], ids=["startup packet", "SET"])
+def test_settings_are_replayed_in_the_encoding_of_their_client(client, startup):
+    """One connection for clients of two encodings, whose settings are not ASCII."""
+    clients = []
+    for encoding in ("LATIN1", "UTF8", "LATIN1"):
+        c = client(1, **({"client_encoding": encoding} if startup else {}))
+        c.send(*([] if startup else [rawpg.query(f"SET client_encoding = '{encoding}'")]),
+               rawpg.query("SET a.name = 'é'".encode(encoding)), rawpg.query("SELECT 'seen'"))
+        for _ in range(2 + (not startup)):
+            assert not rawpg.errors(c.until_ready())
+        clients.append(c)
+    for _ in range(3):
+        assert [ask(c, "SELECT public.setting('a.name') = chr(233)") for c in clients] == ["t"] * 3
+
+
 def test_what_set_config_has_set_is_known_where_code_is_asked_about(state, client, other):
     """The question for settings holds them against what the client's own SETs come to, of which this is one."""
     t, _ = state
