@@ -108,6 +108,17 @@ bool pending_fits(const struct client *c, const struct unit *u)
 	return fits;
 }
 
+uint8_t pending_asked_by(struct replies *r)
+{
+	uint8_t count = 0;
+	for (uint32_t i = 0; i < r->count; i++) {
+		const struct reply *e = replies_at(r, i);
+		for (const struct pending_set *p = e->tag == TAG_ASKED ? e->data : NULL; p; p = p->next)
+			count++;
+	}
+	return count;
+}
+
 /* ------------------------------------------------------------------ done */
 
 /* Where those of the transaction under way begin. */

@@ -31,6 +31,9 @@ void pending_give_up(struct client *c, struct slice text);
 /* Can the client have all that the unit may set? */
 bool pending_fits(const struct client *c, const struct unit *u);
 
+/* How many more are asked for by what is outstanding: a batch may have begun behind the one that
+ * was answered. */
+uint8_t pending_asked_by(struct replies *r);
 /* The next statement of an entry with TAG_ASKED is done. False: nothing was asked of it. */
 bool pending_done(struct client *c, struct reply *e);
 /* The transaction has ended, with more behind it perhaps. */

@@ -443,7 +443,7 @@ struct client {
 	bool tell_params;   /* a RESET went back to startup settings that only another connection had */
 	bool turn_error;    /* an ErrorResponse went by, and neither the end of its transaction nor a
 	                       ReadyForQuery without a failed one since */
-	uint8_t sets_asked; /* what was asked for (TAG_ASKED) since the last ReadyForQuery */
+	uint8_t sets_asked; /* by what is outstanding (TAG_ASKED), and by what was since the last ReadyForQuery */
 	bool token_doubted; /* a token was refused, and the primary has shown nothing since */
 	bool mark_whole;    /* of its session, if others share it: what they stored before its last
 	                       statement is in the mark here, or owed */

@@ -215,7 +215,8 @@ void settle_ready(struct client *c, struct server *s, uint8_t bits, uint8_t tx,
 	}
 	if (c->pending_sets)
 		vars_sync_adopt(c, s, tx);
-	c->sets_asked = 0;
+	if (c->sets_asked)
+		c->sets_asked = pending_asked_by(&s->replies);
 	forget_deallocates(c);
 	transaction_ready(c, s, tx);
 	if (tx != TX_FAILED)

@@ -34,17 +34,17 @@ static bool is_ascii(const struct vars *v)
 	return true;
 }
 
-/* A text is read in the encoding that is in force when it comes: where that matters, the client's
- * comes in a text of its own, ahead of the others. NULL: it need not. */
-static struct vars *encoding_first(struct vars_table *t, const struct vars *from,
-                                   const struct vars *to)
+/* A text is read in the encoding that is in force when it comes. Where that matters, the client's
+ * comes in a text of its own, which leaves nothing else set; the others follow when that is done.
+ * NULL: no memory. */
+static struct vars *next_vars(struct vars_table *t, const struct vars *from, struct vars *to)
 {
 	static const char name[] = "client_encoding";
 	const char *have = vars_find(from, name), *want = vars_find(to, name);
 	bool same = have && want ? strcmp(have, want) == 0 : have == want;
 	if (same || is_ascii(to))
-		return NULL;
-	return want ? vars_with(t, from, name, slice_str(want)) : vars_without(t, from, name);
+		return vars_ref(to);
+	return want ? vars_with(t, t->none, name, slice_str(want)) : vars_ref(t->none);
 }
 
 bool vars_sync(struct server *s, struct client *c, bool sequences)
@@ -62,9 +62,8 @@ bool vars_sync(struct server *s, struct client *c, bool sequences)
 		ok = ok && buf_append_str(&sql, "DISCARD SEQUENCES;");
 		s->sequence_user = 0;
 	}
-	struct vars *first = ok ? encoding_first(&s->worker->vars, from, c->vars) : NULL;
-	struct vars *to = first ? first : vars_ref(c->vars);
-	ok = ok && vars_diff(from, to, &sql);
+	struct vars *to = ok ? next_vars(&s->worker->vars, from, c->vars) : NULL;
+	ok = to && vars_diff(from, to, &sql);
 	if (ok) {
 		s->vars_after = vars_ref(to);
 		s->worker->stats.syncs++;

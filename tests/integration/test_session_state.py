@@ -435,6 +435,7 @@ def executed(text, portal="", statement=""):
 
 
 # Messages, and by what the client is bound in the end.
+ON_PRIMARY = "SELECT pg_current_xact_id() > '0' FROM pg_sleep(0.02)"
 BY_FUNCTION = "SELECT set_config('work_mem', '9MB', false)"
 SET_A, SET_B = "SET work_mem = '9MB'", "SET work_mem = '8MB'"
 SHOWN = "SELECT concat_ws(' ', public.setting('work_mem'), public.setting('datestyle'))"
@@ -465,6 +466,8 @@ MESSAGES = {
     "RESET ahead of a savepoint": ([[executed("BEGIN")], [executed("RESET work_mem"), executed("SAVEPOINT s")], [executed(SHOWN)],
                                     [executed("ROLLBACK TO s")], [executed(SHOWN)], [executed("COMMIT")]], ""),
     "RESET ahead of a pipelined read": ([[executed(SET_A)], [executed("RESET work_mem"), rawpg.sync(), executed(SHOWN)]], ""),
+    "RESET in a later part of a pipelined batch": ([[executed(SET_A)], [
+        executed(ON_PRIMARY), rawpg.sync(), executed(ON_PRIMARY), rawpg.flush(), executed("RESET work_mem"), rawpg.sync(), executed(SHOWN)]], ""),
     "DateStyle of two transactions": ([[executed("BEGIN"), executed("SET datestyle = 'German'"), executed("COMMIT AND CHAIN"),
                                         executed("SET datestyle = 'SQL, DMY'")], [executed("ROLLBACK")]], "settings"),
 }
